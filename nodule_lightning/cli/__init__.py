@@ -1,0 +1,1 @@
+"""The console commands, each a Hydra application."""

@@ -1,0 +1,1 @@
+"""From cache entries to batches of patches: catalog, cache, sampling, augmentation."""

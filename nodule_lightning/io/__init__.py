@@ -1,0 +1,1 @@
+"""Everything that reads or writes the user's files: scans and csv tables."""

@@ -1,0 +1,1 @@
+"""Find the lungs in a CT, so that the network sees nothing else."""

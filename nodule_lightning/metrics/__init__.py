@@ -1,0 +1,1 @@
+"""The challenge score, as pure functions over arrays and as a torchmetrics metric."""

@@ -1,0 +1,132 @@
+"""The vocabulary that all other modules share: scans, findings and candidates, in world millimetres."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int16, Int64, Shaped
+
+from nodule_lightning.geometry import Grid
+
+Rows = slice | Bool[np.ndarray, "n"] | Int64[np.ndarray, "m"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One CT in Hounsfield units.
+
+    Attributes:
+        scan_id: the `seriesuid` of the csv files.
+        hu: the volume, padding already replaced by air.
+        grid: where the volume lies in the world.
+    """
+
+    scan_id: str
+    hu: Int16[np.ndarray, "z y x"]
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What readers marked in one scan, or in the rows of one table.
+
+    Attributes:
+        centre_xyz_mm: world place of each centre.
+        diameter_mm: diameter of each; negative where the reader gave none (LUNA16's excluded list has -1).
+    """
+
+    centre_xyz_mm: Float64[np.ndarray, "n 3"]
+    diameter_mm: Float64[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.diameter_mm)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        return type(self)(self.centre_xyz_mm[rows], self.diameter_mm[rows])
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Give no finding at all."""
+        return cls(np.zeros((0, 3)), np.zeros(0))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Self]) -> Self:
+        """Join findings in the order given."""
+        parts = [cls.empty(), *parts]
+        return cls(
+            np.concatenate([part.centre_xyz_mm for part in parts]),
+            np.concatenate([part.diameter_mm for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a detector marked in one scan, or in the rows of one table.
+
+    Attributes:
+        centre_xyz_mm: world place of each mark.
+        probability: score of each mark.
+        diameter_mm: diameter of each mark; negative where it is unknown (a submission csv has none).
+    """
+
+    centre_xyz_mm: Float64[np.ndarray, "n 3"]
+    probability: Float64[np.ndarray, "n"]
+    diameter_mm: Float64[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.probability)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        return type(self)(self.centre_xyz_mm[rows], self.probability[rows], self.diameter_mm[rows])
+
+    def best_first(self) -> Self:
+        """Sort by falling probability; equal ones keep their order."""
+        return self[np.argsort(-self.probability, kind="stable")]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Give no candidate at all."""
+        return cls(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Self]) -> Self:
+        """Join candidates in the order given."""
+        parts = [cls.empty(), *parts]
+        return cls(
+            np.concatenate([part.centre_xyz_mm for part in parts]),
+            np.concatenate([part.probability for part in parts]),
+            np.concatenate([part.diameter_mm for part in parts]),
+        )
+
+
+RowsT = TypeVar("RowsT", Findings, Candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[RowsT]):
+    """Findings or candidates of many scans, one row each, as a csv file holds them.
+
+    Attributes:
+        scan_id: the `seriesuid` of each row.
+        rows: as many findings or candidates.
+    """
+
+    scan_id: Shaped[np.ndarray, "n"]
+    rows: RowsT
+
+    def __len__(self) -> int:
+        return len(self.scan_id)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        return type(self)(self.scan_id[rows], self.rows[rows])
+
+    def by_scan(self) -> dict[str, RowsT]:
+        """Give each scan's rows under its id, in the order of the table; a scan without rows is not there."""
+        ids, inverse = np.unique(self.scan_id, return_inverse=True)
+        order = np.argsort(inverse, kind="stable")
+        bounds = np.searchsorted(inverse[order], np.arange(len(ids) + 1))
+        return {
+            str(scan_id): self.rows[order[start:stop]]
+            for scan_id, start, stop in zip(ids, bounds[:-1], bounds[1:], strict=True)
+        }
