@@ -1,0 +1,87 @@
+"""Where in the lungs a nodule, or what looks like one, may lie."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.spatial import cKDTree
+
+from nodule_lightning.phantom.canvas import Point
+from nodule_lightning.phantom.trees import Tree
+
+Generator = np.random.Generator
+ATTEMPTS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LungPoints:
+    """Points spread evenly over both lungs, to draw places from.
+
+    Attributes:
+        xyz_mm: world place of each point.
+        depth_mm: distance of each to the lung's surface.
+        middle_mm: distance |x| from the body's mid-plane that parts a lung's inner from its outer half.
+    """
+
+    xyz_mm: Float64[np.ndarray, "n 3"]
+    depth_mm: Float64[np.ndarray, "n"]
+    middle_mm: float
+
+    def place(
+        self, place: str, radius_mm: float, vessels: Tree, taken: list[tuple[Point, float]], generator: Generator
+    ) -> Point:
+        """Find a place of the wanted kind that keeps 4 mm from what is already there.
+
+        Args:
+            place: `free`, `vessel`, `pleura` or `mediastinum`.
+            radius_mm: of what shall lie there.
+            vessels: the vessels of both lungs.
+            taken: centre and radius of everything placed before.
+            generator: source of chance.
+
+        Returns:
+            A world point inside the lung: the best of many when none fits in full.
+        """
+        options = self._options(place, radius_mm, vessels, generator)
+        if place == "free":
+            clearance = vessels.clearance_mm(options)
+            options = options[np.argsort(clearance <= radius_mm + 1.0, kind="stable")]
+        gaps = np.array([_gap(option, radius_mm, taken) for option in options])
+        chosen: Point = options[int(np.argmax(gaps > 4.0))] if (gaps > 4.0).any() else options[int(np.argmax(gaps))]
+        return chosen
+
+    def _options(
+        self, place: str, radius_mm: float, vessels: Tree, generator: Generator
+    ) -> Float64[np.ndarray, "attempts 3"]:
+        inner = np.abs(self.xyz_mm[:, 0]) < self.middle_mm
+        if place == "vessel" and len(vessels):
+            beside = _beside(vessels, radius_mm, generator)
+            nearest = cKDTree(self.xyz_mm, balanced_tree=False, compact_nodes=False).query(beside)[1]
+            inside = self.depth_mm[nearest] > radius_mm
+            if inside.any():
+                fitting: Float64[np.ndarray, "attempts 3"] = beside[inside]
+                return fitting
+        if place in ("pleura", "mediastinum"):
+            wanted = (self.depth_mm > 0.35 * radius_mm) & (self.depth_mm < max(0.9 * radius_mm, 2.5))
+            wanted &= inner if place == "mediastinum" else ~inner
+        else:
+            wanted = self.depth_mm > radius_mm + 2
+        if not wanted.any():
+            wanted = self.depth_mm >= min(radius_mm, float(self.depth_mm.max()))
+        options: Float64[np.ndarray, "attempts 3"] = self.xyz_mm[generator.choice(np.flatnonzero(wanted), ATTEMPTS)]
+        return options
+
+
+def _beside(vessels: Tree, radius_mm: float, generator: Generator) -> Float64[np.ndarray, "attempts 3"]:
+    pieces = generator.choice(len(vessels), ATTEMPTS)
+    share = generator.random((ATTEMPTS, 1))
+    start, stop = vessels.start_xyz_mm[pieces], vessels.stop_xyz_mm[pieces]
+    across = np.cross(stop - start, generator.standard_normal((ATTEMPTS, 3)))
+    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
+    reach = vessels.radius_mm[pieces].mean(1, keepdims=True) + 0.6 * radius_mm
+    beside: Float64[np.ndarray, "attempts 3"] = start + share * (stop - start) + reach * across
+    return beside
+
+
+def _gap(point: Point, radius_mm: float, taken: list[tuple[Point, float]]) -> float:
+    return min((float(np.linalg.norm(point - other)) - radius_mm - room for other, room in taken), default=np.inf)

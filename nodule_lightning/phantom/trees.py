@@ -1,0 +1,89 @@
+"""Branching trees that fill a lung: arteries, veins and airways down to one voxel."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from jaxtyping import Float64
+
+from nodule_lightning.phantom.canvas import Canvas, Point, paint_segment
+
+Points = Float64[np.ndarray, "n 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Straight, tapering pieces of a branching tube.
+
+    Attributes:
+        start_xyz_mm: where each piece begins.
+        stop_xyz_mm: where each piece ends.
+        radius_mm: radius of each piece at its begin and at its end.
+    """
+
+    start_xyz_mm: Float64[np.ndarray, "n 3"]
+    stop_xyz_mm: Float64[np.ndarray, "n 3"]
+    radius_mm: Float64[np.ndarray, "n 2"]
+
+    def __len__(self) -> int:
+        return len(self.radius_mm)
+
+    @classmethod
+    def join(cls, trees: list[Self]) -> Self:
+        """Put the pieces of several trees into one list."""
+        return cls(
+            np.concatenate([np.zeros((0, 3)), *(tree.start_xyz_mm for tree in trees)]),
+            np.concatenate([np.zeros((0, 3)), *(tree.stop_xyz_mm for tree in trees)]),
+            np.concatenate([np.zeros((0, 2)), *(tree.radius_mm for tree in trees)]),
+        )
+
+    def clearance_mm(self, points_xyz_mm: Points) -> Float64[np.ndarray, "n"]:
+        """Measure how far each point lies from the nearest wall; negative inside a tube."""
+        if len(self) == 0:
+            return np.full(len(points_xyz_mm), np.inf)
+        axis = self.stop_xyz_mm - self.start_xyz_mm
+        length2 = np.maximum((axis**2).sum(1), 1e-9)
+        nearest = np.empty(len(points_xyz_mm))
+        for index, point in enumerate(points_xyz_mm):
+            offset = point - self.start_xyz_mm
+            along = np.clip((offset * axis).sum(1) / length2, 0, 1)
+            distance = np.linalg.norm(offset - along[:, None] * axis, axis=1)
+            nearest[index] = (distance - self.radius_mm.mean(1)).min()
+        return nearest
+
+
+def grow_tree(root_xyz_mm: Point, ends_xyz_mm: Points, tip_radius_mm: float, generator: np.random.Generator) -> Tree:
+    """Grow a tree from its root to all of its ends.
+
+    The ends are halved again and again across their widest direction; each branch heads for the middle of its half,
+    and its radius follows Murray's law from the number of ends that it feeds (exponent 2.7, as measured in lungs).
+    """
+    starts, stops, radii = [], [], []
+    pending = [(root_xyz_mm, ends_xyz_mm, tip_radius_mm * len(ends_xyz_mm) ** (1 / 2.7))]
+    while pending:
+        start, ends, radius_before = pending.pop()
+        count = len(ends)
+        if count == 0:
+            continue
+        radius = tip_radius_mm * count ** (1 / 2.7)
+        middle = ends.mean(0)
+        stop = middle if count == 1 else start + generator.uniform(0.35, 0.6) * (middle - start)
+        bend = (start + stop) / 2 + generator.normal(0, 0.07, 3) * np.linalg.norm(stop - start)
+        starts += [start, bend]
+        stops += [bend, stop]
+        radii += [(radius_before, radius), (radius, radius)]
+        if count > 1:
+            widest = np.linalg.svd(ends - middle, full_matrices=False)[2][0]
+            side = (ends - middle) @ widest > generator.normal(0, 0.5)
+            if side.all() or not side.any():
+                side = np.arange(count) < count // 2
+            pending += [(stop, ends[side], radius), (stop, ends[~side], radius)]
+    if not starts:
+        return Tree.join([])
+    return Tree(np.array(starts), np.array(stops), np.array(radii))
+
+
+def paint_tree(canvas: Canvas, tree: Tree, hu: float, wall_mm: float = 0.0) -> None:
+    """Paint all pieces of a tree, `wall_mm` wider than they are."""
+    for start, stop, (first, last) in zip(tree.start_xyz_mm, tree.stop_xyz_mm, tree.radius_mm, strict=True):
+        paint_segment(canvas, start, stop, (first + wall_mm, last + wall_mm), hu)
