@@ -1,0 +1,73 @@
+"""Score a plain blob detector on the demo's test scans: Laplacian of Gaussian in the lungs, at its best.
+
+    python experiments/demo/blob_baseline.py outputs/demo/seed0
+
+A phantom that such a detector could solve would prove nothing about a network. The baseline is given every help: each
+set of scales is tried, and the best of the scores is printed.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from nodule_lightning.data.cache import Entry
+from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.io.tables import read_scan_ids
+from nodule_lightning.metrics.functional.froc import froc
+from nodule_lightning.structures import Candidates, Findings, Table
+
+RADII_MM = (1.5, 2.0, 3.0, 4.5, 7.0)
+MARKS = 100
+
+
+def detect_blobs(entry: Entry, radii_mm: tuple[float, ...]) -> Candidates:
+    """Mark the maxima, over place and scale, of the scale-normalised response to bright balls."""
+    image = np.where(entry.lung > 0, entry.ct, 0).astype(np.float32)
+    best = np.zeros(image.shape, np.float32)
+    for radius_mm in radii_mm:
+        # A ball of radius r answers most at sigma = r / sqrt(3).
+        sigma = radius_mm / 3**0.5 / entry.grid.spacing_zyx_mm[0]
+        np.maximum(best, -(sigma**2) * ndimage.gaussian_laplace(image, sigma), out=best)
+    peak = (best == ndimage.maximum_filter(best, 5)) & (best > 0) & (np.asarray(entry.lung) > 0)
+    index = np.argwhere(peak)
+    strength = best[peak].astype(np.float64)
+    order = np.argsort(-strength, kind="stable")[:MARKS]
+    centre = entry.grid.to_world(index[order].astype(np.float64))
+    return Candidates(centre, strength[order], np.full(len(order), -1.0))
+
+
+def score(catalog: Catalog, scan_ids: list[str], radii_mm: tuple[float, ...]) -> float:
+    """Give the mean sensitivity over the seven rates of the LUNA16 rules."""
+    marks = {scan_id: detect_blobs(catalog.entry(scan_id), radii_mm) for scan_id in scan_ids}
+    candidates = Table(
+        np.repeat(scan_ids, [len(marks[scan_id]) for scan_id in scan_ids]), Candidates.concatenate(marks.values())
+    )
+    result = froc(
+        candidates,
+        _table(scan_ids, [catalog.nodules(scan_id) for scan_id in scan_ids]),
+        _table(scan_ids, [catalog.excluded(scan_id) for scan_id in scan_ids]),
+        scan_ids,
+        bootstraps=0,
+    )
+    return float(result.mean)
+
+
+def _table(scan_ids: list[str], parts: list[Findings]) -> Table[Findings]:
+    return Table(np.repeat(scan_ids, [len(part) for part in parts]), Findings.concatenate(parts))
+
+
+def main() -> None:
+    """Print the score of each set of scales, and the best."""
+    run = Path(sys.argv[1])
+    catalog = Catalog.open(run / "cache")
+    scan_ids = read_scan_ids(run / "train" / "splits" / "test.csv")
+    scores = {radii: score(catalog, scan_ids, radii) for radii in [*((radius,) for radius in RADII_MM), RADII_MM]}
+    for radii, mean in scores.items():
+        print(f"radii {radii} mm: mean sensitivity {mean:.3f}")
+    print(f"best: {max(scores.values()):.3f} on {len(scan_ids)} scans")
+
+
+if __name__ == "__main__":
+    main()
