@@ -9,6 +9,7 @@ set of scales is tried, and the best of the scores is printed.
 import sys
 from pathlib import Path
 
+import edt
 import numpy as np
 from scipy import ndimage
 
@@ -24,13 +25,17 @@ MARKS = 100
 
 def detect_blobs(entry: Entry, radii_mm: tuple[float, ...]) -> Candidates:
     """Mark the maxima, over place and scale, of the scale-normalised response to bright balls."""
-    image = np.where(entry.lung > 0, entry.ct, 0).astype(np.float32)
+    # The mask is dilated; the baseline is spared the chest wall in its rim, where every edge would answer.
+    spacing_mm = entry.grid.spacing_zyx_mm[0]
+    rim_mm = float(entry.settings["lungs"]["dilation_mm"])
+    inside = edt.edt(np.ascontiguousarray(entry.lung), anisotropy=(spacing_mm,) * 3) > rim_mm
+    image = np.where(inside, entry.ct, np.median(entry.ct[inside])).astype(np.float32)
     best = np.zeros(image.shape, np.float32)
     for radius_mm in radii_mm:
         # A ball of radius r answers most at sigma = r / sqrt(3).
-        sigma = radius_mm / 3**0.5 / entry.grid.spacing_zyx_mm[0]
+        sigma = radius_mm / 3**0.5 / spacing_mm
         np.maximum(best, -(sigma**2) * ndimage.gaussian_laplace(image, sigma), out=best)
-    peak = (best == ndimage.maximum_filter(best, 5)) & (best > 0) & (np.asarray(entry.lung) > 0)
+    peak = (best == ndimage.maximum_filter(best, 5)) & (best > 0) & inside
     index = np.argwhere(peak)
     strength = best[peak].astype(np.float64)
     order = np.argsort(-strength, kind="stable")[:MARKS]

@@ -87,7 +87,7 @@ def _draw_grid(settings: PhantomSettings, scale: float, generator: Generator) ->
     origin = np.array([-side_mm / 2, -side_mm / 2, -half_mm])
     shape = (count, settings.matrix, settings.matrix)
     grid = Grid(shape, (slice_mm, pixel_mm, pixel_mm), (float(origin[0]), float(origin[1]), float(origin[2])))
-    return grid, int(np.ceil(slice_mm / 1.25))
+    return grid, max(1, round(slice_mm / 1.25))
 
 
 def _fine_grid(grid: Grid, fine_per_slice: int) -> Grid:

@@ -1,0 +1,84 @@
+"""Read a checkpoint back as a detector, without running anything that the file asks for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from nodule_lightning.cli._instantiate import instantiate_trusted
+from nodule_lightning.detection.inference import InferenceSettings
+from nodule_lightning.errors import InputError
+from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.module import CHECKPOINT_KEY
+from nodule_lightning.prepare import PreparationSettings
+
+_NETWORK = "network."
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """What it takes to find nodules in a scan.
+
+    Attributes:
+        network: with its trained weights, in evaluation mode.
+        inference: how whole scans are searched.
+        preparation: how the scans were prepared that it learnt from.
+    """
+
+    network: AnchorDetector
+    inference: InferenceSettings
+    preparation: PreparationSettings
+
+
+def load_detector(path: Path) -> Detector:
+    """Build the detector that a checkpoint describes, and give it its weights.
+
+    Raises:
+        InputError: the file is missing, is no checkpoint of this package, holds more than tensors and plain values,
+            or its weights do not fit the model it describes.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        about = checkpoint[CHECKPOINT_KEY]
+        network = instantiate_trusted(about["model"]["network"])
+        inference = instantiate_trusted(about["model"]["inference"])
+        preparation = PreparationSettings.from_dict(about["preparation"])
+        weights = {
+            name.removeprefix(_NETWORK): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(_NETWORK)
+        }
+        network.load_state_dict(weights)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{path} is a checkpoint of another model or version; give one that nodule-train wrote ({error})"
+        ) from None
+    if not isinstance(network, AnchorDetector) or not isinstance(inference, InferenceSettings):
+        raise InputError(f"{path} describes no detector; give a checkpoint that nodule-train wrote")
+    return Detector(network.eval(), inference, preparation)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this package, on the CPU.
+
+    Raises:
+        InputError: as for `load_detector`, but for the weights.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give a checkpoint that nodule-train wrote")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise InputError(
+            f"{path} is no checkpoint, or holds more than tensors and plain values and is not opened for safety; "
+            "give one that nodule-train wrote"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint, perhaps it is cut short: {error}") from None
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
+        raise InputError(f"{path} is a checkpoint of another program; give one that nodule-train wrote")
+    return checkpoint

@@ -1,0 +1,109 @@
+"""Run one command as a Hydra app: any path is accepted, and an error is one line and an exit code."""
+
+import errno
+import functools
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nodule_lightning.cli._errors import explain, one_line
+from nodule_lightning.cli._paths import quote_path_arguments
+from nodule_lightning.errors import InputError
+
+Task = Callable[[DictConfig], Any]
+INPUT_ERROR = 2
+INTERRUPTED = 130
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+
+
+def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv: Sequence[str] | None = None) -> None:
+    """Compose the configuration from the command line and hand it to the task.
+
+    Ends the process with code 2 after one line on stderr where the user's input is wrong, with 130 after Ctrl-C.
+    Any other exception is a bug and keeps its traceback.
+
+    Args:
+        task: takes the composed configuration; what it returns is what a sweeper optimises.
+        config_name: the primary configuration in `conf/`.
+        path_keys: keys whose values are paths.
+        argv: the command line without the program's name; the process's own if left out.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    # Lightning starts its child processes from sys.argv, so they must find the quoted form there.
+    sys.argv = [sys.argv[0], *quote_path_arguments(arguments, path_keys)]
+    # Without it Hydra prints and swallows what this function has to see.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    application = hydra.main(version_base="1.3", config_path="pkg://nodule_lightning.conf", config_name=config_name)
+    guard = _Guard(task)
+    # The user's own ./conf is on the search path, and most users have none.
+    warnings.filterwarnings("ignore", message="provider=hydra.searchpath.* is not available")
+    try:
+        application(functools.wraps(task)(guard))()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        # Lightning turns Ctrl-C into an exit with code 1.
+        sys.exit(INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else end.code)
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        if guard.entered:
+            raise
+        _refuse(explain(error, config_name))
+
+
+class _Guard:
+    """The task, with an end for wrong input that goes through Hydra's job runner without a word: SystemExit."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.entered = False
+
+    def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - whatever the task gives to a sweeper
+        try:
+            _require_values(config)
+            self.entered = True
+            return self.task(config)
+        except InputError as error:
+            _remove_empty_run_folder()
+            _refuse(str(error))
+        except OSError as error:
+            if error.filename is None or error.errno not in NOT_WRITABLE:
+                raise
+            _remove_empty_run_folder()
+            _refuse(f"{error.filename} cannot be written: {error.strerror}")
+
+
+def _require_values(config: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise InputError(f"missing: {' '.join(f'{key}=VALUE' for key in missing)} (--help says what each one means)")
+
+
+def _remove_empty_run_folder() -> None:
+    """Remove the run's folder where nothing but Hydra's own notes lies in it."""
+    settings = HydraConfig.get()
+    if settings.output_subdir is None:
+        return
+    folder = Path(settings.runtime.output_dir)
+    notes = {settings.output_subdir, f"{settings.job.name}.log"}
+    if not {path.name for path in folder.iterdir()} <= notes:
+        return
+    shutil.rmtree(folder)
+    for parent in folder.parents:
+        if Path.cwd() not in parent.parents or any(parent.iterdir()):
+            break
+        parent.rmdir()
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    sys.exit(INPUT_ERROR)

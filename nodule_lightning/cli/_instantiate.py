@@ -1,0 +1,99 @@
+"""Build objects from configuration: the only caller of `hydra.utils.instantiate`."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from nodule_lightning.cli._errors import nearest
+from nodule_lightning.cli._paths import escape_interpolations
+from nodule_lightning.cli._signatures import imported, parameters, takes_any
+from nodule_lightning.errors import InputError
+
+TRUSTED = ("nodule_lightning.", "torch.nn.")
+_RESERVED = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+
+Node = DictConfig | Mapping[str, Any]
+
+
+def instantiate(config: Node) -> Any:  # noqa: ANN401 - the configuration says what it is
+    """Build what a configuration describes, lists and dicts in it as plain ones.
+
+    Raises:
+        InputError: a `_target_` cannot be imported, does not know a key, or refuses a value.
+    """
+    values = plain(config)
+    for target, keys in targets(values):
+        check_keys(target, keys)
+    try:
+        return hydra.utils.instantiate(_escaped(values), _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
+
+
+def instantiate_trusted(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the configuration says what it is
+    """Build from a configuration that came with a file, which could name any function of this machine.
+
+    Raises:
+        InputError: as `instantiate`, or a `_target_` is neither of this package nor of `torch.nn`.
+    """
+    for target, _ in targets(config):
+        if not _is_trusted(target):
+            raise InputError(f"the file asks to run {target}, which is no part of a detector; do not trust it")
+    return instantiate(config)
+
+
+def plain(config: Node) -> dict[str, Any]:
+    """Give a configuration as plain dicts, lists and values, every interpolation resolved."""
+    if not isinstance(config, DictConfig):
+        return dict(config)
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def targets(values: object) -> Iterator[tuple[str, set[str]]]:
+    """Give every `_target_` at any depth, with the keys beside it."""
+    if isinstance(values, Mapping):
+        if "_target_" in values:
+            yield str(values["_target_"]), {str(key) for key in values} - _RESERVED
+        for value in values.values():
+            yield from targets(value)
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        for value in values:
+            yield from targets(value)
+
+
+def check_keys(target: str, keys: set[str]) -> None:
+    """Compare keys with the signature of what they are for.
+
+    Raises:
+        InputError: the target cannot be imported, or does not know a key; names the nearest right one.
+    """
+    if takes_any(target):
+        return
+    known = parameters(target)
+    for key in sorted(keys - set(known)):
+        raise InputError(f"{target} has no parameter {key!r}{nearest(key, known)}")
+
+
+def _is_trusted(target: str) -> bool:
+    # The name alone says nothing: nodule_lightning.module.torch.hub.load leads out of the package.
+    if not target.startswith(TRUSTED):
+        return False
+    found = imported(target)
+    return inspect.isclass(found) and found.__module__.startswith(TRUSTED)
+
+
+def _escaped(values: Any) -> Any:  # noqa: ANN401 - any plain value
+    # Hydra reads interpolations again, twice; in resolved values `${` is only ever a part of a path.
+    if isinstance(values, dict):
+        return {key: _escaped(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_escaped(value) for value in values]
+    return escape_interpolations(escape_interpolations(values)) if isinstance(values, str) else values

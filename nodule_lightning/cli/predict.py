@@ -1,0 +1,72 @@
+"""`nodule-predict`: find nodules with a trained detector."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._progress import progress
+from nodule_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from nodule_lightning.predict import Prediction
+
+PATH_KEYS = ("checkpoint", "input", "output", "scans")
+SUBMISSION = "submission.csv"
+
+
+def main() -> None:
+    """Run the command."""
+    run_application(search, "predict", PATH_KEYS)
+
+
+def search(config: DictConfig) -> None:
+    """Search every scan, write the submission, print the candidates."""
+    from rich.console import Console
+
+    from nodule_lightning.checkpoint import load_detector
+    from nodule_lightning.io.tables import write_candidates
+    from nodule_lightning.predict import Source, predict, submission
+
+    detector = load_detector(Path(config.checkpoint))
+    detector.network.to(_device(config.device))
+    source = Source(Path(config.input), detector, None if config.scans is None else Path(config.scans))
+    found = predict(detector, source)
+    predictions = list(progress(found, "searching", len(source)))
+    path = Path(config.output) / SUBMISSION
+    write_candidates(path, submission(predictions))
+    console = Console()
+    for prediction in predictions:
+        console.print(render(prediction, config.show))
+    console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
+
+
+def render(prediction: "Prediction", most: int) -> RichTable:
+    """Lay out the best candidates of a scan as the seed team did: slice, probability, place in the slice."""
+    candidates = prediction.candidates
+    caption = f"{len(candidates)} candidates" + (f", the best {most} shown" if len(candidates) > most else "")
+    table = RichTable(title=Text(prediction.scan_id), title_justify="left", caption=caption, caption_justify="left")
+    for heading in ("rank", "slice", "probability", "[x, y]", "diameter mm"):
+        table.add_column(Text(heading), justify="right")
+    rows = zip(prediction.voxels_zyx().tolist(), candidates.probability, candidates.diameter_mm, strict=True)
+    for rank, ((z, y, x), probability, diameter_mm) in enumerate(list(rows)[:most], start=1):
+        table.add_row(str(rank), str(z + 1), f"{probability:.3f}", Text(f"[{x}, {y}]"), f"{diameter_mm:.1f}")
+    return table
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={name} cannot be used here: {error}") from None
+    return device

@@ -1,0 +1,80 @@
+"""`nodule-report`: one page about a submission on the scans of a cache."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._application import run_application
+
+if TYPE_CHECKING:
+    from nodule_lightning.data.catalog import Catalog
+    from nodule_lightning.report.page import Picture
+    from nodule_lightning.structures import Candidates
+
+PATH_KEYS = ("submission", "cache", "output", "scans", "root")
+
+
+def main() -> None:
+    """Run the command."""
+    run_application(report, "report", PATH_KEYS)
+
+
+def report(config: DictConfig) -> None:
+    """Score the submission against the cache's annotations and write the page."""
+    from nodule_lightning.data.cache import ANNOTATIONS, EXCLUDED, read_settings
+    from nodule_lightning.data.catalog import Catalog
+    from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
+    from nodule_lightning.metrics.functional import froc
+    from nodule_lightning.report.page import write_report
+
+    catalog = Catalog.open(Path(config.cache))
+    scan_ids = list(catalog.scan_ids) if config.scans is None else read_scan_ids(Path(config.scans))
+    candidates = read_candidates(Path(config.submission))
+    nodules, excluded = (read_findings(catalog.cache / name) for name in (ANNOTATIONS, EXCLUDED))
+    result = froc(candidates, nodules, excluded, scan_ids)
+    by_scan = candidates.by_scan()
+    pictures = [
+        *([] if config.root is None else [_crop_picture(catalog, scan_ids[0], Path(config.root))]),
+        _gallery(catalog, {scan_id: by_scan[scan_id] for scan_id in scan_ids if scan_id in by_scan}, config.best),
+    ]
+    settings = {"scans": len(scan_ids), "preparation": read_settings(catalog.cache)}
+    command = f"nodule-report submission={config.submission} cache={config.cache} output={config.output}"
+    print(write_report(Path(config.output), config.title, result, pictures, settings, command))
+
+
+def _gallery(catalog: "Catalog", by_scan: dict[str, "Candidates"], best: int) -> "Picture":
+    from nodule_lightning.report.canvas import to_png
+    from nodule_lightning.report.page import Picture
+    from nodule_lightning.report.pictures import cut_tiles, draw_gallery, outcomes
+
+    tiles = []
+    for scan_id, candidates in by_scan.items():
+        entry = catalog.entry(scan_id)
+        fates = outcomes(candidates, catalog.nodules(scan_id), catalog.excluded(scan_id))
+        # No more of one scan can be among the best of all.
+        top = candidates.best_first()[:best]
+        order = (-candidates.probability).argsort(kind="stable")[:best]
+        tiles += cut_tiles(entry.ct, entry.grid, top, [fates[place] for place in order], scan_id)
+    tiles.sort(key=lambda tile: -tile.probability)
+    return Picture(
+        "candidates",
+        "Best candidates",
+        "The candidates of all scans with the highest probability, and what the score makes of them.",
+        to_png(draw_gallery(tiles[:best])),
+    )
+
+
+def _crop_picture(catalog: "Catalog", scan_id: str, root: Path) -> "Picture":
+    from nodule_lightning.errors import InputError
+    from nodule_lightning.io.readers import find_scans, read_scan
+    from nodule_lightning.report.canvas import to_png
+    from nodule_lightning.report.page import Picture
+    from nodule_lightning.report.pictures import draw_lung_crop
+
+    path = find_scans(root).get(scan_id)
+    if path is None:
+        raise InputError(f"{root} has no scan {scan_id}; give the folder that {catalog.cache} was prepared from")
+    scan, entry = read_scan(path), catalog.entry(scan_id)
+    figure = draw_lung_crop(scan.hu, scan.grid, entry.ct, entry.lung, entry.grid)
+    return Picture("lung_crop", "Lung crop", f"Scan {scan_id} as it was scanned and as it is searched.", to_png(figure))

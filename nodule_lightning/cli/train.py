@@ -1,0 +1,108 @@
+"""`nodule-train`: train a detector on a prepared cache."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._instantiate import instantiate, plain
+from nodule_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from nodule_lightning.data.datamodule import NoduleDataModule
+    from nodule_lightning.module import NoduleDetector
+
+PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
+
+# What Lightning warns of in every run, and nobody can act on.
+NOISE = ("`isinstance(treespec, LeafSpec)` is deprecated", "The number of training batches .* is smaller than")
+
+
+def main() -> None:
+    """Run the command."""
+    run_application(train, "train", PATH_KEYS)
+
+
+def train(config: DictConfig) -> float:
+    """Train, print the best checkpoint and give its validation FROC."""
+    import pytorch_lightning as pl
+    from hydra.core.hydra_config import HydraConfig
+
+    from nodule_lightning.callbacks.quiet import silence_tips
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    silence_tips()
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    datamodule: NoduleDataModule = instantiate(config.datamodule)
+    datamodule.setup("fit")
+    module = _module(config)
+    _require_spacing(module, datamodule)
+    last = _last_checkpoint(folder, datamodule) if config.resume else None
+    trainer: pl.Trainer = instantiate(
+        {
+            **plain(config.trainer),
+            "callbacks": list(plain(config.callbacks).values()),
+            "logger": list(plain(config.logger).values()),
+        }
+    )
+    if trainer.is_global_zero:
+        _write_split(folder / "splits", datamodule)
+    trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
+    return _report(trainer)
+
+
+def _module(config: DictConfig) -> "NoduleDetector":
+
+    module: NoduleDetector = instantiate(config.module)
+    module.recipe = {"network": plain(config.model), "inference": plain(config.inference)}
+    return module
+
+
+def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -> None:
+
+    cache_mm, anchors_mm = datamodule.preparation["spacing_mm"], module.network.anchors.spacing_mm
+    if cache_mm != anchors_mm:
+        raise InputError(
+            f"{datamodule.cache} has voxels of {cache_mm} mm, the anchors expect {anchors_mm} mm; "
+            f"set +model.anchors.spacing_mm={cache_mm}"
+        )
+
+
+def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path:
+    from nodule_lightning.checkpoint import read_checkpoint
+    from nodule_lightning.data.cache import require_settings
+    from nodule_lightning.module import CHECKPOINT_KEY
+
+    path = folder / "checkpoints" / "last.ckpt"
+    if not path.exists():
+        raise InputError(f"{path} does not exist: to resume, name the run's folder with paths.run=DIR")
+    require_settings(datamodule.cache, read_checkpoint(path)[CHECKPOINT_KEY]["preparation"])
+    return path
+
+
+def _write_split(folder: Path, datamodule: "NoduleDataModule") -> None:
+    from nodule_lightning.io.tables import write_scan_ids
+
+    for name in ("train", "validation", "test"):
+        write_scan_ids(folder / f"{name}.csv", getattr(datamodule.split, name))
+
+
+def _report(trainer: "pl.Trainer") -> float:
+    from rich.console import Console
+    from rich.text import Text
+
+    best = trainer.checkpoint_callback
+    path = Path(getattr(best, "best_model_path", "") or "none")
+    score = getattr(best, "best_model_score", None)
+    froc = float("nan") if score is None else float(score)
+    if trainer.is_global_zero:
+        console = Console()
+        console.print("best checkpoint:", Text(str(path)), soft_wrap=True)
+        console.print(f"validation FROC: {froc:.4f}", highlight=False)
+    return froc

@@ -1,0 +1,220 @@
+"""The cache on disk: one folder a scan, with a memory-mapped CT, the lung mask, and a JSON beside them.
+
+    CACHE/scans/SCAN_ID/ct.npy      uint8, the windowed CT on an isotropic grid along the world axes
+    CACHE/scans/SCAN_ID/lung.npy    uint8, 1 in the dilated lungs, 0 outside
+    CACHE/scans/SCAN_ID/scan.json   grids, settings, what preparing noted
+    CACHE/annotations.csv  annotations_excluded.csv  scans.csv (seriesuid,subset)
+
+An entry appears all at once, by renaming its folder, so a killed run leaves no half entry. No path and nothing of a
+DICOM header is kept.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.geometry import Grid
+from nodule_lightning.io.tables import (
+    check_scan_id,
+    join_findings,
+    read_findings,
+    read_subsets,
+    write_findings,
+    write_subsets,
+)
+from nodule_lightning.structures import Findings, Table
+
+FORMAT_VERSION = 1
+ANNOTATIONS, EXCLUDED, SCANS = "annotations.csv", "annotations_excluded.csv", "scans.csv"
+_LEFTOVER_AGE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One prepared scan.
+
+    Attributes:
+        scan_id: the `seriesuid` of the csv files.
+        ct: the windowed CT; a read-only memory map where it was opened from a cache.
+        lung: 1 in the dilated lungs, 0 outside; memory-mapped likewise.
+        grid: where both lie; isotropic, along the world axes.
+        original_grid: where the raw scan lay.
+        settings: the preparation's settings as plain values.
+        record: what preparing noted: `notes` (list of str), `lung_volume_l`, and `source` (bytes and time of
+            change of the raw files, without which the scan could not be known as unchanged).
+    """
+
+    scan_id: str
+    ct: UInt8[np.ndarray, "z y x"]
+    lung: UInt8[np.ndarray, "z y x"]
+    grid: Grid
+    original_grid: Grid
+    settings: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def write_entry(cache: Path, entry: Entry) -> None:
+    """Put an entry into the cache at once, in the place of an older one.
+
+    Raises:
+        InputError: the cache cannot be written, say because the disk is full.
+    """
+    final = cache / "scans" / check_scan_id(entry.scan_id)
+    draft = final.with_name(f".tmp-{final.name}-{os.getpid()}")
+    old = final.with_name(f".old-{final.name}-{os.getpid()}")
+    description = {
+        "format": FORMAT_VERSION,
+        "scan_id": entry.scan_id,
+        "grid": entry.grid.to_dict(),
+        "original_grid": entry.original_grid.to_dict(),
+        "settings": entry.settings,
+        "record": entry.record,
+    }
+    try:
+        draft.mkdir(parents=True)
+        np.save(draft / "ct.npy", entry.ct)
+        np.save(draft / "lung.npy", entry.lung)
+        (draft / "scan.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        # A folder cannot replace one that is not empty, so an older entry steps aside first.
+        if final.exists():
+            final.replace(old)
+        draft.replace(final)
+    except OSError as error:
+        raise InputError(f"{final} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def open_entry(cache: Path, scan_id: str) -> Entry:
+    """Open an entry; its volumes are memory-mapped and read only where they are looked at.
+
+    Raises:
+        InputError: there is no such entry, it was written by another version, or its files do not agree.
+    """
+    folder = cache / "scans" / check_scan_id(scan_id)
+    description = read_description(cache, scan_id)
+    grid = Grid.from_dict(description["grid"])
+    try:
+        ct, lung = (np.load(folder / name, mmap_mode="r") for name in ("ct.npy", "lung.npy"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
+    if not ct.shape == lung.shape == grid.shape:
+        raise InputError(f"{folder} is damaged: its shapes differ; delete it and prepare the scan again")
+    original = Grid.from_dict(description["original_grid"])
+    return Entry(scan_id, ct, lung, grid, original, description["settings"], description["record"])
+
+
+def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
+    """Read the JSON of an entry: `grid`, `original_grid`, `settings`, `record`, in plain values.
+
+    Raises:
+        InputError: there is no such entry, or it was written by another version.
+    """
+    path = cache / "scans" / check_scan_id(scan_id) / "scan.json"
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{cache} holds no scan {scan_id}; prepare it first") from None
+    except ValueError:
+        raise InputError(f"{path} is damaged; delete its folder and prepare the scan again") from None
+    if description.get("format") != FORMAT_VERSION:
+        raise InputError(f"{path} is of another version of the cache; prepare into a new folder")
+    return description
+
+
+def list_entries(cache: Path) -> list[str]:
+    """Give the ids of all prepared scans, sorted; none where there is no cache."""
+    found = (cache / "scans").glob("*/scan.json")
+    return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
+
+
+def read_settings(cache: Path) -> dict[str, Any]:
+    """Give the settings that all entries were prepared with, as a checkpoint keeps them.
+
+    Raises:
+        InputError: the cache is empty, or its entries were not all prepared alike.
+    """
+    scan_ids = list_entries(cache)
+    if not scan_ids:
+        raise InputError(f"{cache} holds no prepared scan; fill it with nodule-prepare")
+    first: dict[str, Any] = read_description(cache, scan_ids[0])["settings"]
+    for scan_id in scan_ids[1:]:
+        if differing := settings_differences(first, read_description(cache, scan_id)["settings"]):
+            raise InputError(f"{cache}: {scan_ids[0]} and {scan_id} differ in {'; '.join(differing)}; prepare again")
+    return first
+
+
+def require_settings(cache: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a cache that was prepared otherwise.
+
+    Args:
+        cache: the cache's folder.
+        settings: what `PreparationSettings.to_dict` gives.
+
+    Raises:
+        InputError: the cache is empty or mixed, or some settings differ; it names each with both values.
+    """
+    if differing := settings_differences(read_settings(cache), settings):
+        raise InputError(
+            f"{cache} was prepared with other settings (there and wanted): {'; '.join(differing)}; "
+            "prepare into another folder"
+        )
+
+
+def settings_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Name every setting in which two differ, with both values.
+
+    >>> settings_differences({"spacing_mm": 1.0, "lungs": {"closing_mm": 10}}, {"spacing_mm": 2.0, "lungs": {}})
+    ['lungs.closing_mm 10 and None', 'spacing_mm 1.0 and 2.0']
+    """
+    one, two = _flat(first), _flat(second)
+    return [
+        f"{name} {one.get(name)} and {two.get(name)}" for name in sorted({*one, *two}) if one.get(name) != two.get(name)
+    ]
+
+
+def merge_tables(cache: Path, subset: Mapping[str, str], nodules: Table[Findings], excluded: Table[Findings]) -> None:
+    """Put the rows of some scans into the cache's csv files, in place of those scans' older rows.
+
+    Args:
+        cache: the cache's folder; made where it is missing.
+        subset: the scans, with their subsets; rows of other scans are left out.
+        nodules: the new nodules.
+        excluded: the new findings that count neither for nor against.
+    """
+    scan_ids = list(subset)
+    for name, table in ((ANNOTATIONS, nodules), (EXCLUDED, excluded)):
+        new = table[np.isin(table.scan_id, scan_ids)]
+        if (path := cache / name).exists():
+            old = read_findings(path)
+            new = join_findings([old[~np.isin(old.scan_id, scan_ids)], new])
+        write_findings(path, new)
+    known = read_subsets(cache / SCANS) if (cache / SCANS).exists() else {}
+    write_subsets(cache / SCANS, dict(sorted({**known, **subset}.items())))
+
+
+def remove_leftovers(cache: Path) -> None:
+    """Delete what killed runs left half-written; what is younger than an hour may be another run's work."""
+    for path in (cache / "scans").glob(".*-*"):
+        if path.name.startswith((".tmp-", ".old-")) and time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,176 @@
+"""The LightningDataModule: patches for training, whole scans for validation, from a prepared cache."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from nodule_lightning.data.cache import Entry, read_settings
+from nodule_lightning.data.catalog import Catalog, Split, split_scans
+from nodule_lightning.data.patches import Patch, PatchDataset, collate
+from nodule_lightning.data.sampler import PatchSampler, SamplingRule
+from nodule_lightning.errors import InputError
+from nodule_lightning.structures import Findings
+
+
+@dataclass(frozen=True, slots=True)
+class WholeScan:
+    """One scan to be searched and scored.
+
+    Attributes:
+        index: place among the scans of its set, so that the metric knows a scan that comes twice.
+        entry: the prepared scan.
+        nodules: to be found.
+        excluded: neither right nor wrong.
+    """
+
+    index: int
+    entry: Entry
+    nodules: Findings
+    excluded: Findings
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Self:
+        """Stay where it is: the search moves to the device what it needs; Lightning calls this."""
+        return self
+
+
+class WholeScanDataset(Dataset[WholeScan]):
+    """The scans of one set, in order."""
+
+    def __init__(self, catalog: Catalog, scan_ids: Sequence[str]) -> None:
+        self.catalog = catalog
+        self.scan_ids = tuple(scan_ids)
+
+    def __len__(self) -> int:
+        return len(self.scan_ids)
+
+    def __getitem__(self, index: int) -> WholeScan:
+        scan_id = self.scan_ids[index]
+        return WholeScan(
+            index, self.catalog.entry(scan_id), self.catalog.nodules(scan_id), self.catalog.excluded(scan_id)
+        )
+
+
+class RankStride(Sampler[int]):
+    """Give each rank its own scans, without repeating any to make the counts equal: FROC would count it twice."""
+
+    def __init__(self, count: int, rank: int, world_size: int) -> None:
+        self.indices = range(rank, count, world_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+class NoduleDataModule(pl.LightningDataModule):
+    """Serve a prepared cache to a Trainer made with `use_distributed_sampler=False`.
+
+    Args:
+        cache: folder that `nodule-prepare` wrote.
+        sampler: what an epoch is made of.
+        patch_voxels: side of the training patches, a multiple of the network's total stride.
+        batch_size: patches of a batch on each device.
+        workers: processes that cut patches; 0 cuts them in the training process.
+        test_subsets: subsets that training never sees.
+        validation_fraction: share of the other scans that choose the checkpoint.
+        seed: of the split and of the draws.
+        fill_outside_lungs: see `PatchDataset`.
+        border_voxels: see `PatchDataset`.
+
+    Raises:
+        InputError: in `setup`, when a set that is needed holds no scan.
+    """
+
+    def __init__(
+        self,
+        cache: Path | str,
+        sampler: SamplingRule,
+        patch_voxels: int = 96,
+        batch_size: int = 8,
+        workers: int = 0,
+        test_subsets: Sequence[str] = (),
+        validation_fraction: float = 0.1,
+        seed: int = 0,
+        *,
+        fill_outside_lungs: bool = True,
+        border_voxels: float = 8.0,
+    ) -> None:
+        super().__init__()
+        if patch_voxels < 16 or patch_voxels % 16:
+            raise InputError(f"patch_voxels must be a multiple of 16, not {patch_voxels}")
+        self.cache = Path(cache)
+        self.rule = sampler
+        self.patch_voxels = patch_voxels
+        self.batch_size = batch_size
+        self.workers = workers
+        self.test_subsets = tuple(test_subsets)
+        self.validation_fraction = validation_fraction
+        self.seed = seed
+        self.fill_outside_lungs = fill_outside_lungs
+        self.border_voxels = border_voxels
+        self.catalog: Catalog
+        self.split: Split
+        self.preparation: dict[str, Any]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the cache as `catalog`, split its scans as `split`, and read the settings of its `preparation`."""
+        self.catalog = Catalog.open(self.cache)
+        self.preparation = read_settings(self.cache)
+        self.split = split_scans(self.catalog, self.test_subsets, self.validation_fraction, self.seed)
+        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+        for name in needed.get(stage or "fit", ()):
+            if not getattr(self.split, name):
+                raise InputError(
+                    f"no scan of {self.cache} is left for {name} (test_subsets={list(self.test_subsets)}, "
+                    f"validation_fraction={self.validation_fraction}); change these or prepare more scans"
+                )
+
+    def train_dataloader(self) -> DataLoader[Patch]:
+        """Serve the patches of this rank."""
+        diameter_mm = [self.catalog.nodules(scan_id).diameter_mm for scan_id in self.split.train]
+        sampler = PatchSampler(diameter_mm, self.rule, self.seed, *self._rank())
+        if len(sampler) < self.batch_size:
+            raise InputError(
+                f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size} "
+                f"on each of {sampler.world_size} devices; raise it"
+            )
+        dataset = PatchDataset(
+            self.catalog,
+            self.split.train,
+            self.patch_voxels,
+            fill_outside_lungs=self.fill_outside_lungs,
+            border_voxels=self.border_voxels,
+        )
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=True,
+            persistent_workers=self.workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader[WholeScan]:
+        """Serve the validation scans of this rank, each once."""
+        return self._whole_scans(self.split.validation)
+
+    def test_dataloader(self) -> DataLoader[WholeScan]:
+        """Serve the test scans of this rank, each once."""
+        return self._whole_scans(self.split.test)
+
+    def _whole_scans(self, scan_ids: Sequence[str]) -> DataLoader[WholeScan]:
+        sampler = RankStride(len(scan_ids), *self._rank())
+        return DataLoader(WholeScanDataset(self.catalog, scan_ids), batch_size=None, sampler=sampler)
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

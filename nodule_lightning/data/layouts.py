@@ -1,0 +1,164 @@
+"""How a raw data set lies on disk: LUNA16, Tianchi, or any folder of scans with a csv file."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.io.readers import find_scans
+from nodule_lightning.io.tables import join_findings, read_findings, read_subsets
+from nodule_lightning.structures import Findings, Table
+
+_CSV_FOLDERS = (".", "CSVFILES", "csv", "annotations", "evaluationScript/annotations")
+_TIANCHI_CSV = (
+    "csv/{}/annotations.csv",
+    "csvs/{}/annotations.csv",
+    "{}/annotations.csv",
+    "{}/csv/annotations.csv",
+    "csv/{}_annotations.csv",
+    "{}_annotations.csv",
+    "csv/annotations_{}*.csv",
+    "annotations_{}*.csv",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RawDataset:
+    """The raw scans of a data set and what is known of them.
+
+    Attributes:
+        scans: the file or DICOM folder of each scan that is on disk.
+        nodules: the nodules, also of scans that are not on disk.
+        excluded: the findings that count neither for nor against a detector, likewise.
+        subset: the name of the subset of each scan on disk, "" where there is none.
+        notes: what is missing and should be said.
+    """
+
+    scans: dict[str, Path]
+    nodules: Table[Findings]
+    excluded: Table[Findings]
+    subset: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+class Luna16(RawDataset):
+    """LUNA16 as it is unpacked: `subset0` to `subset9` with UID.mhd and UID.raw, and the csv files.
+
+    The csv files may lie beside the subsets, in `CSVFILES`, or where the evaluation script has them. Fewer subsets
+    and fewer scans than the csv files name are fine.
+
+    Raises:
+        InputError: there is no subset folder, no scan in them, or no annotations.csv.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, root: str | Path) -> None:
+        root = _existing(root)
+        folders = sorted(path for path in root.glob("subset*") if path.is_dir())
+        if not folders:
+            raise InputError(f"{root} has no folder subset0 to subset9; for any other layout use data=folder")
+        scans, subset = _merge((path, path.name.removeprefix("subset")) for path in folders)
+        annotations = _first_file(root, [f"{folder}/annotations.csv" for folder in _CSV_FOLDERS])
+        if annotations is None:
+            raise InputError(f"{root} has no annotations.csv; copy LUNA16's csv files there")
+        excluded = _first_file(root, [f"{folder}/annotations_excluded.csv" for folder in _CSV_FOLDERS])
+        notes = () if excluded else (f"{root} has no annotations_excluded.csv: scores will not be LUNA16's",)
+        super().__init__(scans, read_findings(annotations), _findings(excluded), subset, notes)
+
+
+class Tianchi(RawDataset):
+    """The Tianchi 2017 challenge: folders named like train, val and test, and one annotations.csv for each.
+
+    The subsets are "train", "val" and "test"; several folders of one, such as train_subset00 and train_subset01,
+    are joined. Tianchi has no excluded list. The csv files may lie in `csv/train/`, in `train/`, or be named
+    `annotations_train*.csv`; those of test are mostly secret.
+
+    Raises:
+        InputError: there is no such folder, no scan in them, or train or val has scans but no annotations.csv.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, root: str | Path) -> None:
+        root = _existing(root)
+        found = [(path, _tianchi_subset(path.name)) for path in sorted(root.iterdir()) if path.is_dir()]
+        folders = [(path, name) for path, name in found if name and _holds_scans(path)]
+        if not folders:
+            raise InputError(f"{root} has no scans in folders named like train, val or test")
+        scans, subset = _merge(folders)
+        tables, notes = [], []
+        for name in sorted({name for _, name in folders}):
+            patterns = [pattern.format(name) for pattern in _TIANCHI_CSV]
+            path = _first_file(root, patterns)
+            if path is None and name != "test":
+                raise InputError(f"{root} has no annotations of {name}; expected {root / patterns[0]}")
+            if path is None:
+                notes.append(f"{root} has no annotations of test: its scans count as without nodules")
+            tables.append(_findings(path))
+        super().__init__(scans, join_findings(tables), _findings(None), subset, tuple(notes))
+
+
+class Folder(RawDataset):
+    """Any folder of scan files and DICOM folders, at any depth, with the csv files named.
+
+    Args:
+        root: the folder.
+        annotations: csv of the nodules; without one every scan counts as without nodules.
+        excluded: csv of findings that count neither for nor against.
+        subsets: csv with the columns seriesuid and subset. Names of folders are never taken for subsets: in a
+            hospital's export they may be patients' names.
+
+    Raises:
+        InputError: the folder holds no scan, or a csv file is missing or damaged.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        root: str | Path,
+        annotations: str | Path | None = None,
+        excluded: str | Path | None = None,
+        subsets: str | Path | None = None,
+    ) -> None:
+        scans = find_scans(_existing(root))
+        named = read_subsets(Path(subsets)) if subsets else {}
+        subset = {scan_id: named.get(scan_id, "") for scan_id in scans}
+        notes = () if annotations else ("no annotations are given: every scan counts as without nodules",)
+        super().__init__(scans, _findings(annotations), _findings(excluded), subset, notes)
+
+
+def _existing(root: str | Path) -> Path:
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; give data.root")
+    return root
+
+
+def _merge(folders: Iterable[tuple[Path, str]]) -> tuple[dict[str, Path], dict[str, str]]:
+    scans: dict[str, Path] = {}
+    subset: dict[str, str] = {}
+    for folder, name in folders:
+        for scan_id, path in find_scans(folder).items():
+            if scan_id in scans:
+                raise InputError(f"{scans[scan_id]} and {path} are both the scan {scan_id}; keep one")
+            scans[scan_id], subset[scan_id] = path, name
+    return scans, subset
+
+
+def _tianchi_subset(folder: str) -> str:
+    return next((name for name in ("train", "val", "test") if name in folder.lower()), "")
+
+
+def _holds_scans(folder: Path) -> bool:
+    return any(folder.rglob("*.mhd")) or any(folder.rglob("*.mha"))
+
+
+def _first_file(root: Path, patterns: Iterable[str]) -> Path | None:
+    matches = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    return next((path for path in matches if path.is_file()), None)
+
+
+def _findings(path: str | Path | None) -> Table[Findings]:
+    return read_findings(Path(path)) if path else join_findings([])

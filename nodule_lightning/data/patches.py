@@ -1,0 +1,175 @@
+"""Cut patches from the cache, with the findings in them, and join them to batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int8, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nodule_lightning.data.cache import Entry
+from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.data.intensity import OUTSIDE
+from nodule_lightning.data.sampler import PatchDraw
+from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
+from nodule_lightning.structures import Findings
+
+UNKNOWN_DIAMETER_MM = 10.0
+"""Size of a finding whose reader gave none, by LUNA16's rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A piece of one scan.
+
+    Attributes:
+        scan_id: where it was cut.
+        image: grey values.
+        boxes: (z, y, x, diameter) of the findings that touch it, in voxels of the patch.
+        kind: of each box: `NODULE`, or `IGNORED` for an excluded finding and for a nodule whose centre lies outside.
+    """
+
+    scan_id: str
+    image: UInt8[np.ndarray, "z y x"]
+    boxes: Float32[np.ndarray, "box 4"]
+    kind: Int8[np.ndarray, "box"]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBatch:
+    """Patches on a device; shorter lists of boxes are filled up with kind `NOTHING`."""
+
+    scan_id: tuple[str, ...]
+    image: UInt8[Tensor, "b 1 z y x"]
+    boxes: Float32[Tensor, "b box 4"]
+    kind: Int8[Tensor, "b box"]
+
+    def __len__(self) -> int:
+        return len(self.scan_id)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Self:
+        """Copy to a device; Lightning calls it."""
+        return replace(
+            self,
+            image=self.image.to(device, non_blocking=non_blocking),
+            boxes=self.boxes.to(device, non_blocking=non_blocking),
+            kind=self.kind.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Self:
+        """Copy to page-locked memory; the DataLoader calls it."""
+        return replace(self, image=self.image.pin_memory(), boxes=self.boxes.pin_memory(), kind=self.kind.pin_memory())
+
+
+def collate(patches: Sequence[Patch]) -> PatchBatch:
+    """Join patches of one size."""
+    most = max(len(patch.kind) for patch in patches)
+    boxes = np.zeros((len(patches), most, 4), np.float32)
+    kind = np.full((len(patches), most), NOTHING, np.int8)
+    for row, patch in enumerate(patches):
+        boxes[row, : len(patch.kind)] = patch.boxes
+        kind[row, : len(patch.kind)] = patch.kind
+    image = torch.from_numpy(np.stack([patch.image for patch in patches]))
+    return PatchBatch(
+        tuple(patch.scan_id for patch in patches), image[:, None], torch.from_numpy(boxes), torch.from_numpy(kind)
+    )
+
+
+class PatchDataset(Dataset[Patch]):
+    """Cut the patches that the sampler draws.
+
+    Args:
+        catalog: of the cache.
+        scan_ids: the training scans, in the order the sampler counts them.
+        patch_voxels: side of the patches.
+        fill_outside_lungs: put the grey value 170 outside the lung mask.
+        border_voxels: a drawn nodule lies at a random place of the patch, at least this far (plus its radius) from
+            the patch's faces, or in its middle where it does not fit.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scan_ids: Sequence[str],
+        patch_voxels: int,
+        *,
+        fill_outside_lungs: bool = True,
+        border_voxels: float = 8.0,
+    ) -> None:
+        self.catalog = catalog
+        self.scan_ids = tuple(scan_ids)
+        self.patch_voxels = patch_voxels
+        self.fill_outside_lungs = fill_outside_lungs
+        self.border_voxels = border_voxels
+
+    def __getitem__(self, draw: PatchDraw) -> Patch:
+        rng = np.random.default_rng(draw.seed)
+        entry = self.catalog.entry(self.scan_ids[draw.scan_index])
+        nodules = voxel_boxes(self.catalog.nodules(entry.scan_id), entry)
+        excluded = voxel_boxes(self.catalog.excluded(entry.scan_id), entry)
+        if draw.finding_index >= 0:
+            target = nodules[draw.finding_index]
+        else:
+            target = np.array([*random_lung_voxel(entry.lung, rng), 0.0])
+        start = self._start(target, rng)
+        boxes, kind = boxes_in_patch(nodules, excluded, start, self.patch_voxels)
+        return Patch(entry.scan_id, self._cut(entry, start), boxes, kind)
+
+    def _start(self, target: Float64[np.ndarray, "4"], rng: np.random.Generator) -> Int64[np.ndarray, "3"]:
+        """Choose the patch's first voxel so that the target lies at a random place in it."""
+        middle = (self.patch_voxels - 1) / 2
+        play = max(middle - self.border_voxels - target[3] / 2, 0.0)
+        return np.rint(target[:3] - middle + rng.uniform(-play, play, 3)).astype(np.int64)
+
+    def _cut(self, entry: Entry, start: Int64[np.ndarray, "3"]) -> UInt8[np.ndarray, "z y x"]:
+        image = np.full((self.patch_voxels,) * 3, OUTSIDE, np.uint8)
+        low = np.clip(start, 0, entry.ct.shape)
+        high = np.clip(start + self.patch_voxels, 0, entry.ct.shape)
+        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        place = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+        if self.fill_outside_lungs:
+            np.copyto(image[place], entry.ct[source], where=entry.lung[source].astype(bool))
+        else:
+            image[place] = entry.ct[source]
+        return image
+
+
+def voxel_boxes(findings: Findings, entry: Entry) -> Float64[np.ndarray, "n 4"]:
+    """Bring findings to (z, y, x, diameter) in voxels of the entry."""
+    diameter_mm = np.where(findings.diameter_mm < 0, UNKNOWN_DIAMETER_MM, findings.diameter_mm)
+    centre = entry.grid.to_index(findings.centre_xyz_mm)
+    return np.concatenate([centre, diameter_mm[:, None] / entry.grid.spacing_zyx_mm[0]], axis=1)
+
+
+def boxes_in_patch(
+    nodules: Float64[np.ndarray, "n 4"],
+    excluded: Float64[np.ndarray, "m 4"],
+    start: Int64[np.ndarray, "3"],
+    side: int,
+) -> tuple[Float32[np.ndarray, "box 4"], Int8[np.ndarray, "box"]]:
+    """Keep the findings whose cube touches the patch, in its voxels."""
+    boxes = np.concatenate([nodules, excluded])
+    boxes[:, :3] -= start
+    kind = np.repeat(np.array([NODULE, IGNORED], np.int8), [len(nodules), len(excluded)])
+    centre, radius = boxes[:, :3], boxes[:, 3:] / 2
+    touches = ((centre + radius > -0.5) & (centre - radius < side - 0.5)).all(axis=1)
+    centred = ((centre > -0.5) & (centre < side - 0.5)).all(axis=1)
+    kind[~centred] = IGNORED
+    return boxes[touches].astype(np.float32), kind[touches]
+
+
+def random_lung_voxel(
+    lung: UInt8[np.ndarray, "z y x"], rng: np.random.Generator, tries: int = 256
+) -> Int64[np.ndarray, "3"]:
+    """Choose a voxel of the mask by trial, which reads a few bytes of the memory map and not all of it.
+
+    The lungs fill about half of their box, so that a few trials do; a mask that is nearly empty gives the middle.
+    """
+    places = rng.integers(0, lung.shape, size=(tries, 3))
+    for place in places:
+        if lung[tuple(place)]:
+            return np.asarray(place)
+    return np.asarray(lung.shape) // 2

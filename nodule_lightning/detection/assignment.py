@@ -1,0 +1,170 @@
+"""Say which anchors are positive, negative or ignored for the findings of a patch, on the batch's device.
+
+Both rules take the same arguments and give the same answer, so that a configuration can swap them. Nodules win over
+ignored findings: an anchor that both touch is the nodule's.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int, Int8
+from torch import Tensor
+
+from nodule_lightning.detection.anchors import encode
+from nodule_lightning.errors import InputError
+
+NOTHING, NODULE, IGNORED = 0, 1, 2
+"""Kinds of box in a batch: padding, to be found, and neither positive nor negative."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The part of each anchor in the loss.
+
+    Attributes:
+        label: 1 positive, 0 negative, -1 ignored.
+        target: the numbers to predict for a positive (`anchors.encode`), zero for the others.
+    """
+
+    label: Int8[Tensor, "b z y x anchor"]
+    target: Float[Tensor, "b z y x anchor 4"]
+
+
+class Assigner(Protocol):
+    """A rule of assignment."""
+
+    def __call__(
+        self,
+        anchors: Float[Tensor, "z y x anchor 4"],
+        boxes: Float[Tensor, "b box 4"],
+        kind: Int8[Tensor, "b box"],
+    ) -> Assignment:
+        """Assign each anchor of each patch to one of the patch's boxes, or to none."""
+        ...
+
+
+class IouAssigner:
+    """The rule of grt123: by intersection over union of cubes.
+
+    Args:
+        positive: at least this much makes an anchor positive; the best anchor of a nodule always is.
+        negative: less than this with every finding makes it negative; between the two it is ignored.
+    """
+
+    def __init__(self, positive: float = 0.5, negative: float = 0.02) -> None:
+        if not 0 < negative <= positive <= 1:
+            raise InputError(f"IoU thresholds must be 0 < negative <= positive <= 1, not {negative} and {positive}")
+        self.positive = positive
+        self.negative = negative
+
+    def __call__(
+        self,
+        anchors: Float[Tensor, "z y x anchor 4"],
+        boxes: Float[Tensor, "b box 4"],
+        kind: Int8[Tensor, "b box"],
+    ) -> Assignment:
+        """Assign by overlap; see the class."""
+        boxes, kind = _with_a_box(boxes, kind)
+        flat = anchors.flatten(0, 3)
+        iou = cube_iou(boxes, flat)
+        nodules = iou.masked_fill((kind != NODULE)[..., None], 0)
+        best, owner = nodules.max(dim=1)
+        forced = _one_anchor_per_nodule(nodules, kind)
+        owner = torch.where(forced.any(dim=1), forced.int().argmax(dim=1), owner)
+        positive = (best >= self.positive) | forced.any(dim=1)
+        touched = iou.masked_fill((kind == NOTHING)[..., None], 0).amax(dim=1) >= self.negative
+        return _assignment(anchors, boxes, owner, positive, touched)
+
+
+class CentreAssigner:
+    """By distance: the cells nearest to a nodule's centre are positive, in the anchor whose size fits best.
+
+    A nodule of 5 mm seldom overlaps any anchor at stride 4 by half (0.34 when one voxel off in each axis), so that
+    small nodules would live from one forced anchor. Here every nodule has as many positives.
+
+    Args:
+        cells: positives of each nodule.
+        margin_voxels: other anchors this close to a finding's surface are ignored.
+    """
+
+    def __init__(self, cells: int = 4, margin_voxels: float = 4.0) -> None:
+        if cells < 1 or margin_voxels < 0:
+            raise InputError(f"CentreAssigner needs cells >= 1 and a margin >= 0, not {cells} and {margin_voxels}")
+        self.cells = cells
+        self.margin_voxels = margin_voxels
+
+    def __call__(
+        self,
+        anchors: Float[Tensor, "z y x anchor 4"],
+        boxes: Float[Tensor, "b box 4"],
+        kind: Int8[Tensor, "b box"],
+    ) -> Assignment:
+        """Assign by distance; see the class."""
+        boxes, kind = _with_a_box(boxes, kind)
+        centres = anchors[..., 0, :3].flatten(0, 2)
+        distance = torch.cdist(boxes[..., :3], centres.expand(len(boxes), -1, -1))
+        near = distance.masked_fill((kind != NODULE)[..., None], math.inf)
+        nearest = near.topk(min(self.cells, near.shape[-1]), largest=False)
+        claimed = torch.full_like(near, math.inf).scatter(2, nearest.indices, nearest.values)
+        claim, owner = claimed.min(dim=1)
+
+        fits = _best_size(anchors[0, 0, 0, :, 3], boxes[..., 3]).gather(1, owner)
+        sizes = torch.arange(anchors.shape[3], device=anchors.device)
+        positive = torch.isfinite(claim)[..., None] & (fits[..., None] == sizes)
+        reach = (boxes[..., 3] / 2 + self.margin_voxels).masked_fill(kind == NOTHING, -1)
+        touched = (distance <= reach[..., None]).any(dim=1) | torch.isfinite(claim)
+        return _assignment(
+            anchors,
+            boxes,
+            owner[..., None].expand_as(positive).flatten(1),
+            positive.flatten(1),
+            touched[..., None].expand_as(positive).flatten(1),
+        )
+
+
+def cube_iou(boxes: Float[Tensor, "*b m 4"], others: Float[Tensor, "n 4"]) -> Float[Tensor, "*b m n"]:
+    """Divide the shared by the joint volume of cubes.
+
+    >>> cube_iou(torch.tensor([[0.0, 0, 0, 4]]), torch.tensor([[2.0, 0, 0, 4], [9.0, 0, 0, 4]])).tolist()
+    [[0.3333333432674408, 0.0]]
+    """
+    half = boxes[..., None, 3:] / 2, others[:, 3:] / 2
+    low = torch.maximum(boxes[..., None, :3] - half[0], others[:, :3] - half[1])
+    high = torch.minimum(boxes[..., None, :3] + half[0], others[:, :3] + half[1])
+    shared = (high - low).clamp(min=0).prod(dim=-1)
+    joint = boxes[..., None, 3] ** 3 + others[:, 3] ** 3 - shared
+    return shared / joint.clamp(min=1e-9)
+
+
+def _with_a_box(boxes: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
+    """Append a box of no kind, because a maximum over no boxes is undefined."""
+    return torch.nn.functional.pad(boxes, (0, 0, 0, 1)), torch.nn.functional.pad(kind, (0, 1))
+
+
+def _one_anchor_per_nodule(iou: Float[Tensor, "b box n"], kind: Int8[Tensor, "b box"]) -> Bool[Tensor, "b box n"]:
+    best = iou.argmax(dim=2, keepdim=True)
+    return torch.zeros_like(iou, dtype=torch.bool).scatter(2, best, (kind == NODULE)[..., None])
+
+
+def _best_size(anchor_diameter: Float[Tensor, "anchor"], diameter: Float[Tensor, "b box"]) -> Int[Tensor, "b box"]:
+    """Find the anchor whose log size is nearest."""
+    ratio = torch.log(diameter.clamp(min=1e-3))[..., None] - torch.log(anchor_diameter)
+    return ratio.abs().argmin(dim=-1)
+
+
+def _assignment(
+    anchors: Float[Tensor, "z y x anchor 4"],
+    boxes: Float[Tensor, "b box 4"],
+    owner: Int[Tensor, "b n"],
+    positive: Bool[Tensor, "b n"],
+    touched: Bool[Tensor, "b n"],
+) -> Assignment:
+    label = torch.where(positive, 1, torch.where(touched, -1, 0)).to(torch.int8)
+    owned = boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    # A negative has no box: its own anchor stands in, whose encoding is zero.
+    flat = anchors.flatten(0, 3)
+    target = encode(torch.where(positive[..., None], owned, flat), flat)
+    shape = (len(boxes), *anchors.shape[:4])
+    return Assignment(label.view(shape), target.view(*shape, 4))

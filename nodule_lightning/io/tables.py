@@ -1,0 +1,241 @@
+"""The csv files: findings, candidates, scan ids and subsets, without any dependency but NumPy.
+
+Columns are found by name in any order and others are passed over; comma and tab both separate. Files are written
+beside their final name and then moved into place.
+"""
+
+import csv
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.structures import Candidates, Findings, Table
+
+COORDINATES = ("coordX", "coordY", "coordZ")
+_TIANCHI_ID = re.compile(r"LKDS[-_ ]?(\d+)", re.IGNORECASE)
+
+
+def check_scan_id(scan_id: str) -> str:
+    """Give the one spelling of a scan id, or refuse an id that could not name a folder.
+
+    Tianchi's files spell the same scan LKDS-00001 and LKDS_00001; the first is the one spelling.
+
+    Raises:
+        InputError: an empty id, one with a separator or control character, one that starts with a dot, or one too
+            long for a file name.
+
+    >>> check_scan_id(" LKDS_00001 ")
+    'LKDS-00001'
+    """
+    scan_id = scan_id.strip()
+    if match := _TIANCHI_ID.fullmatch(scan_id):
+        return f"LKDS-{match[1]:0>5}"
+    unsafe = not scan_id.isprintable() or set(scan_id) & set("/\\") or scan_id.startswith(".")
+    if not scan_id or unsafe or len(scan_id.encode()) > 200:
+        raise InputError(f"{scan_id!r} cannot be a scan id: it must be a plain file name without separators")
+    return scan_id
+
+
+def read_findings(path: Path) -> Table[Findings]:
+    """Read marks with the columns `seriesuid,coordX,coordY,coordZ,diameter_mm`.
+
+    Raises:
+        InputError: the file is missing, lacks a column, or holds something that is not a number or an id.
+    """
+    columns = _read_columns(path, (*COORDINATES, "diameter_mm"))
+    numbers = _numbers(columns, (*COORDINATES, "diameter_mm"))
+    return Table(_scan_ids(columns), Findings(numbers[:, :3], numbers[:, 3]))
+
+
+def read_candidates(path: Path) -> Table[Candidates]:
+    """Read a submission with the columns `seriesuid,coordX,coordY,coordZ,probability` and perhaps `diameter_mm`.
+
+    Raises:
+        InputError: the file is missing, lacks a column, or holds something that is not a number or an id.
+    """
+    columns = _read_columns(path, (*COORDINATES, "probability"), ("diameter_mm",))
+    numbers = _numbers(columns, (*COORDINATES, "probability"))
+    has_diameter = "diameter_mm" in columns.place
+    diameter = _numbers(columns, ("diameter_mm",))[:, 0] if has_diameter else np.full(len(numbers), -1.0)
+    return Table(_scan_ids(columns), Candidates(numbers[:, :3], numbers[:, 3], diameter))
+
+
+def read_scan_ids(path: Path) -> list[str]:
+    """Read the scans of an evaluation, one id a line; the header `seriesuid` may be absent, as in LUNA16's file.
+
+    Raises:
+        InputError: the file is missing, holds no id, or holds one twice.
+    """
+    columns = _read_columns(path, ())
+    if not columns.rows:
+        raise InputError(f"{path} holds no scan id")
+    return _each_once(columns)
+
+
+def read_subsets(path: Path) -> dict[str, str]:
+    """Read which subset each scan belongs to, from the columns `seriesuid,subset`.
+
+    Raises:
+        InputError: the file is missing, lacks a column, or holds a scan twice.
+    """
+    columns = _read_columns(path, ("subset",))
+    names = [text.strip() for text in columns.texts("subset")]
+    return dict(zip(_each_once(columns), names, strict=True))
+
+
+def write_findings(path: Path, table: Table[Findings]) -> None:
+    """Write marks so that `read_findings` gives the same numbers back."""
+    numbers = np.column_stack([table.rows.centre_xyz_mm, table.rows.diameter_mm])
+    rows = zip(table.scan_id.tolist(), numbers.tolist(), strict=True)
+    _write(path, ("seriesuid", *COORDINATES, "diameter_mm"), ([scan_id, *values] for scan_id, values in rows))
+
+
+def write_candidates(path: Path, table: Table[Candidates]) -> None:
+    """Write a submission as the leaderboard takes it; the diameter is no part of it."""
+    numbers = np.column_stack([table.rows.centre_xyz_mm, table.rows.probability])
+    rows = zip(table.scan_id.tolist(), numbers.tolist(), strict=True)
+    _write(path, ("seriesuid", *COORDINATES, "probability"), ([scan_id, *values] for scan_id, values in rows))
+
+
+def write_scan_ids(path: Path, scan_ids: Iterable[str]) -> None:
+    """Write scan ids, one a line, under the header `seriesuid`."""
+    _write(path, ("seriesuid",), ([scan_id] for scan_id in scan_ids))
+
+
+def write_subsets(path: Path, subset: Mapping[str, str]) -> None:
+    """Write the subset of each scan so that `read_subsets` gives the same back."""
+    _write(path, ("seriesuid", "subset"), subset.items())
+
+
+def join_findings(tables: Iterable[Table[Findings]]) -> Table[Findings]:
+    """Put tables one after the other; no table gives an empty one."""
+    tables = list(tables)
+    scan_id = np.concatenate([np.zeros(0, dtype=np.str_), *[table.scan_id for table in tables]])
+    return Table(scan_id, Findings.concatenate(table.rows for table in tables))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The rows of a file as text, without its header and blank lines, and the place of each column."""
+
+    path: Path
+    place: dict[str, int]
+    rows: list[list[str]]
+    has_header: bool
+
+    def texts(self, name: str) -> list[str]:
+        place = self.place[name]
+        return [row[place] for row in self.rows]
+
+    def error(self, index: int, what: str) -> InputError:
+        """Say what is wrong with a row, by its line in the file; reads the file again to count its lines."""
+        lines = [line for line, _ in _numbered_rows(self.path)]
+        return InputError(f"{self.path}, line {lines[index + self.has_header]}: {what}")
+
+
+def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            delimiter = "\t" if "\t" in file.readline() else ","
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter)
+            yield from ((reader.line_num, row) for row in reader if row)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a csv file: {error}") from None
+
+
+def _read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> _Columns:
+    rows = [row for _, row in _numbered_rows(path)]
+    place = _header(path, rows[0] if rows else [], (*needed, *optional), len(needed))
+    # A list of bare ids has no header: its first row is data.
+    columns = _Columns(path, place or {"seriesuid": 0}, rows[1:] if place else rows, has_header=bool(place))
+    width = max(columns.place.values()) + 1
+    if min(map(len, columns.rows), default=width) < width:
+        index = next(index for index, row in enumerate(columns.rows) if len(row) < width)
+        raise columns.error(index, f"{len(columns.rows[index])} values where at least {width} are needed")
+    return columns
+
+
+def _header(path: Path, first: Sequence[str], wanted: Sequence[str], needed: int) -> dict[str, int]:
+    """Find the wanted columns, of which the first `needed` must be there; nothing where there is no header."""
+    found = [name.strip().lower() for name in first]
+    place = {name: found.index(name.lower()) for name in ("seriesuid", *wanted) if name.lower() in found}
+    missing = [name for name in ("seriesuid", *wanted[:needed]) if name not in place]
+    if missing and needed:
+        there = ", ".join(first) or "nothing"
+        raise InputError(f"{path}, line 1: the column {missing[0]} is missing; found {there}")
+    return {} if missing else place
+
+
+def _scan_ids(columns: _Columns) -> Shaped[np.ndarray, "n"]:
+    texts = columns.texts("seriesuid")
+    spelling: dict[str, str] = {}
+    for text in set(texts):
+        try:
+            spelling[text] = check_scan_id(text)
+        except InputError as error:
+            raise columns.error(texts.index(text), str(error)) from None
+    return np.array([spelling[text] for text in texts], dtype=np.str_)
+
+
+def _each_once(columns: _Columns) -> list[str]:
+    scan_ids: list[str] = _scan_ids(columns).tolist()
+    seen: set[str] = set()
+    for index, scan_id in enumerate(scan_ids):
+        if scan_id in seen:
+            raise columns.error(index, f"the scan {scan_id} stands there twice; keep one line")
+        seen.add(scan_id)
+    return scan_ids
+
+
+def _numbers(columns: _Columns, names: Sequence[str]) -> Float64[np.ndarray, "n column"]:
+    numbers = np.empty((len(columns.rows), len(names)))
+    for position, name in enumerate(names):
+        texts = columns.texts(name)
+        try:
+            numbers[:, position] = [float(text) for text in texts]
+        except ValueError:
+            numbers[:, position] = np.nan
+        if not np.isfinite(numbers[:, position]).all():
+            index = next(index for index, text in enumerate(texts) if not _is_number(text))
+            raise columns.error(index, f"{name} is {texts[index]!r}, not a number")
+    return numbers
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with _replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside the final one, which takes its place when all went well."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            draft.unlink()

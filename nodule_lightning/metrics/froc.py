@@ -1,0 +1,118 @@
+"""The challenge score inside training: a torchmetrics metric over the pure functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from nodule_lightning.metrics.functional.curve import RATES
+from nodule_lightning.metrics.functional.froc import FrocResult, score
+from nodule_lightning.metrics.functional.matching import under_cap
+from nodule_lightning.structures import Candidates, Findings, Table
+
+# What a row of the state is, in its first column.
+SCAN, MARK, NODULE, EXCLUDED = range(4)
+# kind, scan, x, y, z (mm), diameter (mm), probability
+COLUMNS = 7
+
+
+class FROC(Metric):
+    """Mean sensitivity at 1/8 to 8 false positives per scan, exact under any number of processes.
+
+    Each update adds the block of one scan: a row that registers it, then its marks and findings. So a scan without
+    any of them counts, and a scan seen twice (a padding sampler, two ranks) counts once: its first block wins, in
+    the order of ranks.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    # One float64 table is the only list state that torchmetrics gathers safely from uneven ranks.
+    rows: list[Tensor] | Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, scan: int, candidates: Candidates, nodules: Findings, excluded: Findings) -> None:
+        """Add one scan.
+
+        Args:
+            scan: number of the scan in the data set, the same on all ranks.
+            candidates: its marks; only the 100 best are kept, as the score counts no more.
+            nodules: what is to be found in it.
+            excluded: findings on which a mark is neither right nor wrong.
+        """
+        best = under_cap(Table(np.zeros(len(candidates), dtype=np.int64), candidates))
+        marks = candidates[best]
+        block = np.concatenate(
+            [
+                _rows(SCAN, np.zeros((1, 3)), np.zeros(1), np.zeros(1)),
+                _rows(MARK, marks.centre_xyz_mm, marks.diameter_mm, marks.probability),
+                _rows(NODULE, nodules.centre_xyz_mm, nodules.diameter_mm, np.zeros(len(nodules))),
+                _rows(EXCLUDED, excluded.centre_xyz_mm, excluded.diameter_mm, np.zeros(len(excluded))),
+            ]
+        )
+        block[:, 1] = scan
+        assert isinstance(self.rows, list)
+        self.rows.append(torch.from_numpy(block).to(self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Give "froc", the score, and "sensitivity@0.125" to "sensitivity@8"."""
+        result = self.result()
+        values = {"froc": result.mean}
+        for rate, sensitivity in zip(RATES, result.sensitivities, strict=True):
+            values[f"sensitivity@{rate:g}"] = float(sensitivity)
+        return {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in values.items()}
+
+    def result(self) -> FrocResult:
+        """Score the rows at hand, without bootstraps: those of all ranks inside `compute`, else of this one."""
+        gathered = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.zeros((0, COLUMNS))
+        rows, scans = _first_blocks(gathered)
+        place, kind = rows[:, 1].astype(np.int64), rows[:, 0]
+        at = kind == MARK
+        marks = Table(place[at], Candidates(rows[at, 2:5], rows[at, 6], rows[at, 5]))
+        return score(marks, _findings(rows, place, NODULE), _findings(rows, place, EXCLUDED), scans, 0, 0)
+
+    def _sync_dist(
+        self,
+        dist_sync_fn: Callable[..., Any] = gather_all_tensors,
+        process_group: Any | None = None,  # noqa: ANN401 - torchmetrics' own signature
+    ) -> None:
+        # torchmetrics would gather a flat float32 tensor from a rank without rows, and gloo aborts on the mixture.
+        if isinstance(self.rows, list) and not self.rows:
+            self.rows = [torch.empty(0, COLUMNS, dtype=torch.float64, device=self.device)]
+        super()._sync_dist(dist_sync_fn, process_group)
+
+
+def _rows(
+    kind: int,
+    centre_xyz_mm: Float64[np.ndarray, "n 3"],
+    diameter_mm: Float64[np.ndarray, "n"],
+    probability: Float64[np.ndarray, "n"],
+) -> Float64[np.ndarray, "n 7"]:
+    labels = np.tile([float(kind), 0.0], (len(centre_xyz_mm), 1))
+    return np.concatenate([labels, centre_xyz_mm, diameter_mm[:, None], probability[:, None]], axis=1)
+
+
+def _first_blocks(rows: Float64[np.ndarray, "n 7"]) -> tuple[Float64[np.ndarray, "m 7"], int]:
+    """Keep the first block of each scan and number the scans 0, 1, ...; tell how many there are."""
+    starts = rows[:, 0] == SCAN
+    scans, first, place = np.unique(rows[starts, 1], return_index=True, return_inverse=True)
+    block = np.cumsum(starts) - 1
+    kept = first[place][block] == block
+    numbered = rows[kept].copy()
+    numbered[:, 1] = place[block[kept]]
+    return numbered, len(scans)
+
+
+def _findings(rows: Float64[np.ndarray, "m 7"], place: Int64[np.ndarray, "m"], kind: int) -> Table[Findings]:
+    at = rows[:, 0] == kind
+    return Table(place[at], Findings(rows[at, 2:5], rows[at, 5]))

@@ -1,0 +1,96 @@
+"""What would change the score silently, said aloud: one sentence for each."""
+
+from collections.abc import Hashable
+
+import numpy as np
+from jaxtyping import Bool
+
+from nodule_lightning.metrics.functional.scan_list import Located, ScanList
+from nodule_lightning.structures import Candidates, Findings, RowsT
+
+# Fewer scans than this may have no mark by chance or merit.
+FEW_SCANS = 5
+MANY_WITHOUT_MARK = 0.1
+
+
+def cautions(
+    candidates: Located[Candidates], nodules: Located[Findings], excluded: Located[Findings], scans: ScanList
+) -> tuple[str, ...]:
+    """Name the ways in which this comparison may not be the one that was meant."""
+    marked = _scans_of(candidates, scans)
+    annotated = _scans_of(nodules, scans)
+    sentences = [
+        *_without_anything(scans, annotated),
+        *_left_out("marks", candidates, scans),
+        *_left_out("nodules", nodules, scans),
+        *_one_fold(nodules, annotated),
+        *_coverage(marked, annotated),
+    ]
+    if not len(excluded.table):
+        sentences.append(
+            "No list of excluded findings was given: marks on doubtful findings count as false positives."
+            " On LUNA16 this costs about 0.10; give annotations_excluded.csv."
+        )
+    return tuple(sentences)
+
+
+def _scans_of(rows: Located[RowsT], scans: ScanList) -> Bool[np.ndarray, "scan"]:
+    there = np.zeros(len(scans), dtype=bool)
+    there[rows.position[rows.position >= 0]] = True
+    return there
+
+
+def _without_anything(scans: ScanList, annotated: Bool[np.ndarray, "scan"]) -> list[str]:
+    if not len(scans):
+        return ["The list of scans is empty: the score is 0 by convention."]
+    if not annotated.any():
+        return ["No scan of the list holds a nodule: the score is 0 by convention."]
+    return []
+
+
+def _left_out(what: str, rows: Located[RowsT], scans: ScanList) -> list[str]:
+    unknown = rows.unlisted_ids()
+    if not unknown:
+        return []
+    ids = sorted(set(unknown), key=str)
+    return [
+        f"{len(unknown)} {what} of {len(ids)} scans that are not in the list of scans were left out"
+        f" (such as {ids[0]}{_padding_hint(ids, scans)})."
+    ]
+
+
+def _padding_hint(unknown: list[Hashable], scans: ScanList) -> str:
+    """Find an unknown id that differs from a listed one by leading zeros only."""
+    bare = {str(scan_id).lstrip("0"): scan_id for scan_id in scans.position}
+    for scan_id in unknown:
+        twin = bare.get(str(scan_id).lstrip("0"))
+        if twin is not None:
+            return f"; {scan_id} looks like {twin} of the list: write the ids with the same zeros"
+    return ""
+
+
+def _one_fold(nodules: Located[Findings], annotated: Bool[np.ndarray, "scan"]) -> list[str]:
+    inside = int(annotated.sum())
+    outside = len(set(nodules.unlisted_ids()))
+    if outside <= inside:
+        return []
+    return [
+        f"{outside} of {inside + outside} annotated scans are not in the list of scans: this scores a part, such as"
+        " one fold, and is no score of the whole set. LUNA16 pools all folds and scores once."
+    ]
+
+
+def _coverage(marked: Bool[np.ndarray, "scan"], annotated: Bool[np.ndarray, "scan"]) -> list[str]:
+    clear = int((~annotated).sum())
+    silent = int((~marked).sum())
+    if annotated.any() and clear >= FEW_SCANS and marked.any() and not (marked & ~annotated).any():
+        return [
+            f"None of the {clear} scans without a nodule has a mark: if they were not predicted, their false positives"
+            " are missing and the score is too high. Predict all scans of the list."
+        ]
+    if silent >= FEW_SCANS and silent > MANY_WITHOUT_MARK * len(marked):
+        return [
+            f"{silent} of {len(marked)} scans have no mark at all, {int((annotated & ~marked).sum())} of them with"
+            " nodules: if this is one fold, give the list of its scans."
+        ]
+    return []

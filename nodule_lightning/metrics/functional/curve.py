@@ -1,0 +1,95 @@
+"""The FROC curve: sensitivity against false positives per scan as the threshold falls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from nodule_lightning.metrics.functional.matching import Matching
+from nodule_lightning.structures import Candidates, Table
+
+RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points of the FROC curve from (0, 0) on, one for each different probability.
+
+    Attributes:
+        fps: false positives per scan at or above the threshold, rising.
+        sensitivity: share of the nodules found at or above the threshold.
+        threshold: falling probability; +inf at the start.
+    """
+
+    fps: Float64[np.ndarray, "point"]
+    sensitivity: Float64[np.ndarray, "point"]
+    threshold: Float64[np.ndarray, "point"]
+
+    def at(self, rates: Sequence[float] | Float64[np.ndarray, "rate"]) -> Float64[np.ndarray, "rate"]:
+        """Interpolate the sensitivity linearly at these false positives per scan.
+
+        On a vertical piece of the curve the upper end counts; beyond the last point its sensitivity is held.
+
+        >>> Curve(np.array([0.0, 1, 1, 2]), np.array([0.0, 0.2, 0.6, 0.8]), np.zeros(4)).at([0.5, 1, 1.5, 8]).tolist()
+        [0.1, 0.6, 0.7, 0.8]
+        """
+        values: np.ndarray = np.interp(rates, self.fps, self.sensitivity)
+        return values
+
+    def corners(self) -> Self:
+        """Leave out the points between two others of the same sensitivity; `at` gives the same values."""
+        rises = np.diff(self.sensitivity) != 0
+        keep = np.concatenate([[True], rises]) | np.concatenate([rises, [True]])
+        return type(self)(self.fps[keep], self.sensitivity[keep], self.threshold[keep])
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Found nodules and false positives in one row, most probable first.
+
+    Attributes:
+        scan: position of each event's scan in the list.
+        probability: falling.
+        nodule: row of the nodule that is found; -1 for a false positive.
+        ends: the last event of every group of equal probability. Only there is the curve defined.
+    """
+
+    scan: Int64[np.ndarray, "event"]
+    probability: Float64[np.ndarray, "event"]
+    nodule: Int64[np.ndarray, "event"]
+    ends: Int64[np.ndarray, "point"]
+
+    @classmethod
+    def collect(cls, marks: Table[Candidates], nodule_scan: Int64[np.ndarray, "nodule"], matching: Matching) -> Self:
+        """Sort what a matching has found."""
+        found = np.flatnonzero(matching.marks_inside)
+        false = np.flatnonzero(matching.false_positive)
+        scan = np.concatenate([nodule_scan[found], marks.scan_id[false]])
+        probability = np.concatenate([matching.best_probability[found], marks.rows.probability[false]])
+        nodule = np.concatenate([found, np.full(len(false), -1)])
+        order = np.argsort(-probability, kind="stable")
+        falling = probability[order]
+        last = np.ones(len(falling), dtype=bool)
+        last[:-1] = falling[1:] != falling[:-1]
+        return cls(scan[order], falling, nodule[order], np.flatnonzero(last))
+
+    def head(self, false_positives: float) -> Self:
+        """Keep the first groups, up to the one that reaches this many false positives."""
+        reached = np.cumsum(self.nodule < 0)[self.ends] < false_positives
+        points = min(int(reached.sum()) + 1, len(self.ends))
+        events = int(self.ends[points - 1]) + 1 if points else 0
+        return type(self)(self.scan[:events], self.probability[:events], self.nodule[:events], self.ends[:points])
+
+    def curve(self, scans: int, wanted: Bool[np.ndarray, "nodule"]) -> Curve:
+        """Trace the FROC curve over so many scans, with the sensitivity among the wanted nodules only."""
+        # The last entry answers for the -1 of the false positives.
+        counts = np.append(wanted, False)[self.nodule]
+        found = np.cumsum(counts)[self.ends]
+        false = np.cumsum(self.nodule < 0)[self.ends]
+        return Curve(
+            np.append(0.0, false / max(scans, 1)),
+            np.append(0.0, found / max(int(wanted.sum()), 1)),
+            np.append(np.inf, self.probability[self.ends]),
+        )

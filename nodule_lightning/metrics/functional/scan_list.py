@@ -1,0 +1,74 @@
+"""The scans that count, and where the rows of a table belong among them."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Generic, Self
+
+import numpy as np
+from jaxtyping import Int64
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.structures import RowsT, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Located(Generic[RowsT]):
+    """A table together with the place of each row's scan.
+
+    Attributes:
+        table: as it was read.
+        position: of each row's scan in the list; -1 if it is not there.
+    """
+
+    table: Table[RowsT]
+    position: Int64[np.ndarray, "n"]
+
+    def listed(self) -> Table[RowsT]:
+        """Keep the rows of scans in the list, scan after scan, with positions in place of ids."""
+        order = np.argsort(self.position, kind="stable")
+        inside = order[np.searchsorted(self.position[order], 0) :]
+        return Table(self.position[inside], self.table.rows[inside])
+
+    def unlisted_ids(self) -> list[Hashable]:
+        """Give the scan id of each row that is not in the list."""
+        ids: list[Hashable] = self.table.scan_id[self.position < 0].tolist()
+        return ids
+
+
+@dataclass(frozen=True, slots=True)
+class ScanList:
+    """The list of scans, each known by its position.
+
+    Attributes:
+        position: where each scan id stands.
+    """
+
+    position: dict[Hashable, int]
+
+    @classmethod
+    def of(cls, scan_ids: Sequence[Hashable]) -> Self:
+        """Number the scans in the order of their ids, so that the order of the list changes nothing.
+
+        Raises:
+            InputError: a scan id that stands there twice.
+        """
+        ids = sorted(scan_ids, key=str)
+        for first, second in pairwise(ids):
+            if first == second:
+                raise InputError(f"scan {first} stands twice in the list of scans; keep one of the two rows")
+        return cls({scan_id: position for position, scan_id in enumerate(ids)})
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def locate(self, table: Table[RowsT]) -> Located[RowsT]:
+        """Find the scan of each row."""
+        ids = table.scan_id
+        if not len(ids):
+            return Located(table, np.zeros(0, dtype=np.int64))
+        # Rows of one scan mostly stand together: one look-up for each run of equal ids.
+        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+        lengths = np.diff(np.append(starts, len(ids)))
+        places = [self.position.get(scan_id, -1) for scan_id in ids[starts].tolist()]
+        return Located(table, np.repeat(np.array(places, dtype=np.int64), lengths))

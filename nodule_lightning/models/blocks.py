@@ -1,0 +1,69 @@
+"""The pieces that the networks share: what a backbone is, normalisation by name, and the residual block."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nodule_lightning.errors import InputError
+
+Norm = Literal["batch", "group", "instance"]
+
+
+def normalisation(norm: Norm, channels: int) -> nn.Module:
+    """Give the named normalisation layer; `group` takes the most groups, at most eight, that divide the channels."""
+    if norm == "batch":
+        return nn.BatchNorm3d(channels)
+    if norm == "instance":
+        return nn.InstanceNorm3d(channels, affine=True)
+    if norm == "group":
+        groups = max(count for count in range(1, 9) if channels % count == 0)
+        return nn.GroupNorm(groups, channels)
+    raise InputError(f"norm must be 'batch', 'group' or 'instance', not {norm!r}")
+
+
+def convolution(inputs: int, outputs: int, norm: Norm, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Give convolution, normalisation and ReLU; the kernel's padding keeps cells centred on the voxels they cover."""
+    padding = (kernel - stride + 1) // 2
+    return nn.Sequential(
+        nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=False),
+        normalisation(norm, outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Backbone(nn.Module):
+    """What a head can be put on: a module from (b, 1, z, y, x) to (b, out_channels, z/stride, y/stride, x/stride).
+
+    Attributes:
+        stride: input voxels that an output cell covers along each axis.
+        stride_total: the input's sides must be multiples of this.
+        out_channels: channels of the features.
+    """
+
+    stride: int
+    stride_total: int
+    out_channels: int
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 convolutions and a shortcut, a 1x1x1 convolution where the channels change (grt123's `PostRes`)."""
+
+    def __init__(self, inputs: int, outputs: int, norm: Norm) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *convolution(inputs, outputs, norm),
+            nn.Conv3d(outputs, outputs, 3, padding=1, bias=False),
+            normalisation(norm, outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv3d(inputs, outputs, 1, bias=False),
+                normalisation(norm, outputs),
+            )
+
+    def forward(self, features: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
+        """Add the two convolutions' change to the features."""
+        return torch.relu(self.body(features) + self.shortcut(features))

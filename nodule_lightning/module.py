@@ -1,0 +1,134 @@
+"""The LightningModule: wires network, assignment, loss, search and score."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+import nodule_lightning
+from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.datamodule import NoduleDataModule, WholeScan
+from nodule_lightning.data.patches import PatchBatch
+from nodule_lightning.detection.assignment import Assigner
+from nodule_lightning.detection.inference import InferenceSettings, detect
+from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
+from nodule_lightning.metrics.froc import FROC
+from nodule_lightning.models.heads import AnchorDetector
+
+CHECKPOINT_KEY = "nodule_lightning"
+"""Where a checkpoint says what it is."""
+
+OptimizerFactory = Callable[[Iterator[Parameter]], Optimizer]
+SchedulerFactory = Callable[..., LRScheduler]
+
+
+class NoduleDetector(pl.LightningModule):
+    """Train a detector on patches and score it on whole scans.
+
+    Args:
+        network: from normalised images to maps.
+        assigner: which anchors are positive.
+        loss: of the maps.
+        augment: of the patches.
+        inference: how whole scans are searched.
+        optimizer: makes the optimizer of the parameters.
+        scheduler: makes the schedule, called as `scheduler(optimizer, total_steps=...)` and stepped once a batch;
+            None keeps the learning rate.
+        recipe: plain values from which the network can be built again; saved in the checkpoint.
+        seed: of augmentation and of the pools of negatives.
+
+    Raises:
+        FloatingPointError: in training, when a loss is not finite; names the scans of the batch.
+    """
+
+    def __init__(
+        self,
+        network: AnchorDetector,
+        assigner: Assigner,
+        loss: HardMiningLoss,
+        augment: Augment,
+        inference: InferenceSettings,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        recipe: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.assigner = assigner
+        self.loss = loss
+        self.augment = augment
+        self.inference = inference
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.recipe = recipe or {}
+        self.seed = seed
+        self.froc = FROC()
+
+    def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
+        """Compute the loss of a batch of patches."""
+        generator = self._generator()
+        images, boxes = self.augment(batch, generator)
+        maps = self.network(images)
+        anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
+        terms = self.loss(maps, self.assigner(anchors, boxes, batch.kind), generator)
+        self._log_loss(terms, batch)
+        return terms.total
+
+    def validation_step(self, scan: WholeScan, batch_idx: int) -> None:
+        """Search one whole scan."""
+        candidates = detect(self.network, scan.entry, self.inference)
+        self.froc.update(scan.index, candidates, scan.nodules, scan.excluded)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the score of the validation scans; the metric joins the ranks by itself."""
+        scores = self.froc.compute()
+        self.log_dict({f"val/{name}": value.float() for name, value in scores.items() if name != "froc"}, sync_dist=True)
+        self.log("val/froc", scores["froc"].float(), prog_bar=True, sync_dist=True)
+        self.froc.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimizer, and its schedule over all steps of the fit."""
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        schedule = self.scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down what the checkpoint is: version, recipe of the network, preparation of the scans."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        checkpoint[CHECKPOINT_KEY] = {
+            "version": nodule_lightning.__version__,
+            "model": self.recipe,
+            "preparation": datamodule.preparation if isinstance(datamodule, NoduleDataModule) else {},
+        }
+
+    def _generator(self) -> torch.Generator:
+        """Give a generator that depends on seed, step and rank alone, so that a resumed run draws the same."""
+        seed = (self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank
+        return torch.Generator(self.device).manual_seed(seed % 2**63)
+
+    def _log_loss(self, terms: LossTerms, batch: PatchBatch) -> None:
+        if not torch.isfinite(terms.total):
+            scans = ", ".join(sorted(set(batch.scan_id)))
+            raise FloatingPointError(
+                f"the loss is {terms.total.item()} in step {self.global_step}, in a batch of the scans {scans}; "
+                "lower the learning rate or clip the gradient"
+            )
+        values = {"total": terms.total, "positive": terms.positive, "negative": terms.negative, "box": terms.box}
+        for name, value in values.items():
+            self.log(
+                f"loss/{name}",
+                value.detach(),
+                prog_bar=name == "total",
+                on_step=True,
+                on_epoch=False,
+                batch_size=len(batch),
+            )

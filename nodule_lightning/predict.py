@@ -1,0 +1,99 @@
+"""Search scans with a trained detector: raw ones, prepared on the way, or a cache's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from nodule_lightning.checkpoint import Detector
+from nodule_lightning.data.cache import Entry, list_entries, open_entry, require_settings
+from nodule_lightning.detection.inference import detect
+from nodule_lightning.errors import InputError
+from nodule_lightning.geometry import Grid
+from nodule_lightning.io.tables import read_scan_ids
+from nodule_lightning.prepare import prepare_scan
+from nodule_lightning.structures import Candidates, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was found in one scan.
+
+    Attributes:
+        scan_id: the scan.
+        candidates: best first.
+        grid: of the original scan.
+    """
+
+    scan_id: str
+    candidates: Candidates
+    grid: Grid
+
+    def voxels_zyx(self) -> Int64[np.ndarray, "n 3"]:
+        """Give the voxel of the original scan that each candidate's centre lies in."""
+        index: Int64[np.ndarray, "n 3"] = np.rint(self.grid.to_index(self.candidates.centre_xyz_mm)).astype(np.int64)
+        return index
+
+
+class Source:
+    """The scans of a path: a prepared cache, or raw scans that are prepared as the detector says.
+
+    Args:
+        path: a scan file, a DICOM folder, a folder of scans, or a cache.
+        detector: what they are for.
+        wanted: csv whose column `seriesuid` names the scans to take; None takes all.
+
+    Raises:
+        InputError: the path holds no scan, lacks a wanted one, or is a cache that was prepared otherwise.
+    """
+
+    def __init__(self, path: Path, detector: Detector, wanted: Path | None = None) -> None:
+        self.path = path
+        self.settings = detector.preparation
+        self.raw: Mapping[str, Path] = {}
+        if list_entries(path):
+            require_settings(path, self.settings.to_dict())
+            there: Sequence[str] = list_entries(path)
+        else:
+            # SimpleITK is needed for raw scans alone.
+            from nodule_lightning.io.readers import find_scans
+
+            self.raw = find_scans(path)
+            there = list(self.raw)
+        self.scan_ids = tuple(there if wanted is None else _chosen(there, path, wanted))
+
+    def __len__(self) -> int:
+        return len(self.scan_ids)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Open or prepare one scan after the other."""
+        for scan_id in self.scan_ids:
+            if not self.raw:
+                yield open_entry(self.path, scan_id)
+                continue
+            from nodule_lightning.io.readers import read_scan
+
+            yield prepare_scan(replace(read_scan(self.raw[scan_id]), scan_id=scan_id), self.settings)
+
+
+def predict(detector: Detector, source: Source) -> Iterator[Prediction]:
+    """Search one scan after the other, on the device where the detector's weights are."""
+    for entry in source:
+        candidates = detect(detector.network, entry, detector.inference)
+        yield Prediction(entry.scan_id, candidates.best_first(), entry.original_grid)
+
+
+def submission(predictions: Sequence[Prediction]) -> Table[Candidates]:
+    """Join what was found into one table, as the leaderboard takes it."""
+    ids = [prediction.scan_id for prediction in predictions for _ in range(len(prediction.candidates))]
+    rows = Candidates.concatenate(prediction.candidates for prediction in predictions)
+    return Table(np.array(ids, dtype=np.str_), rows)
+
+
+def _chosen(there: Sequence[str], path: Path, wanted: Path) -> list[str]:
+    chosen = read_scan_ids(wanted)
+    if unknown := sorted(set(chosen) - set(there)):
+        raise InputError(f"{path} has no scan {unknown[0]}, which {wanted} names ({len(unknown)} such)")
+    return chosen

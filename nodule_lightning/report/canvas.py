@@ -1,0 +1,34 @@
+"""What all figures share: a canvas without global state, colours, and PNG bytes."""
+
+from io import BytesIO
+from typing import Final
+from warnings import catch_warnings, filterwarnings
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK: Final = "#1f2933"
+FAINT: Final = "#9aa5b1"
+# Told apart with any colour vision (Okabe and Ito).
+BLUE: Final = "#0072b2"
+GREEN: Final = "#009e73"
+ORANGE: Final = "#d55e00"
+GREY: Final = "#8a94a0"
+DOTS_PER_INCH: Final = 120
+
+
+def new_figure(width_inch: float, height_inch: float) -> Figure:
+    """Make an empty figure that needs no display and leaves matplotlib's global state alone."""
+    figure = Figure(figsize=(width_inch, height_inch), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """Draw the figure as a PNG; the same figure gives the same bytes."""
+    buffer = BytesIO()
+    with catch_warnings():
+        # A name in a script that the font lacks (say Chinese) becomes boxes; that is no matter for the terminal.
+        filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,87 @@
+"""The FROC curve as the LUNA16 paper draws it: logarithmic rate, the interval as a band, the seven points marked."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nodule_lightning.metrics.functional import RATES, FrocResult
+from nodule_lightning.report.canvas import BLUE, FAINT, INK, new_figure
+
+RATE_LABELS = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+
+
+def draw_froc(result: FrocResult, label: str = "") -> Figure:
+    """Draw the curve of one result.
+
+    Args:
+        result: with or without bootstraps.
+        label: name of the system, for the legend (which hides names that begin with an underscore, hence cut off).
+    """
+    figure = new_figure(6.4, 4.4)
+    axes = figure.add_subplot()
+    _prepare(axes)
+    rates = 2.0 ** np.linspace(np.log2(RATES[0]), np.log2(RATES[-1]), 600)
+    if result.band is not None:
+        axes.fill_between(
+            result.band.fps,
+            result.band.low,
+            result.band.high,
+            color=BLUE,
+            alpha=0.15,
+            linewidth=0,
+            label="95 % interval (bootstrap over scans)",
+        )
+    axes.plot(rates, result.curve.at(rates), color=BLUE, linewidth=1.8, label=label.lstrip("_") or "FROC")
+    axes.plot(RATES, result.sensitivities, "o", color=BLUE, markersize=5, markeredgecolor="white", zorder=3)
+    _name_points(axes, result)
+    legend = axes.legend(
+        loc="lower right" if result.sensitivities[-1] > 0.4 else "upper left",
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+    )
+    for text in legend.get_texts():
+        # A file name may hold dollar signs.
+        text.set_parse_math(False)
+    axes.set_title(_headline(result), loc="left", fontsize=11, color=INK, pad=10)
+    return figure
+
+
+def _prepare(axes: Axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(RATES[0] / 1.12, RATES[-1] * 1.12)
+    axes.set_ylim(0, 1.02)
+    axes.set_xticks(RATES, RATE_LABELS)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.minorticks_off()
+    axes.grid(color=FAINT, alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, length=3, labelsize=9)
+    axes.set_xlabel("false positives per scan", color=INK)
+    axes.set_ylabel("sensitivity", color=INK)
+
+
+def _name_points(axes: Axes, result: FrocResult) -> None:
+    sides = ["left", *["center"] * (len(RATES) - 2), "right"]
+    for rate, sensitivity, side in zip(RATES, result.sensitivities, sides, strict=True):
+        interval = result.interval_at(rate)
+        low = sensitivity if interval is None else min(interval[0], sensitivity)
+        # The number stands under the band, where the rising curve leaves room, unless the axis is too near.
+        under = low > 0.1
+        axes.annotate(
+            f"{sensitivity:.3f}",
+            (rate, low if under else sensitivity),
+            xytext=(0, -6 if under else 8),
+            textcoords="offset points",
+            ha=side,
+            va="top" if under else "bottom",
+            fontsize=8,
+            color=INK,
+        )
+
+
+def _headline(result: FrocResult) -> str:
+    interval = "" if result.interval is None else f"  (95 %: {result.interval[0]:.3f} to {result.interval[1]:.3f})"
+    return f"Mean sensitivity {result.mean:.3f}{interval}"

@@ -1,0 +1,175 @@
+"""One self-contained report.html: the score, how sure it is, the pictures, and how it was made."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from nodule_lightning.metrics.functional import RATES, FrocResult
+from nodule_lightning.report.canvas import to_png
+from nodule_lightning.report.files import write_whole
+from nodule_lightning.report.froc_figure import RATE_LABELS, draw_froc
+from nodule_lightning.report.stylesheet import STYLESHEET
+
+PAGE: Final = "report.html"
+FOOTER: Final = "Made with nodule_lightning. Research software, not for clinical use."
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of the page, also written as a PNG of its own.
+
+    Attributes:
+        name: of the PNG file, without suffix.
+        heading: title on the page.
+        caption: sentence under it.
+        png: the picture's bytes.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    png: bytes
+
+
+def write_report(
+    output: Path,
+    title: str,
+    result: FrocResult,
+    pictures: Sequence[Picture],
+    settings: Mapping[str, Any],
+    command: str,
+) -> Path:
+    """Write the page and its pictures, the FROC curve among them.
+
+    Args:
+        output: folder to write into; made if needed.
+        title: heading of the page.
+        result: the score.
+        pictures: figures besides the FROC curve, in order.
+        settings: what the run was set to; nested mappings are shown as dotted names.
+        command: the command line that made the result, or several lines.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    curve = Picture(
+        "froc",
+        "FROC",
+        "Sensitivity against false positives per scan; the score is the mean of the seven points.",
+        to_png(draw_froc(result, title)),
+    )
+    page = _page(title, result, [curve, *pictures], settings, command)
+    for picture in (curve, *pictures):
+        write_whole(output / f"{picture.name}.png", picture.png)
+    write_whole(output / PAGE, page.encode())
+    return output / PAGE
+
+
+def _page(
+    title: str, result: FrocResult, pictures: Sequence[Picture], settings: Mapping[str, Any], command: str
+) -> str:
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        _warnings(result.warnings),
+        f'<div class="pair">{_headline(result)}{_size_table(result)}</div>',
+        *(_figure(picture) for picture in pictures),
+        f"<section><h2>Command</h2><pre>{escape(command)}</pre></section>",
+        _settings(settings),
+        f"<footer>{escape(FOOTER)}</footer>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLESHEET}</style></head>\n"
+        f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
+    )
+
+
+def _headline(result: FrocResult) -> str:
+    rows = [
+        (label, f"{sensitivity:.4f}", _bounds(result.interval_at(rate)))
+        for rate, label, sensitivity in zip(RATES, RATE_LABELS, result.sensitivities, strict=True)
+    ]
+    counts = result.counts
+    sure = "" if result.interval is None else f"95 % interval {_bounds(result.interval)}"
+    if result.interval is not None:
+        sure += f" ({result.bootstraps} resamples of the scans)"
+    return (
+        f'<section><h2>Mean sensitivity</h2><div class="score">{result.mean:.4f}</div>'
+        f'<p class="faint">{sure}<br>{counts.true_positives} of {counts.nodules} nodules found'
+        f" in {counts.scans} scans</p>"
+        + _table(("false positives per scan", "sensitivity", "95 % interval"), rows)
+        + "</section>"
+    )
+
+
+def _size_table(result: FrocResult) -> str:
+    counts = result.counts
+    sizes = []
+    for size in result.sizes:
+        value = f"{size.sensitivity:.4f}" if size.nodules else "–"
+        bar = f'<meter min="0" max="1" value="{size.sensitivity:.4f}"></meter>' if size.nodules else ""
+        sizes.append((size.label, str(size.nodules), value, bar))
+    tallies = [
+        ("scans", counts.scans),
+        ("nodules", counts.nodules),
+        ("found", counts.true_positives),
+        ("missed", counts.misses),
+        ("marks, at most 100 a scan", counts.marks),
+        ("false positives", counts.false_positives),
+        ("ignored on excluded findings", counts.ignored_on_excluded),
+        ("further marks on a found nodule", counts.double_detections),
+    ]
+    return (
+        "<section><h2>By size, at 1 false positive per scan</h2>"
+        + _table(("diameter", "nodules", "sensitivity", ""), sizes)
+        + '<h2 style="margin-top:1.4rem">Counts</h2>'
+        + _table((), [(name, f"{number:,}") for name, number in tallies])
+        + "</section>"
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out rows of text or markup that this module has made itself."""
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
+
+
+def _figure(picture: Picture) -> str:
+    source = f"data:image/png;base64,{b64encode(picture.png).decode()}"
+    return (
+        f"<section><h2>{escape(picture.heading)}</h2><figure>"
+        f'<img src="{source}" alt="{escape(picture.heading)}">'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure></section>"
+    )
+
+
+def _warnings(sentences: Sequence[str]) -> str:
+    if not sentences:
+        return ""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<section class="warning"><h2>Before you compare this score</h2><ul>{items}</ul></section>'
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in _flat(settings))
+    return f'<section class="settings"><h2>Settings</h2><table><tbody>{rows}</tbody></table></section>' if rows else ""
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
+
+
+def _bounds(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:.4f}–{interval[1]:.4f}"

@@ -1,0 +1,82 @@
+"""A plain chest drawn from formulas in world coordinates, so that any grid shows the same anatomy."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+from jaxtyping import Bool, Float64, Int16, Shaped
+
+from nodule_lightning.geometry import Grid
+from nodule_lightning.structures import Scan
+
+CENTRE_XYZ_MM = np.array([10.0, -20.0, -150.0])
+NODULE_XYZ_MM = CENTRE_XYZ_MM + np.array([60.0, 10.0, 5.0])
+LUNG_RADII_XYZ_MM = np.array([38.0, 45.0, 55.0])
+GRID = Grid((54, 79, 100), (3.0, 2.8, 2.8), (-130.0, -115.0, -228.0))
+
+
+def world_of(grid: Grid) -> Float64[np.ndarray, "z y x 3"]:
+    return grid.to_world(np.indices(grid.shape).reshape(3, -1).T.astype(np.float64)).reshape(*grid.shape, 3)
+
+
+def ball(
+    world: Float64[np.ndarray, "z y x 3"], centre: Float64[np.ndarray, "3"], radii: Float64[np.ndarray, "3"]
+) -> Bool[np.ndarray, "z y x"]:
+    return np.asarray((((world - centre) / radii) ** 2).sum(axis=-1) <= 1)
+
+
+def lung_centre(side: int) -> Float64[np.ndarray, "3"]:
+    return np.asarray(CENTRE_XYZ_MM + np.array([side * 50.0, 0.0, 0.0]))
+
+
+def draw_chest(grid: Grid = GRID, *, lungs: bool = True) -> Scan:
+    world = world_of(grid)
+    x, y = world[..., 0] - CENTRE_XYZ_MM[0], world[..., 1] - CENTRE_XYZ_MM[1]
+    hu: Int16[np.ndarray, "z y x"] = np.full(grid.shape, -1000, dtype=np.int16)
+    # A table whose foam is as thin as air and closed off by its shell and the body.
+    hu[(np.abs(y - 95) < 15) & (np.abs(x) < 115)] = 100
+    hu[(np.abs(y - 95) < 9) & (np.abs(x) < 109)] = -970
+    hu[(x / 110) ** 2 + (y / 80) ** 2 <= 1] = 40
+    for side in (-1, 1) if lungs else ():
+        hu[ball(world, lung_centre(side), LUNG_RADII_XYZ_MM)] = -850
+    hu[ball(world, NODULE_XYZ_MM, np.full(3, 6.0))] = 30
+    return Scan("chest", hu, grid)
+
+
+def write_image(path: Path, values: Shaped[np.ndarray, "*shape"], grid: Grid | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = SimpleITK.GetImageFromArray(values, isVector=False)
+    if grid is not None:
+        image.SetSpacing(grid.spacing_zyx_mm[::-1])
+        image.SetOrigin(grid.origin_xyz_mm)
+        image.SetDirection(grid.direction)
+    SimpleITK.WriteImage(image, str(path), useCompression=path.suffix == ".mhd" and "packed" in path.name)
+    return path
+
+
+def write_dicom(folder: Path, hu: Int16[np.ndarray, "z y x"], series: str, *, spacing_mm: float = 2.5) -> None:
+    """Write axial slices with a rescale intercept of -1024 and a patient's name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for index, plane in enumerate(hu):
+        image = SimpleITK.GetImageFromArray(plane[None])
+        image.SetSpacing((0.7, 0.8, spacing_mm))
+        tags = {
+            "0008|0060": "CT",
+            "0010|0010": "Secret^Name",
+            "0020|000e": series,
+            "0020|000d": "1.2.3",
+            "0008|0018": f"{series}.{index + 1}",
+            "0020|0013": str(index + 1),
+            "0020|0032": f"-10\\20\\{30 + index * spacing_mm}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0018|0050": str(spacing_mm),
+            "0028|1052": "-1024",
+            "0028|1053": "1",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        # Names that do not sort by place: the order must come from the positions.
+        writer.SetFileName(str(folder / f"{series}-{(index * 7) % 97:03d}.dcm"))
+        writer.Execute(image)

@@ -1,0 +1,139 @@
+"""The cache: entries come back memory-mapped, appear all at once, and tell other settings apart."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nodule_lightning.data.cache import (
+    ANNOTATIONS,
+    EXCLUDED,
+    SCANS,
+    Entry,
+    list_entries,
+    merge_tables,
+    open_entry,
+    read_settings,
+    remove_leftovers,
+    require_settings,
+    settings_differences,
+    write_entry,
+)
+from nodule_lightning.errors import InputError
+from nodule_lightning.geometry import Grid
+from nodule_lightning.io.tables import join_findings, read_findings, read_subsets
+from nodule_lightning.structures import Findings, Table
+
+
+def entry(scan_id: str = "肺 1.2.3", spacing_mm: float = 1.0) -> Entry:
+    ct = np.random.default_rng(0).integers(0, 256, (4, 5, 6)).astype(np.uint8)
+    grid = Grid((4, 5, 6), (1.0, 1.0, 1.0), (1.5, -2.0, 3.0))
+    original = Grid((2, 9, 9), (2.5, 0.7, 0.7), (0.0, 0.0, 0.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    settings = {"spacing_mm": spacing_mm, "lungs": {"closing_mm": 10.0}}
+    return Entry(scan_id, ct, (ct > 99).astype(np.uint8), grid, original, settings, {"notes": ["a note"]})
+
+
+def findings(*rows: tuple[str, float]) -> Table[Findings]:
+    ids = np.array([row[0] for row in rows], dtype=np.str_)
+    return Table(ids, Findings(np.zeros((len(rows), 3)), np.array([row[1] for row in rows])))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    written = entry()
+    write_entry(tmp_path, written)
+    opened = open_entry(tmp_path, written.scan_id)
+    assert list_entries(tmp_path) == [written.scan_id]
+    assert isinstance(opened.ct, np.memmap)
+    assert isinstance(opened.lung, np.memmap)
+    assert not opened.ct.flags.writeable
+    assert np.array_equal(opened.ct, written.ct)
+    assert np.array_equal(opened.lung, written.lung)
+    assert (opened.grid, opened.original_grid) == (written.grid, written.original_grid)
+    assert (opened.settings, opened.record) == (written.settings, written.record)
+    assert str(tmp_path) not in (tmp_path / "scans" / written.scan_id / "scan.json").read_text()
+
+
+def test_a_new_entry_takes_the_old_one_s_place(tmp_path: Path) -> None:
+    write_entry(tmp_path, entry())
+    write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
+    assert open_entry(tmp_path, entry().scan_id).ct.max() == 0
+    assert [path.name for path in (tmp_path / "scans").iterdir()] == [entry().scan_id]
+
+
+def test_a_failed_write_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_entry(tmp_path, entry())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
+    assert open_entry(tmp_path, entry().scan_id).ct.max() > 0
+    assert len(list((tmp_path / "scans").iterdir())) == 1
+
+
+def test_half_written_folders_are_no_entries_and_old_ones_are_removed(tmp_path: Path) -> None:
+    write_entry(tmp_path, entry())
+    for name in (".tmp-a-1", ".old-a-1", ".tmp-b-2"):
+        (tmp_path / "scans" / name).mkdir()
+        (tmp_path / "scans" / name / "scan.json").write_text("{}")
+    for name in (".tmp-a-1", ".old-a-1"):
+        os.utime(tmp_path / "scans" / name, (0, 0))
+    assert list_entries(tmp_path) == [entry().scan_id]
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "scans").iterdir()) == [".tmp-b-2", entry().scan_id]
+
+
+def test_damaged_and_absent_entries(tmp_path: Path) -> None:
+    assert list_entries(tmp_path / "gone") == []
+    with pytest.raises(InputError, match="holds no scan a; prepare"):
+        open_entry(tmp_path, "a")
+    with pytest.raises(InputError, match="cannot be a scan id"):
+        open_entry(tmp_path, "../a")
+    write_entry(tmp_path, entry("a"))
+    folder = tmp_path / "scans/a"
+    np.save(folder / "lung.npy", np.zeros((1, 1, 1), np.uint8))
+    with pytest.raises(InputError, match="shapes differ"):
+        open_entry(tmp_path, "a")
+    os.truncate(folder / "ct.npy", 100)
+    with pytest.raises(InputError, match="damaged"):
+        open_entry(tmp_path, "a")
+    (folder / "scan.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(InputError, match="another version"):
+        open_entry(tmp_path, "a")
+    (folder / "scan.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        open_entry(tmp_path, "a")
+
+
+def test_settings(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no prepared scan"):
+        read_settings(tmp_path)
+    write_entry(tmp_path, entry("a"))
+    settings = entry().settings
+    assert read_settings(tmp_path) == settings
+    require_settings(tmp_path, settings)
+    with pytest.raises(InputError, match=r"lungs\.closing_mm 10\.0 and 5; spacing_mm 1\.0 and 2"):
+        require_settings(tmp_path, {"spacing_mm": 2, "lungs": {"closing_mm": 5}})
+    write_entry(tmp_path, entry("b", spacing_mm=2.0))
+    with pytest.raises(InputError, match=r"a and b differ in spacing_mm 1\.0 and 2\.0"):
+        require_settings(tmp_path, settings)
+
+
+def test_settings_compare_by_value() -> None:
+    assert settings_differences({"w": (1, 2), "s": 1}, {"w": [1.0, 2.0], "s": 1.0}) == []
+    assert settings_differences({"new": 3}, {}) == ["new 3 and None"]
+
+
+def test_merging_replaces_the_rows_of_the_scans_named(tmp_path: Path) -> None:
+    none = join_findings([])
+    merge_tables(tmp_path, {"a": "0", "b": "1"}, findings(("a", 5), ("b", 6), ("elsewhere", 9)), none)
+    merge_tables(tmp_path, {"b": "2", "c": ""}, findings(("c", 7)), findings(("b", -1)))
+    nodules = read_findings(tmp_path / ANNOTATIONS)
+    assert list(zip(nodules.scan_id.tolist(), nodules.rows.diameter_mm.tolist(), strict=True)) == [("a", 5), ("c", 7)]
+    assert read_findings(tmp_path / EXCLUDED).scan_id.tolist() == ["b"]
+    assert read_subsets(tmp_path / SCANS) == {"a": "0", "b": "2", "c": ""}

@@ -1,0 +1,109 @@
+"""The catalog and its split: nothing twice, nothing lost, the same for the same seed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodule_lightning.data.cache import Entry, merge_tables, write_entry
+from nodule_lightning.data.catalog import Catalog, split_scans
+from nodule_lightning.errors import InputError
+from nodule_lightning.geometry import Grid
+from nodule_lightning.io.tables import join_findings
+from nodule_lightning.structures import Findings, Table
+
+
+def catalog(subset: dict[str, str], with_nodules: set[str]) -> Catalog:
+    mark = Findings(np.zeros((1, 3)), np.array([5.0]))
+    return Catalog(Path("cache"), tuple(sorted(subset)), subset, dict.fromkeys(with_nodules, mark), {})
+
+
+def many(count: int, every: int = 3) -> Catalog:
+    ids = [f"s{index:03d}" for index in range(count)]
+    return catalog({name: str(index % 5) for index, name in enumerate(ids)}, set(ids[::every]))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    volume = np.zeros((2, 2, 2), np.uint8)
+    grid = Grid((2, 2, 2), (1.0, 1.0, 1.0))
+    for scan_id in ("b", "a"):
+        write_entry(tmp_path, Entry(scan_id, volume, volume, grid, grid, {}))
+    table = Table(np.array(["b", "failed"]), Findings(np.ones((2, 3)), np.array([5.0, 6.0])))
+    merge_tables(tmp_path, {"a": "0", "b": "1", "failed": "1"}, table, join_findings([]))
+    return tmp_path
+
+
+def test_open(cache: Path) -> None:
+    opened = Catalog.open(cache)
+    assert opened.scan_ids == ("a", "b")
+    assert opened.subset == {"a": "0", "b": "1"}
+    assert opened.nodules("b").diameter_mm.tolist() == [5]
+    assert opened.nodules("a").centre_xyz_mm.shape == (0, 3)
+    assert len(opened.excluded("b")) == 0
+    assert opened.entry("a").ct.shape == (2, 2, 2)
+    for look in (opened.nodules, opened.excluded, opened.entry):
+        with pytest.raises(InputError, match="holds no scan failed"):
+            look("failed")
+
+
+def test_open_refuses(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no prepared scan"):
+        Catalog.open(tmp_path / "gone")
+    (cache / "annotations.csv").unlink()
+    with pytest.raises(InputError, match=r"annotations\.csv does not exist"):
+        Catalog.open(cache)
+
+
+@given(st.integers(2, 60), st.integers(1, 5), st.floats(0, 0.9), st.integers(0, 99))
+def test_split_parts_all_scans(count: int, every: int, fraction: float, seed: int) -> None:
+    scans = many(count, every)
+    split = split_scans(scans, ["0"], fraction, seed)
+    assert sorted((*split.train, *split.validation, *split.test)) == list(scans.scan_ids)
+    assert {scans.subset[scan_id] for scan_id in split.test} == {"0"}
+    assert "0" not in {scans.subset[scan_id] for scan_id in (*split.train, *split.validation)}
+    assert split == split_scans(scans, ["0"], fraction, seed)
+
+
+def test_split_is_stratified_and_follows_the_seed() -> None:
+    scans = many(300)
+    split = split_scans(scans, [], 0.2, 0)
+    assert len(split.validation) == 60
+    assert sum(len(scans.nodules(scan_id)) for scan_id in split.validation) == 20
+    assert split_scans(scans, [], 0.2, 1) != split
+    assert split_scans(scans, [], 0.0, 0).validation == ()
+
+
+def test_split_keeps_a_nodule_on_either_side_when_there_are_two() -> None:
+    scans = catalog(dict.fromkeys("abcdef", ""), {"a", "b"})
+    for seed in range(5):
+        split = split_scans(scans, [], 0.1, seed)
+        assert len({"a", "b"} & set(split.validation)) == 1
+
+
+def test_split_refuses() -> None:
+    with pytest.raises(InputError, match=r"no subset 7, x; it has: 0, 1, 2, 3, 4"):
+        split_scans(many(10), ["x", "0", "7"], 0.1, 0)
+    with pytest.raises(InputError, match=r"\[0, 1\)"):
+        split_scans(many(10), [], 1.0, 0)
+    with pytest.raises(InputError, match="no scan is left to train on"):
+        split_scans(many(10), list("01234"), 0.1, 0)
+
+
+def test_subsets_may_be_numbers() -> None:
+    assert split_scans(many(10), [0], 0.1, 0) == split_scans(many(10), ["0"], 0.1, 0)  # type: ignore[list-item]
+
+
+def test_neither_simpleitk_nor_torch_is_needed(cache: Path) -> None:
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(['SimpleITK', 'torch', 'wandb', 'matplotlib'])\n"
+        "from pathlib import Path\n"
+        "import nodule_lightning.prepare\n"
+        "from nodule_lightning.data.catalog import Catalog\n"
+        "assert Catalog.open(Path(sys.argv[1])).entry('a').ct.shape == (2, 2, 2)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(cache)], check=True)

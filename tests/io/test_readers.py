@@ -1,0 +1,248 @@
+"""Readers: every format gives the same volume in the same place, and bad files one line."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from jaxtyping import Int16, Shaped
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.geometry import Grid
+from nodule_lightning.io.readers import find_scans, read_scan, to_hu
+from tests.chest import write_dicom, write_image
+
+GRID = Grid((4, 5, 6), (2.5, 0.8, 0.7), (-10.0, 20.0, 30.0))
+UID = "1.2.826.0.1.3680043.2.1125.1"
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    return tmp_path / "My CT (1)[x], a=b" / "肺"
+
+
+@pytest.fixture
+def hu() -> Int16[np.ndarray, "z y x"]:
+    return np.random.default_rng(0).integers(-1000, 1500, GRID.shape).astype(np.int16)
+
+
+@pytest.mark.parametrize("name", ["1.2.3.mhd", "packed.4.mhd", "a.mha", "a.b.nrrd", "a.nii", "a.nii.gz"])
+def test_formats_agree(odd: Path, hu: Int16[np.ndarray, "z y x"], name: str) -> None:
+    scan = read_scan(write_image(odd / name, hu, GRID))
+    assert scan.scan_id == name.removesuffix(".gz").rsplit(".", 1)[0]
+    assert scan.hu.dtype == np.int16
+    assert np.array_equal(scan.hu, hu)
+    assert np.allclose(scan.grid.corners_xyz_mm(), GRID.corners_xyz_mm(), atol=1e-4)
+
+
+def test_compressed_data_lies_in_zraw(odd: Path, hu: Int16[np.ndarray, "z y x"]) -> None:
+    path = write_image(odd / "packed.mhd", hu, GRID)
+    assert path.with_suffix(".zraw").exists()
+    assert np.array_equal(read_scan(path).hu, hu)
+
+
+def test_flipped_axes_keep_world_positions(tmp_path: Path, hu: Int16[np.ndarray, "z y x"]) -> None:
+    corner = GRID.to_world(np.array([[0.0, 4.0, 5.0]]))[0]
+    flipped = Grid(GRID.shape, GRID.spacing_zyx_mm, tuple(corner), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
+    path = write_image(tmp_path / "flipped.mhd", np.ascontiguousarray(hu[:, ::-1, ::-1]), flipped)
+    assert "TransformMatrix = -1 0 0 0 -1 0 0 0 1" in path.read_text()
+    scan = read_scan(path)
+    index = np.array([[1.0, 2.0, 3.0], [3.0, 0.0, 5.0]])
+    there = np.rint(scan.grid.to_index(GRID.to_world(index))).astype(int)
+    assert [scan.hu[tuple(place)] for place in there] == [hu[1, 2, 3], hu[3, 0, 5]]
+    assert there.tolist() == [[1, 2, 2], [3, 4, 0]]
+
+
+@pytest.mark.parametrize("padding", [-2000, -2048, -3024, -32768])
+def test_padding_becomes_air(padding: int) -> None:
+    values = np.full((2, 2, 2), 40, dtype=np.int16)
+    values[0] = padding
+    assert to_hu(values, may_be_offset=True)[0].max() == -1024
+    assert to_hu(values, may_be_offset=True)[1].min() == 40
+
+
+def test_floats_are_rounded_and_nan_is_air() -> None:
+    values = np.array([[[-0.6, 0.6], [np.nan, 99999.0]]], dtype=np.float32)
+    assert to_hu(values, may_be_offset=True).tolist() == [[[-1, 1], [-1024, 32767]]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
+def test_offset_pixels_become_hu(dtype: type) -> None:
+    hu = np.full((8, 40, 40), -1000, dtype=np.int16)
+    hu[:, 10:30, 10:30] = 40
+    hu[:, 15:25, 12:20] = -850
+    hu[0, 0, 0] = -1024
+    assert np.array_equal(to_hu((hu + 1024).astype(dtype), may_be_offset=True), hu)
+    assert to_hu((hu + 1024).astype(dtype), may_be_offset=False).min() == 0
+
+
+def test_hu_cut_off_at_zero_are_left() -> None:
+    values = np.zeros((8, 40, 40), dtype=np.uint16)
+    values[:, 10:30, 10:30] = 40
+    values[:, 15:17, 12:14] = 1000
+    assert np.array_equal(to_hu(values, may_be_offset=True), values)
+
+
+def cut(name: str, data: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        values = np.random.default_rng(0).integers(0, 999, (9, 9, 9)).astype(np.int16)
+        path = write_image(folder / name, values)
+        os.truncate(folder / data, (folder / data).stat().st_size - 300)
+        return path
+
+    return write
+
+
+def no_raw(folder: Path) -> Path:
+    path = write_image(folder / "alone.mhd", np.zeros((9, 9, 9), np.int16))
+    path.with_suffix(".raw").unlink()
+    return path
+
+
+def volume(name: str, values: Shaped[np.ndarray, "*shape"]) -> Callable[[Path], Path]:
+    return lambda folder: write_image(folder / name, values)
+
+
+def text(name: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        (folder / name).write_text("not a scan")
+        return folder / name
+
+    return write
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir(parents=True)
+    return folder / "empty"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (cut("cut.mhd", "cut.raw"), "cut short"),
+        (cut("packed.mhd", "packed.zraw"), "cut short"),
+        (cut("cut.mha", "cut.mha"), "cut short"),
+        (cut("cut.nrrd", "cut.nrrd"), "cut short"),
+        (cut("cut.nii", "cut.nii"), "cut short"),
+        (cut("cut.nii.gz", "cut.nii.gz"), "cut short"),
+        (no_raw, "alone.raw"),
+        (text("junk.mhd"), "damaged"),
+        (text("junk.nii.gz"), "damaged"),
+        (text("notes.txt"), "not a scan file"),
+        (lambda folder: folder / "gone.mhd", "does not exist"),
+        (volume("flat.mhd", np.zeros((5, 6), np.int16)), "5"),
+        (volume("one.mhd", np.zeros((1, 5, 6), np.int16)), "6x5x1"),
+        (volume("four.nii.gz", np.zeros((2, 3, 4, 5), np.int16)), "5x4x3x2"),
+        (empty_folder, "no DICOM series"),
+    ],
+)
+def test_bad_files_give_one_line(
+    odd: Path, capfd: pytest.CaptureFixture[str], make: Callable[[Path], Path], says: str
+) -> None:
+    path = make(odd)
+    with pytest.raises(InputError) as raised:
+        read_scan(path)
+    message = str(raised.value)
+    assert says in message
+    assert path.name in message
+    assert "\n" not in message
+    assert capfd.readouterr() == ("", "")
+
+
+def test_colour_is_refused(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True)
+    SimpleITK.WriteImage(image, str(tmp_path / "colour.mha"))
+    with pytest.raises(InputError, match="3 values a voxel"):
+        read_scan(tmp_path / "colour.mha")
+
+
+def test_dicom_folder(odd: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hu = np.random.default_rng(0).integers(-1024, 1500, (9, 12, 14)).astype(np.int16)
+    write_dicom(odd, hu, UID)
+    scan = read_scan(odd)
+    assert scan.scan_id == UID
+    assert np.array_equal(scan.hu, hu)
+    assert np.allclose(scan.grid.spacing_zyx_mm, (2.5, 0.8, 0.7))
+    assert np.allclose(scan.grid.origin_xyz_mm, (-10, 20, 30))
+    assert "Secret" not in repr(scan)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_dicom_localiser_is_passed_over(tmp_path: Path) -> None:
+    hu = np.zeros((9, 12, 14), np.int16)
+    write_dicom(tmp_path, hu, UID + ".7")
+    write_dicom(tmp_path, hu[:2], UID + ".5")
+    assert read_scan(tmp_path).scan_id == UID + ".7"
+    assert find_scans(tmp_path) == {UID + ".7": tmp_path}
+
+
+def test_several_dicom_series_are_listed(tmp_path: Path) -> None:
+    write_dicom(tmp_path, np.zeros((9, 12, 14), np.int16), UID + ".7")
+    write_dicom(tmp_path, np.zeros((5, 12, 14), np.int16), UID + ".8")
+    with pytest.raises(InputError, match=r"\.7 \(9 slices\).*\.8 \(5 slices\); put one in a folder of its own"):
+        read_scan(tmp_path)
+    assert list(find_scans(tmp_path).values()) == [tmp_path]
+
+
+def test_missing_dicom_slice_is_refused(tmp_path: Path) -> None:
+    write_dicom(tmp_path, np.zeros((9, 12, 14), np.int16), UID)
+    (tmp_path / f"{UID}-028.dcm").unlink()
+    with pytest.raises(InputError, match=r"2\.50 to 5\.00 mm apart"):
+        read_scan(tmp_path)
+
+
+def test_find_scans(odd: Path) -> None:
+    values = np.zeros((4, 5, 6), np.int16)
+    for name in ("b/2.0.mhd", "a.nii.gz", "LKDS_00007.mhd", ".hidden/x.mhd", "b/._2.0.mha"):
+        write_image(odd / name, values)
+    (odd / "annotations.csv").write_text("seriesuid\n")
+    write_dicom(odd / "Secret Name", np.zeros((5, 12, 14), np.int16), UID)
+    found = find_scans(odd)
+    assert list(found) == ["1.2.826.0.1.3680043.2.1125.1", "2.0", "LKDS-00007", "a"]
+    assert found["2.0"] == odd / "b/2.0.mhd"
+    assert find_scans(odd / "a.nii.gz") == {"a": odd / "a.nii.gz"}
+
+
+def test_find_scans_refuses(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        find_scans(tmp_path / "gone")
+    with pytest.raises(InputError, match="holds no scan"):
+        find_scans(tmp_path)
+    write_image(tmp_path / "1/a.mhd", np.zeros((4, 5, 6), np.int16))
+    write_image(tmp_path / "2/a.nrrd", np.zeros((4, 5, 6), np.int16))
+    with pytest.raises(InputError, match="both the scan a"):
+        find_scans(tmp_path)
+
+
+def real_scans(real_data: Path) -> list[Path]:
+    return sorted((real_data / "lidc").glob("subset*/*.mhd"))
+
+
+@pytest.mark.real_data
+def test_real_scans(real_data: Path) -> None:
+    for path, slices in zip(real_scans(real_data), (133, 261), strict=True):
+        scan = read_scan(path)
+        assert scan.scan_id == path.stem
+        assert scan.hu.shape == (slices, 512, 512)
+        assert scan.hu.min() == -1024
+
+
+@pytest.mark.real_data
+def test_real_dicom_slab_is_the_same_as_the_mhd(real_data: Path) -> None:
+    whole, slab = read_scan(real_scans(real_data)[0]), read_scan(real_data / "lidc_dicom_slab")
+    assert slab.scan_id == whole.scan_id
+    start = np.rint(whole.grid.to_index(np.array([slab.grid.origin_xyz_mm]))[0]).astype(int)
+    same = whole.grid.crop(start, start + slab.hu.shape)
+    assert np.allclose(same.corners_xyz_mm(), slab.grid.corners_xyz_mm(), atol=0.01)
+    assert np.array_equal(whole.hu[start[0] : start[0] + len(slab.hu)], slab.hu)
+
+
+@pytest.mark.real_data
+def test_real_scan_as_nifti_lies_in_the_same_place(real_data: Path, tmp_path: Path) -> None:
+    scan = read_scan(real_data / "lidc_dicom_slab")
+    again = read_scan(write_image(tmp_path / "肺.nii.gz", scan.hu.astype(np.float32), scan.grid))
+    assert np.allclose(again.grid.corners_xyz_mm(), scan.grid.corners_xyz_mm(), atol=0.01)
+    assert np.array_equal(again.hu, scan.hu)

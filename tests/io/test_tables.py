@@ -1,0 +1,157 @@
+"""Tables: what is written comes back, and a bad row is named by its line."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.io.tables import (
+    check_scan_id,
+    join_findings,
+    read_candidates,
+    read_findings,
+    read_scan_ids,
+    read_subsets,
+    write_candidates,
+    write_findings,
+    write_scan_ids,
+    write_subsets,
+)
+from nodule_lightning.structures import Candidates, Findings, Table
+
+HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "表 (1).csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from(["a", "1.2,3", "肺 1"]), finite, finite, finite, finite)))
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, float, float, float, float]]
+) -> None:
+    path = tmp_path_factory.mktemp("tables") / "deep" / "t.csv"
+    numbers = np.array([row[1:] for row in rows]).reshape(-1, 4)
+    ids = np.array([row[0] for row in rows], dtype=np.str_)
+    write_findings(path, Table(ids, Findings(numbers[:, :3], numbers[:, 3])))
+    findings = read_findings(path)
+    write_candidates(path, Table(ids, Candidates(numbers[:, :3], numbers[:, 3], np.ones(len(ids)))))
+    candidates = read_candidates(path)
+    assert findings.scan_id.tolist() == candidates.scan_id.tolist() == ids.tolist()
+    assert np.array_equal(findings.rows.centre_xyz_mm, numbers[:, :3])
+    assert np.array_equal(findings.rows.diameter_mm, candidates.rows.probability)
+    assert (candidates.rows.diameter_mm == -1).all()
+    assert [file.name for file in path.parent.iterdir()] == ["t.csv"]
+
+
+def test_columns_in_any_order_with_tabs_and_a_mark_at_the_start(csv: Callable[[str], Path]) -> None:
+    path = csv(
+        "\ufeffprobability\tcoordz\tCoordY\tcoordX\tseriesuid\tdiameter_mm\tnote\n\n.5\t3\t2\t1\tLKDS_00001\t7\tx\n\n"
+    )
+    table = read_candidates(path)
+    assert table.scan_id.tolist() == ["LKDS-00001"]
+    assert table.rows.centre_xyz_mm.tolist() == [[1, 2, 3]]
+    assert (table.rows.probability.item(), table.rows.diameter_mm.item()) == (0.5, 7)
+
+
+def test_empty_tables(csv: Callable[[str], Path]) -> None:
+    assert read_findings(csv(HEADER)).rows.centre_xyz_mm.shape == (0, 3)
+    assert len(join_findings([])) == 0
+
+
+@pytest.mark.parametrize("text", ["seriesuid\na\nb\n", "a\nb\n", "a,0\nb,1\n"])
+def test_scan_ids_with_and_without_header(csv: Callable[[str], Path], text: str) -> None:
+    assert read_scan_ids(csv(text)) == ["a", "b"]
+
+
+def test_scan_ids_and_subsets_round_trip(tmp_path: Path) -> None:
+    write_scan_ids(tmp_path / "ids.csv", ["b", "a"])
+    write_subsets(tmp_path / "subsets.csv", {"b": "3", "a": ""})
+    assert read_scan_ids(tmp_path / "ids.csv") == ["b", "a"]
+    assert read_subsets(tmp_path / "subsets.csv") == {"b": "3", "a": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seriesuid,coordX,coordY,coordZ\n", "line 1: the column diameter_mm is missing"),
+        ("", "the column seriesuid is missing; found nothing"),
+        (HEADER + "\na,1,2,3,4\n\na,1,nan,3,4\n", "line 5: coordY is 'nan'"),
+        (HEADER + "a,1,2,3,4\na,1,2,3,big\n", "line 3: diameter_mm is 'big'"),
+        (HEADER + "a,1,2,inf,4\n", "line 2: coordZ is 'inf'"),
+        (HEADER + "a,1,2,3\n", "line 2: 4 values where at least 5"),
+        (HEADER + "../a,1,2,3,4\n", "line 2: '../a' cannot be a scan id"),
+    ],
+)
+def test_bad_findings_name_the_line(csv: Callable[[str], Path], text: str, says: str) -> None:
+    path = csv(text)
+    with pytest.raises(InputError) as raised:
+        read_findings(path)
+    assert str(raised.value).startswith(str(path))
+    assert says in str(raised.value)
+
+
+def test_other_bad_files(csv: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.csv does not exist"):
+        read_findings(tmp_path / "gone.csv")
+    with pytest.raises(InputError, match="cannot be read as a csv file"):
+        read_findings(tmp_path)
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(InputError, match="cannot be read as a csv file"):
+        read_scan_ids(tmp_path / "binary.csv")
+    with pytest.raises(InputError, match="line 3: the scan a stands there twice"):
+        read_scan_ids(csv("seriesuid\na\na\n"))
+    with pytest.raises(InputError, match="no scan id"):
+        read_scan_ids(csv("seriesuid\n"))
+    with pytest.raises(InputError, match="line 2: probability is 'high'"):
+        read_candidates(csv("seriesuid,coordX,coordY,coordZ,probability\na,1,2,3,high\n"))
+    with pytest.raises(InputError, match="column subset is missing"):
+        read_subsets(csv("seriesuid\na\n"))
+
+
+@pytest.mark.parametrize("scan_id", ["", "  ", "..", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "x" * 201])
+def test_unsafe_scan_ids(scan_id: str) -> None:
+    with pytest.raises(InputError, match="cannot be a scan id"):
+        check_scan_id(scan_id)
+
+
+@pytest.mark.parametrize("scan_id", ["LKDS-00012", "LKDS_00012", "lkds_12", " LKDS00012"])
+def test_tianchi_ids_have_one_spelling(scan_id: str) -> None:
+    assert check_scan_id(scan_id) == "LKDS-00012"
+
+
+def test_failed_write_leaves_the_old_file(csv: Callable[[str], Path]) -> None:
+    path = csv("old")
+
+    def broken() -> Iterator[str]:
+        yield "a"
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_scan_ids(path, broken())
+    with pytest.raises(InputError, match="cannot be written"):
+        write_scan_ids(path / "below a file.csv", ["a"])
+    assert path.read_text() == "old"
+    assert len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.real_data
+def test_official_tables(real_data: Path) -> None:
+    luna = real_data / "luna16"
+    assert len(read_findings(luna / "annotations.csv")) == 1186
+    assert len(read_findings(luna / "annotations_excluded.csv")) == 35192
+    assert len(read_scan_ids(luna / "seriesuids.csv")) == 888
+    assert set(read_subsets(luna / "subsets.csv").values()) == set("0123456789")
+    assert len(read_findings(real_data / "tianchi/annotations_train_600.csv")) == 975

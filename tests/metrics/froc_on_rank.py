@@ -1,0 +1,54 @@
+"""One of two gloo processes: score a share of the scans of a random case and print what `compute` gives.
+
+Called as `froc_on_rank.py RANK WORLD_SIZE MEETING_FILE`; prints one JSON line for each way of sharing.
+"""
+
+import json
+import sys
+
+import torch
+import torch.distributed
+
+from nodule_lightning.metrics.froc import FROC
+from nodule_lightning.structures import Candidates, Findings
+from tests.metrics.cases import Case, random_case
+
+# Which scans of the case each of two ranks sees.
+SHARES = {
+    "uneven": ([0, 1, 2, 3, 4, 5], [6]),
+    "empty": ([], [0, 1, 2, 3, 4, 5, 6]),
+    "empty last": ([0, 1, 2, 3, 4, 5, 6], []),
+    "repeated": ([0, 2, 4, 6, 0], [1, 3, 5, 0, 2]),
+    "nothing": ([], []),
+}
+# A case of seven scans.
+SEED = 215
+
+
+def add_scans(metric: FROC, case: Case, scans: list[int]) -> None:
+    marks, nodules, excluded = case.candidates.by_scan(), case.nodules.by_scan(), case.excluded.by_scan()
+    for scan in scans:
+        name = case.scan_ids[scan]
+        metric.update(
+            scan,
+            marks.get(name, Candidates.empty()),
+            nodules.get(name, Findings.empty()),
+            excluded.get(name, Findings.empty()),
+        )
+
+
+def main() -> None:
+    rank, world_size, meeting = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
+    metric = FROC()
+    for name, shares in SHARES.items():
+        metric.reset()
+        add_scans(metric, random_case(SEED), shares[rank])
+        values = {key: value.item() for key, value in metric.compute().items()}
+        print(json.dumps({name: values}), flush=True)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

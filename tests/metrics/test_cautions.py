@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from nodule_lightning.metrics.functional import froc
+from nodule_lightning.structures import Candidates, Findings, Table
+from tests.metrics.cases import no_findings, no_marks
+
+
+def marks(*scan_ids: str) -> Table[Candidates]:
+    number = len(scan_ids)
+    return Table(
+        np.array(scan_ids, dtype=np.str_), Candidates(np.zeros((number, 3)), np.ones(number), -np.ones(number))
+    )
+
+
+def findings(*scan_ids: str) -> Table[Findings]:
+    number = len(scan_ids)
+    return Table(np.array(scan_ids, dtype=np.str_), Findings(np.zeros((number, 3)), np.full(number, 6.0)))
+
+
+def warnings(
+    candidates: Table[Candidates], nodules: Table[Findings], excluded: Table[Findings], scan_ids: list[str]
+) -> tuple[str, ...]:
+    return froc(candidates, nodules, excluded, scan_ids, bootstraps=0).warnings
+
+
+def test_a_fair_comparison_has_no_warning() -> None:
+    assert warnings(marks("a", "b"), findings("a"), findings("b"), ["a", "b"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("candidates", "nodules", "scan_ids", "words"),
+    [
+        (no_marks(), no_findings(), [], "The list of scans is empty"),
+        (marks("a"), no_findings(), ["a"], "No scan of the list holds a nodule"),
+        (marks("a", "x", "x"), findings("a"), ["a"], "2 marks of 1 scans that are not in the list"),
+        (marks("a"), findings("a", "x"), ["a"], "1 nodules of 1 scans that are not in the list"),
+        (marks("56"), findings("056"), ["056"], "56 looks like 056 of the list"),
+        (marks("a"), findings("a", "x", "y"), ["a"], "2 of 3 annotated scans are not in the list"),
+        (marks("a"), findings("a"), list("abcdef"), "None of the 5 scans without a nodule has a mark"),
+        (marks("a"), findings(*"abcdef"), list("abcdef"), "5 of 6 scans have no mark at all, 5 of them with nodules"),
+    ],
+)
+def test_what_changes_the_score_is_said(
+    candidates: Table[Candidates], nodules: Table[Findings], scan_ids: list[str], words: str
+) -> None:
+    said = warnings(candidates, nodules, findings("a"), scan_ids)
+    assert any(words in sentence for sentence in said), said
