@@ -1,6 +1,8 @@
 # `make help` lists what there is to do. Everything sets itself up on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+SEED ?= 0
+OUTPUT ?= outputs/demo/seed$(SEED)
 
 .PHONY: help install demo test test-all lint types fast slow bench clean
 
@@ -14,3 +16,31 @@ help: ## list the targets
 	touch $@
 
 install: .venv/installed ## make the virtual environment in .venv
+
+demo: install ## the whole road on phantoms, to a FROC score and a report (SEED=0, OUTPUT=outputs/demo/seed0)
+	PATH="$(CURDIR)/$(BIN):$$PATH" SEED="$(SEED)" OUTPUT="$(OUTPUT)" experiments/demo/run.sh
+
+test: lint types fast ## lint, types and the fast tests
+
+test-all: test slow ## and every slow test that can run here
+
+lint: install ## style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+# pytest ends with 5 where no test was chosen, which is no failure.
+fast: install ## the fast tests
+	$(BIN)/pytest || test $$? -eq 5
+
+slow: install ## the slow tests and those with several processes
+	$(BIN)/pytest -m "(slow or ddp or gpu or cluster)" || test $$? -eq 5
+
+bench: install ## time the slow stretches of the road
+	$(BIN)/pytest -m slow -k bench -s || test $$? -eq 5
+
+clean: ## remove what tools have made; outputs/ and .venv stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -42,7 +42,7 @@ def test_the_same_chest_from_any_grid(name: str) -> None:
     assert entry.grid.spacing_zyx_mm == (2.0, 2.0, 2.0)
     assert entry.grid.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
     assert entry.ct.shape == entry.lung.shape == entry.grid.shape
-    assert (entry.ct.dtype, entry.lung.dtype) == (np.uint8, np.uint8)
+    assert entry.ct.dtype == entry.lung.dtype == np.uint8
     assert set(np.unique(entry.lung)) == {0, 1}
     places = np.stack([lung_centre(1), lung_centre(-1), NODULE_XYZ_MM, CENTRE_XYZ_MM])
     index = np.rint(entry.grid.to_index(places)).astype(int)

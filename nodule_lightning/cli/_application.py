@@ -6,15 +6,15 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from nodule_lightning.cli._errors import explain, one_line
 from nodule_lightning.cli._paths import quote_path_arguments
@@ -72,7 +72,7 @@ class _Guard:
             _require_values(config)
             self.entered = True
             return self.task(config)
-        except InputError as error:
+        except (InputError, InterpolationResolutionError) as error:
             _remove_empty_run_folder()
             _refuse(str(error))
         except OSError as error:
@@ -83,9 +83,18 @@ class _Guard:
 
 
 def _require_values(config: DictConfig) -> None:
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = sorted(_missing(OmegaConf.to_container(config)))
     if missing:
         raise InputError(f"missing: {' '.join(f'{key}=VALUE' for key in missing)} (--help says what each one means)")
+
+
+def _missing(values: object, prefix: str = "") -> Iterator[str]:
+    # OmegaConf.missing_keys follows interpolations and stumbles over the first that leads to a missing value.
+    if isinstance(values, dict):
+        for name, value in values.items():
+            if value == MISSING:
+                yield f"{prefix}{name}"
+            yield from _missing(value, f"{prefix}{name}.")
 
 
 def _remove_empty_run_folder() -> None:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
 
 # What Lightning warns of in every run, and nobody can act on.
-NOISE = ("`isinstance(treespec, LeafSpec)` is deprecated", "The number of training batches .* is smaller than")
+NOISE = (
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+    "The number of training batches .* is smaller than",
+    "Checkpoint directory .* exists and is not empty",
+)
 
 
 def main() -> None:
@@ -47,6 +51,7 @@ def train(config: DictConfig) -> float:
     trainer: pl.Trainer = instantiate(
         {
             **plain(config.trainer),
+            "precision": _precision(config.trainer.precision),
             "callbacks": list(plain(config.callbacks).values()),
             "logger": list(plain(config.logger).values()),
         }
@@ -62,6 +67,15 @@ def _module(config: DictConfig) -> "NoduleDetector":
     module: NoduleDetector = instantiate(config.module)
     module.recipe = {"network": plain(config.model), "inference": plain(config.inference)}
     return module
+
+
+def _precision(wanted: str) -> str:
+    """Choose what `auto` means here."""
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -> None:

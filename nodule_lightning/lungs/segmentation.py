@@ -52,7 +52,7 @@ class LungMask:
 
     Attributes:
         mask: the lungs with vessels and pleural nodules taken in, dilated. Never empty.
-        grid: the grid of the mask.
+        grid: the grid of the mask, some way around the lungs.
         low_xyz_mm: least world place of the lungs before dilation.
         high_xyz_mm: greatest world place of the lungs before dilation.
         volume_l: air of the lungs; 0 where none was found.
@@ -74,14 +74,15 @@ def segment_lungs(scan: Scan, settings: LungSettings) -> LungMask:
     # The block mean is also the smoothing: without it the noise of a thin-slice scan would perforate the lungs.
     hu, grid = shrink(scan.hu, scan.grid, settings.coarse_mm)
     air = hu < settings.threshold_hu
-    lungs = _two_largest(_inner_air(air, grid), grid, settings)
+    inner, near = _crop(_inner_air(air, grid), grid, settings.closing_mm + settings.dilation_mm)
+    lungs = _two_largest(inner, near, settings)
     volume_l = float(lungs.sum()) * _voxel_l(grid)
     if not settings.min_volume_l <= volume_l <= settings.max_volume_l:
         body = _body_box(air)
         return LungMask(body, grid, *_world_box(body, grid), 0.0, False, (FALLBACK_NOTE,))
-    closed = ndimage.binary_fill_holes(_close(lungs, grid, settings.closing_mm))
-    dilated = _dilate(closed, grid, settings.dilation_mm)
-    return LungMask(dilated, grid, *_world_box(closed, grid), volume_l, True, ())
+    closed = ndimage.binary_fill_holes(_close(lungs, near, settings.closing_mm))
+    dilated = _dilate(closed, near, settings.dilation_mm)
+    return LungMask(dilated, near, *_world_box(closed, near), volume_l, True, ())
 
 
 def _inner_air(air: Bool[np.ndarray, "z y x"], grid: Grid) -> Bool[np.ndarray, "z y x"]:
@@ -95,6 +96,17 @@ def _inner_air(air: Bool[np.ndarray, "z y x"], grid: Grid) -> Bool[np.ndarray, "
     return np.asarray(air & ~is_outer[labels])
 
 
+def _crop(mask: Bool[np.ndarray, "z y x"], grid: Grid, margin_mm: float) -> tuple[Bool[np.ndarray, "Z Y X"], Grid]:
+    """Cut off what lies further than a margin from the mask: the distances cost by the voxel."""
+    if not mask.any():
+        return mask, grid
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    margin = np.ceil(margin_mm / np.array(grid.spacing_zyx_mm)).astype(int) + 1
+    start = np.maximum([side.start for side in box] - margin, 0)
+    stop = np.minimum([side.stop for side in box] + margin, grid.shape)
+    return mask[tuple(map(slice, start, stop))], grid.crop(start, stop)
+
+
 def _two_largest(air: Bool[np.ndarray, "z y x"], grid: Grid, settings: LungSettings) -> Bool[np.ndarray, "z y x"]:
     """Keep the two largest parts that are as thick as lungs; both lungs are one part where the airway joins them."""
     labels: Integer[np.ndarray, "z y x"] = cc3d.connected_components(air, connectivity=6)
@@ -102,12 +114,13 @@ def _two_largest(air: Bool[np.ndarray, "z y x"], grid: Grid, settings: LungSetti
     if count == 0:
         return air
     depth_mm = edt.edt(_close(air, grid, settings.closing_mm), anisotropy=grid.spacing_zyx_mm)
-    size = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    radius_mm = np.asarray(ndimage.maximum(depth_mm, labels, np.arange(1, count + 1)))
-    plausible = (radius_mm >= settings.min_radius_mm) & (size * _voxel_l(grid) <= settings.max_volume_l)
-    largest = np.argsort(-np.where(plausible, size, 0), kind="stable")[:2]
-    kept: Bool[np.ndarray, "z y x"] = np.isin(labels, largest[plausible[largest]] + 1)
-    return kept
+    size = np.bincount(labels.ravel(), minlength=count + 1)
+    thick = np.unique(labels[air & (depth_mm >= settings.min_radius_mm)])
+    plausible = thick[size[thick] * _voxel_l(grid) <= settings.max_volume_l]
+    largest = plausible[np.argsort(-size[plausible], kind="stable")[:2]]
+    is_lung = np.zeros(count + 1, dtype=bool)
+    is_lung[largest] = True
+    return np.asarray(is_lung[labels])
 
 
 def _dilate(mask: Bool[np.ndarray, "z y x"], grid: Grid, radius_mm: float) -> Bool[np.ndarray, "z y x"]:

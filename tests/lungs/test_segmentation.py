@@ -37,7 +37,7 @@ def test_finds_both_lungs_and_not_the_table(grid: Grid) -> None:
     assert np.abs(lungs.high_xyz_mm - (CENTRE_XYZ_MM + BOX)).max() < 4
     assert covered(lungs, 0) == 1
     assert covered(lungs, 5) > 0.98
-    assert lungs.mask.mean() < 0.35
+    assert lungs.mask.sum() * np.prod(lungs.grid.spacing_zyx_mm) < 2.2e6
 
 
 def test_nodules_at_the_pleura_are_inside() -> None:
@@ -51,8 +51,9 @@ def test_nodules_at_the_pleura_are_inside() -> None:
 
 def test_dilation_goes_beyond() -> None:
     narrow, wide = (segment_lungs(draw_chest(), LungSettings(dilation_mm=size)) for size in (0.0, 12.0))
-    assert wide.mask[narrow.mask].all()
-    assert covered(wide, 9) > 0.99 > 0.9 > covered(narrow, 9)
+    assert wide.mask.sum() > narrow.mask.sum()
+    assert covered(wide, 9) > 0.99
+    assert covered(narrow, 9) < 0.9
     assert np.array_equal(wide.low_xyz_mm, narrow.low_xyz_mm)
 
 
@@ -106,6 +107,6 @@ def test_real_lungs(real_data: Path) -> None:
         lungs = segment_lungs(read_scan(path), LungSettings())
         assert lungs.found
         assert lungs.volume_l == pytest.approx(volume_l, rel=0.05)
-        assert 0.1 < lungs.mask.mean() < 0.4
+        assert 0.2 < lungs.mask.mean() < 0.7
         for centre in nodule.rows.centre_xyz_mm[nodule.scan_id == path.stem]:
             assert lungs.mask[tuple(np.rint(lungs.grid.to_index(centre[None]))[0].astype(int))]

@@ -1,0 +1,80 @@
+"""Tiny prepared scans, without reading or preparing anything: bright balls in dark, noisy lungs."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.cache import Entry, merge_tables, write_entry
+from nodule_lightning.data.datamodule import NoduleDataModule
+from nodule_lightning.data.sampler import SamplingRule
+from nodule_lightning.detection.anchors import AnchorGrid
+from nodule_lightning.detection.assignment import CentreAssigner
+from nodule_lightning.detection.inference import InferenceSettings
+from nodule_lightning.geometry import Grid
+from nodule_lightning.losses.hard_mining import HardMiningLoss
+from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.res_unet import ResUNet
+from nodule_lightning.module import NoduleDetector
+from nodule_lightning.structures import Findings, Table
+
+ORIGIN_XYZ_MM = (-50.0, 20.0, 300.0)
+SETTINGS = {"spacing_mm": 1.0}
+
+
+def ball_entry(
+    scan_id: str, boxes_zyxd: list[tuple[float, ...]], shape: tuple[int, int, int] = (40, 44, 52), seed: int = 0
+) -> tuple[Entry, Findings]:
+    rng = np.random.default_rng(seed)
+    lung = np.zeros(shape, np.uint8)
+    lung[4:-4, 4:-4, 4:-4] = 1
+    ct = np.where(lung, 50, 170) + rng.normal(0, 4, shape)
+    index = np.indices(shape)
+    for *centre, diameter in boxes_zyxd:
+        ct[((index - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(axis=0) < (diameter / 2) ** 2] = 180
+    grid = Grid(shape, (1.0, 1.0, 1.0), ORIGIN_XYZ_MM)
+    boxes = np.array(boxes_zyxd, dtype=np.float64).reshape(-1, 4)
+    findings = Findings(grid.to_world(boxes[:, :3]), boxes[:, 3])
+    return Entry(scan_id, ct.clip(0, 255).astype(np.uint8), lung, grid, grid, SETTINGS), findings
+
+
+def write_balls(cache: Path, scans: int, seed: int = 0) -> Path:
+    """Write scans 0, 1, ...; each third has no nodule, the others one; subset: the index modulo 3."""
+    rng = np.random.default_rng(seed)
+    ids, findings = [f"scan{index}" for index in range(scans)], []
+    for index, scan_id in enumerate(ids):
+        boxes = [] if index % 3 == 2 else [(*rng.uniform(12, 28, 3), rng.uniform(5, 11))]
+        entry, found = ball_entry(scan_id, boxes, seed=seed + index)
+        write_entry(cache, entry)
+        findings.append(found)
+    owner = np.repeat(ids, [len(found) for found in findings])
+    nothing = Table(np.zeros(0, dtype=owner.dtype), Findings.empty())
+    subset = {scan_id: str(index % 3) for index, scan_id in enumerate(ids)}
+    merge_tables(cache, subset, Table(owner, Findings.concatenate(findings)), nothing)
+    return cache
+
+
+def tiny_network() -> AnchorDetector:
+    backbone = ResUNet((8, 8, 16, 16, 16), (0, 1, 1, 1), (16, 16), (1, 1), "batch", stem_stride=2, dropout=0.0)
+    return AnchorDetector(backbone, AnchorGrid((6.0, 10.0)), hidden=16)
+
+
+def tiny_module(network: AnchorDetector | None = None, seed: int = 0) -> NoduleDetector:
+    return NoduleDetector(
+        network or tiny_network(),
+        CentreAssigner(),
+        HardMiningLoss(hard_per_patch=4),
+        Augment(gain=0.1, shift=0.05),
+        InferenceSettings(),
+        optimizer=partial(torch.optim.AdamW, lr=4e-3),
+        scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=4e-3),
+        recipe={"channels": [8, 8]},
+        seed=seed,
+    )
+
+
+def tiny_datamodule(cache: Path, patches_per_epoch: int = 16, workers: int = 0) -> NoduleDataModule:
+    rule = SamplingRule(patches_per_epoch, negative_share=0.25)
+    return NoduleDataModule(cache, rule, 32, 4, workers, validation_fraction=0.25, border_voxels=4.0)

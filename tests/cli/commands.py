@@ -1,0 +1,102 @@
+"""Run commands inside the test's process, and make what they need."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+
+from nodule_lightning.cli._instantiate import instantiate, plain
+from nodule_lightning.data.cache import merge_tables, write_entry
+from nodule_lightning.io.tables import join_findings
+from nodule_lightning.prepare import PreparationSettings, prepare_scan
+from nodule_lightning.structures import Findings, Table
+from tests.chest import NODULE_XYZ_MM, draw_chest
+
+TINY = PreparationSettings(spacing_mm=4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    code: int
+    out: str
+    error: str
+
+    def line(self) -> str:
+        """Give the one line of an input error, or fail."""
+        assert self.code == 2, (self.code, self.error)
+        lines = self.error.splitlines()
+        assert len(lines) == 1, self.error
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+
+class Runner:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch = monkeypatch
+        self.capfd = capfd
+
+    def __call__(self, main: Callable[[], None], *arguments: str) -> Ended:
+        self.monkeypatch.setattr(sys, "argv", ["nodule", *arguments])
+        self.monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        self.capfd.readouterr()
+        code = 0
+        with _untouched_logging():
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        out, error = self.capfd.readouterr()
+        return Ended(code, out, error)
+
+
+@contextmanager
+def _untouched_logging() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        yield
+    finally:
+        for handler in set(logging.root.handlers) - set(handlers):
+            handler.close()
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+
+
+def write_cache(cache: Path, scan_ids: list[str]) -> Path:
+    entry = prepare_scan(draw_chest(), TINY)
+    for scan_id in scan_ids:
+        write_entry(cache, type(entry)(scan_id, entry.ct, entry.lung, *_rest(entry)))
+    nodules = Table(
+        np.array(scan_ids), Findings(np.tile(NODULE_XYZ_MM, (len(scan_ids), 1)), np.full(len(scan_ids), 12.0))
+    )
+    merge_tables(cache, {scan_id: str(place) for place, scan_id in enumerate(scan_ids)}, nodules, join_findings([]))
+    return cache
+
+
+def _rest(entry: Any) -> tuple[Any, ...]:
+    return entry.grid, entry.original_grid, entry.settings, entry.record
+
+
+def recipe() -> dict[str, Any]:
+    with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
+        config = compose("train", ["model=res_unet_narrow", "+model.anchors.spacing_mm=4.0", "cache=unused"])
+    return {"network": plain(config.model), "inference": plain(config.inference)}
+
+
+def write_checkpoint(path: Path, **changes: object) -> Path:
+    """Write a checkpoint with random weights, as training writes it."""
+    model = recipe()
+    torch.manual_seed(0)
+    network = instantiate(model["network"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"version": "0", "model": model, "preparation": TINY.to_dict()}
+    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": weights, "nodule_lightning": about, **changes}, path)
+    return path

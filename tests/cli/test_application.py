@@ -1,0 +1,144 @@
+"""How a command ends: exit codes, one line for what the user can cure, nothing left behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from nodule_lightning.cli import evaluate, phantom, predict, prepare, report, train
+from nodule_lightning.cli._application import Task, run_application
+from nodule_lightning.errors import InputError
+from tests.cli.commands import Runner
+
+MAINS = {
+    "phantom": phantom.main,
+    "prepare": prepare.main,
+    "train": train.main,
+    "predict": predict.main,
+    "evaluate": evaluate.main,
+    "report": report.main,
+}
+
+
+def application(task: Task, config_name: str = "evaluate") -> Callable[[], None]:
+    return lambda: run_application(task, config_name, ("submission", "annotations", "output"))
+
+
+GIVEN = ("submission=a", "annotations=b", "output=c")
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_help_says_what_the_command_does_with_two_examples(run: Runner, name: str) -> None:
+    ended = run(MAINS[name], "--help")
+    assert ended.code == 0
+    assert ended.out.split("Examples:")[1].count(f"  nodule-{name} ") == 2
+    assert "Powered by Hydra" not in ended.out
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_a_missing_value_is_named_and_nothing_is_left(run: Runner, name: str) -> None:
+    line = run(MAINS[name]).line()
+    assert "=VALUE" in line or "data.root=DIR" in line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_cfg_and_info_work(run: Runner) -> None:
+    assert "max_epochs" in run(train.main, "--cfg", "job", "experiment=demo").out
+    assert "nodule_lightning.conf" in run(train.main, "--info", "searchpath").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["cahce=x"], "did you mean cache?"),
+        (["lr=1"], "did you mean optim.lr?"),
+        (["trainer.max_epoch=1"], "did you mean trainer.max_epochs?"),
+        (["optimm=sgd"], "did you mean optim?"),
+        (["optim=adam"], "did you mean adamw?"),
+        (["+experiment=dmo"], "did you mean demo?"),
+        (["experiment=dmo"], "did you mean demo?"),
+        (["sampler.negative_shre=0"], "did you mean sampler.negative_share?"),
+        (["model.prior=0.1"], "write +model.prior=VALUE"),
+        (["seed=[1"], "'seed=[1'"),
+        (["seed"], "'seed'"),
+        (["seed=1,2"], "multirun"),
+    ],
+)
+def test_a_wrong_argument_is_explained(run: Runner, arguments: list[str], meant: str) -> None:
+    assert meant in run(train.main, "cache=x", *arguments).line()
+
+
+def test_a_key_that_a_constructor_does_not_know_is_explained(run: Runner) -> None:
+    line = run(phantom.main, "output=x", "+phantom.matrxi=64").line()
+    assert line.endswith("PhantomSettings has no parameter 'matrxi'; did you mean matrix?")
+
+
+def test_an_input_error_is_one_line_and_code_2(run: Runner) -> None:
+    def task(config: DictConfig) -> None:
+        raise InputError("the file x\nis empty; fill it")
+
+    assert run(application(task), *GIVEN).line() == "error: the file x is empty; fill it"
+
+
+def test_an_interpolation_to_nowhere_is_one_line(run: Runner) -> None:
+    assert "nowhere" in run(train.main, "cache=x", "optim.lr=${nowhere}").line()
+
+
+def test_a_bug_keeps_its_traceback(run: Runner) -> None:
+    def task(config: DictConfig) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(application(task), *GIVEN)
+
+
+def test_an_unwritable_place_is_no_bug(run: Runner) -> None:
+    Path("c").touch()
+    line = run(application(lambda config: Path(config.output, "d").mkdir()), *GIVEN).line()
+    assert "Not a directory" in line
+
+
+def test_a_run_folder_that_is_a_file_is_one_line(run: Runner) -> None:
+    Path("taken").touch()
+    assert "taken" in run(train.main, "cache=x", "paths.run=taken").line()
+
+
+@pytest.mark.parametrize("lightning", [True, False])
+def test_ctrl_c_ends_with_130(run: Runner, lightning: bool) -> None:
+    def task(config: DictConfig) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if lightning:
+                raise SystemExit(1)  # noqa: B904 - as Lightning does it
+            raise
+
+    assert run(application(task), *GIVEN).code == 130
+
+
+def test_a_sweep_runs_the_task_for_every_value_and_keeps_commas_in_paths(run: Runner) -> None:
+    seen: list[tuple[Any, ...]] = []
+    task = application(lambda config: seen.append((config.seed, config.output)))
+    assert run(task, "-m", *GIVEN[:2], "output=a,b (1)", "seed=0,1").code == 0
+    assert seen == [(0, "a,b (1)"), (1, "a,b (1)")]
+
+
+def test_no_run_folder_for_a_command_with_an_output(run: Runner) -> None:
+    assert run(application(lambda config: None), *GIVEN).code == 0
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_the_user_has_configurations_of_his_own(run: Runner) -> None:
+    Path("conf/optim").mkdir(parents=True)
+    Path("conf/optim/mine.yaml").write_text("lr: 0.125\n")
+    assert "lr: 0.125" in run(train.main, "--cfg", "job", "optim=mine", "-p", "optim").out
+
+
+def test_a_run_folder_goes_when_nothing_came_of_it_but_not_with_anything_in_it(run: Runner) -> None:
+    assert "no prepared scan" in run(train.main, "cache=nowhere").line()
+    assert list(Path.cwd().iterdir()) == []
+    Path("run/checkpoints").mkdir(parents=True)
+    run(train.main, "cache=nowhere", "paths.run=run").line()
+    assert Path("run/checkpoints").is_dir()

@@ -1,0 +1,116 @@
+"""Patches: the right voxels, the right boxes, the right batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nodule_lightning.data.cache import merge_tables, write_entry
+from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.data.intensity import OUTSIDE
+from nodule_lightning.data.patches import Patch, PatchDataset, collate, random_lung_voxel
+from nodule_lightning.data.sampler import PatchDraw
+from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
+from nodule_lightning.structures import Findings, Table
+from tests.balls import ORIGIN_XYZ_MM, ball_entry
+
+NODULES = [(12.0, 15.0, 33.0, 7.0), (25.0, 30.0, 20.0, 10.0)]
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    cache = tmp_path_factory.mktemp("cache")
+    entry, nodules = ball_entry("a", NODULES)
+    write_entry(cache, entry)
+    excluded = Findings(entry.grid.to_world(np.array([[12.0, 24.0, 33.0]])), np.array([-1.0]))
+    merge_tables(cache, {"a": "0"}, Table(np.array(["a", "a"]), nodules), Table(np.array(["a"]), excluded))
+    return Catalog.open(cache)
+
+
+def dataset(catalog: Catalog, *, fill: bool = True, side: int = 32) -> PatchDataset:
+    return PatchDataset(catalog, ["a"], side, fill_outside_lungs=fill, border_voxels=4.0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_drawn_nodule_lies_in_the_patch_where_its_box_says(catalog: Catalog, seed: int) -> None:
+    for finding, (*_, diameter) in enumerate(NODULES):
+        patch = dataset(catalog)[PatchDraw(0, finding, seed)]
+        (row,) = np.flatnonzero(np.isclose(patch.boxes[:, 3], diameter) & (patch.kind == NODULE))
+        centre = patch.boxes[row, :3]
+        assert (centre >= 4 + diameter / 2 - 1).all()
+        assert (centre <= 31 - 4 - diameter / 2 + 1).all()
+        index = np.indices(patch.image.shape)
+        distance = np.sqrt(((index - centre.reshape(3, 1, 1, 1)) ** 2).sum(axis=0))
+        assert (patch.image[distance < diameter / 2] == 180).all()
+        assert np.median(patch.image[(distance > diameter / 2) & (distance < diameter / 2 + 2)]) < 70
+
+
+def test_the_place_in_the_patch_is_random_and_the_seeds(catalog: Catalog) -> None:
+    patches = [dataset(catalog)[PatchDraw(0, 0, seed)] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(patches[0].image, patches[1].image)
+    np.testing.assert_array_equal(patches[0].boxes, patches[1].boxes)
+    assert not np.array_equal(patches[0].boxes, patches[2].boxes)
+
+
+def test_excluded_and_cut_findings_are_ignored(catalog: Catalog) -> None:
+    kinds, cut = set(), 0
+    for seed in range(40):
+        patch = dataset(catalog)[PatchDraw(0, 0, seed)]
+        for box, kind in zip(patch.boxes, patch.kind, strict=True):
+            inside = ((box[:3] > -0.5) & (box[:3] < 31.5)).all()
+            if box[3] == 10 and np.allclose(box[:3] - patch.boxes[0, :3], (0, 9, 0)):
+                assert kind == IGNORED
+            else:
+                assert kind == (NODULE if inside else IGNORED)
+                cut += not inside
+            kinds.add(int(kind))
+    assert kinds == {NODULE, IGNORED}
+    assert cut
+
+
+def test_outside_the_lungs_and_the_volume_is_filled(catalog: Catalog) -> None:
+    filled, raw = (dataset(catalog, fill=fill, side=64)[PatchDraw(0, 0, 0)].image for fill in (True, False))
+    entry = catalog.entry("a")
+    assert (filled != OUTSIDE).sum() <= entry.lung.sum()
+    # The volume of 40 x 44 x 52 lies somewhere in the patch of 64: all else is padding.
+    assert (raw == OUTSIDE).sum() >= 64**3 - entry.ct.size
+    # Beyond the lungs the raw volume has noise around 170.
+    assert (raw != OUTSIDE).sum() > (filled != OUTSIDE).sum()
+
+
+def test_a_random_place_lies_in_the_lungs() -> None:
+    lung = np.zeros((20, 20, 20), np.uint8)
+    lung[3:9, 10:15, 4:12] = 1
+    for seed in range(50):
+        assert lung[tuple(random_lung_voxel(lung, np.random.default_rng(seed)))]
+    assert random_lung_voxel(np.zeros((8, 8, 8), np.uint8), np.random.default_rng(0)).tolist() == [4, 4, 4]
+
+
+def test_a_scan_without_findings_gives_empty_boxes(tmp_path: Path) -> None:
+    entry, nodules = ball_entry("b", [])
+    write_entry(tmp_path, entry)
+    nothing = Table(np.zeros(0, dtype=np.str_), nodules)
+    merge_tables(tmp_path, {"b": ""}, nothing, nothing)
+    patch = PatchDataset(Catalog.open(tmp_path), ["b"], 16)[PatchDraw(0, -1, 0)]
+    assert patch.boxes.shape == (0, 4)
+    assert patch.boxes.dtype == np.float32
+    batch = collate([patch, patch])
+    assert batch.boxes.shape == (2, 0, 4)
+
+
+def test_collate_pads_the_lists_of_boxes() -> None:
+    image = np.zeros((4, 4, 4), np.uint8)
+    none = Patch("a", image, np.zeros((0, 4), np.float32), np.zeros(0, np.int8))
+    one = Patch("b", image, np.ones((1, 4), np.float32), np.array([NODULE], np.int8))
+    batch = collate([none, one])
+    assert batch.scan_id == ("a", "b")
+    assert batch.image.shape == (2, 1, 4, 4, 4)
+    assert batch.kind.tolist() == [[NOTHING], [NODULE]]
+    assert batch.to(torch.device("meta")).boxes.device.type == "meta"
+
+
+def test_the_origin_is_not_mixed_up(catalog: Catalog) -> None:
+    """A guard for the fixture: world x is the last index."""
+    centre = catalog.nodules("a").centre_xyz_mm[0]
+    np.testing.assert_allclose(centre - ORIGIN_XYZ_MM, [33.0, 15.0, 12.0])

@@ -1,0 +1,120 @@
+"""The whole thread on tiny scans: it trains, scores, saves, repeats itself and stops on a broken loss."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch import Tensor
+
+import nodule_lightning
+from nodule_lightning.callbacks.validation_share import ValidationShare
+from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.module import CHECKPOINT_KEY, NoduleDetector
+from tests.balls import SETTINGS, tiny_datamodule, tiny_module, tiny_network, write_balls
+
+pytestmark = [
+    # Lightning 2.6 with torch 2.13
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_balls(tmp_path_factory.mktemp("cache"), 12)
+
+
+def fit(
+    cache: Path,
+    folder: Path,
+    *,
+    epochs: int = 2,
+    callbacks: tuple[pl.Callback, ...] = (),
+    network: AnchorDetector | None = None,
+    patches: int = 16,
+    resume: Path | None = None,
+) -> tuple[NoduleDetector, pl.Trainer]:
+    pl.seed_everything(0, verbose=False)
+    module = tiny_module(network)
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        callbacks=list(callbacks),
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        log_every_n_steps=1,
+    )
+    trainer.fit(module, datamodule=tiny_datamodule(cache, patches), ckpt_path=resume)
+    return module, trainer
+
+
+def best_by_froc(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, filename="best", monitor="val/froc", mode="max", save_last=True)
+
+
+def test_a_fit_logs_scores_and_saves_a_checkpoint_of_plain_values(cache: Path, tmp_path: Path) -> None:
+    module, trainer = fit(cache, tmp_path, callbacks=(best_by_froc(tmp_path), ValidationShare()))
+    wanted = {f"loss/{name}" for name in ("total", "positive", "negative", "box")}
+    wanted |= {"val/froc", *(f"val/sensitivity@{rate}" for rate in ("0.125", "0.25", "0.5", "1", "2", "4", "8"))}
+    assert wanted <= set(trainer.callback_metrics)
+    checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert checkpoint[CHECKPOINT_KEY] == {
+        "version": nodule_lightning.__version__,
+        "model": {"channels": [8, 8]},
+        "preparation": SETTINGS,
+    }
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in module.state_dict().items():
+        assert torch.equal(last[name], value), name
+
+
+def test_the_same_command_gives_the_same_weights(cache: Path, tmp_path: Path) -> None:
+    first, second = (fit(cache, tmp_path)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(cache: Path, tmp_path: Path) -> None:
+    whole, trainer = fit(cache, tmp_path, callbacks=(ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}"),))
+    half = tmp_path / "epoch=0.ckpt"
+    resumed, _ = fit(cache, tmp_path, resume=half)
+    assert trainer.global_step == 8
+    one, other = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_averaged_weights_can_be_validated_and_saved(cache: Path, tmp_path: Path) -> None:
+    average = EMAWeightAveraging(decay=0.5)
+    module, _ = fit(cache, tmp_path, callbacks=(average, best_by_froc(tmp_path)))
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    name = "network.head.output.weight"
+    assert torch.equal(checkpoint["state_dict"][name], module.state_dict()[name])
+    assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
+
+
+class Broken(AnchorDetector):
+    """Gives a loss that is not a number."""
+
+    def __init__(self) -> None:
+        network = tiny_network()
+        super().__init__(network.backbone, network.anchors, hidden=16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * torch.nan
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_scans(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match=r"the loss is nan in step 0, .* scans scan\d"):
+        fit(cache, tmp_path, network=Broken())
+
+
+@pytest.mark.slow
+def test_it_learns_to_find_balls(cache: Path, tmp_path: Path) -> None:
+    _, trainer = fit(cache, tmp_path, epochs=6, patches=160)
+    assert trainer.callback_metrics["val/froc"] > 0.8
