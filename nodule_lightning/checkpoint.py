@@ -1,5 +1,6 @@
 """Read a checkpoint back as a detector, without running anything that the file asks for."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -71,14 +72,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} is no file; give a checkpoint that nodule-train wrote")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise InputError(
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not opened for safety; "
             "give one that nodule-train wrote"
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint, perhaps it is cut short: {error}") from None
+    except Exception as error:
+        # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, RuntimeError, ...
+        raise InputError(f"{path} cannot be read as a checkpoint, perhaps it is cut short: {error!r}") from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
         raise InputError(f"{path} is a checkpoint of another program; give one that nodule-train wrote")
     return checkpoint

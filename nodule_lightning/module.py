@@ -88,11 +88,8 @@ class NoduleDetector(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the score of the validation scans; the metric joins the ranks by itself."""
-        scores = self.froc.compute()
-        self.log_dict(
-            {f"val/{name}": value.float() for name, value in scores.items() if name != "froc"}, sync_dist=True
-        )
-        self.log("val/froc", scores["froc"].float(), prog_bar=True, sync_dist=True)
+        for name, value in self.froc.compute().items():
+            self.log(f"val/{name}", value, prog_bar=name == "froc", sync_dist=True)
         self.froc.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

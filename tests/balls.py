@@ -1,5 +1,6 @@
 """Tiny prepared scans, without reading or preparing anything: bright balls in dark, noisy lungs."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ SETTINGS = {"spacing_mm": 1.0}
 
 
 def ball_entry(
-    scan_id: str, boxes_zyxd: list[tuple[float, ...]], shape: tuple[int, int, int] = (40, 44, 52), seed: int = 0
+    scan_id: str, boxes_zyxd: Sequence[tuple[float, ...]], shape: tuple[int, int, int] = (40, 44, 52), seed: int = 0
 ) -> tuple[Entry, Findings]:
     rng = np.random.default_rng(seed)
     lung = np.zeros(shape, np.uint8)

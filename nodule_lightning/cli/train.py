@@ -45,9 +45,9 @@ def train(config: DictConfig) -> float:
         warnings.filterwarnings("ignore", message=message)
     datamodule: NoduleDataModule = instantiate(config.datamodule)
     datamodule.setup("fit")
+    last = _last_checkpoint(folder, datamodule) if config.resume else None
     module = _module(config)
     _require_spacing(module, datamodule)
-    last = _last_checkpoint(folder, datamodule) if config.resume else None
     trainer: pl.Trainer = instantiate(
         {
             **plain(config.trainer),

@@ -61,13 +61,13 @@ class AnchorGrid:
         return torch.cat([centres[..., None, :].expand(*cells, 3), diameters[:, None].expand(*cells, 1)], dim=-1)
 
 
-def encode(boxes: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+def encode(boxes: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n 4"]:
     """Write boxes relative to their anchors: offsets in anchor diameters, then the log of the ratio of diameters."""
     offset = (boxes[..., :3] - anchors[..., :3]) / anchors[..., 3:]
     return torch.cat([offset, torch.log(boxes[..., 3:] / anchors[..., 3:])], dim=-1)
 
 
-def decode(numbers: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+def decode(numbers: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n 4"]:
     """Undo `encode`."""
     centre = anchors[..., :3] + numbers[..., :3] * anchors[..., 3:]
     diameter = anchors[..., 3:] * torch.exp(numbers[..., 3:].clamp(max=LARGEST_LOG_SIZE))

@@ -90,7 +90,7 @@ def padded_image(
 
 def scan_maps(
     network: AnchorDetector, image: UInt8[Tensor, "z y x"], settings: InferenceSettings
-) -> Float[Tensor, "z/s y/s x/s anchor 5"]:
+) -> Float[Tensor, "cz cy cx anchor 5"]:
     """Compute the maps of a padded image, whole or tile by tile."""
     device = next(network.parameters()).device
     if image.numel() <= settings.max_voxels:

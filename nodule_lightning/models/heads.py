@@ -56,7 +56,7 @@ class AnchorDetector(nn.Module):
         # Channels last is up to twice as fast on CPUs and on tensor cores.
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
-    def forward(self, images: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b z/s y/s x/s anchor 5"]:
+    def forward(self, images: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b cz cy cx anchor 5"]:
         """Compute the maps: logit, offsets along (z, y, x) and log size."""
         maps: Tensor = self.head(self.backbone(images.contiguous(memory_format=torch.channels_last_3d)))
         return maps

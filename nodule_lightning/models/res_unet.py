@@ -57,7 +57,7 @@ class ResUNet(Backbone):
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b c z/4 y/4 x/4"]:
+    def forward(self, images: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b c cz cy cx"]:
         """Compute the features of normalised images."""
         at_2 = self.encoder[0](self.stem(images))
         at_4 = self.encoder[1](self.pool(at_2))

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -72,20 +73,17 @@ def _untouched_logging() -> Iterator[None]:
 def write_cache(cache: Path, scan_ids: list[str]) -> Path:
     entry = prepare_scan(draw_chest(), TINY)
     for scan_id in scan_ids:
-        write_entry(cache, type(entry)(scan_id, entry.ct, entry.lung, *_rest(entry)))
-    nodules = Table(
-        np.array(scan_ids), Findings(np.tile(NODULE_XYZ_MM, (len(scan_ids), 1)), np.full(len(scan_ids), 12.0))
-    )
-    merge_tables(cache, {scan_id: str(place) for place, scan_id in enumerate(scan_ids)}, nodules, join_findings([]))
+        write_entry(cache, replace(entry, scan_id=scan_id))
+    findings = Findings(np.tile(NODULE_XYZ_MM, (len(scan_ids), 1)), np.full(len(scan_ids), 12.0))
+    subset = {scan_id: str(place) for place, scan_id in enumerate(scan_ids)}
+    merge_tables(cache, subset, Table(np.array(scan_ids), findings), join_findings([]))
     return cache
 
 
-def _rest(entry: Any) -> tuple[Any, ...]:
-    return entry.grid, entry.original_grid, entry.settings, entry.record
-
-
 def recipe() -> dict[str, Any]:
-    with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
+    with warnings.catch_warnings(), initialize_config_module("nodule_lightning.conf", version_base="1.3"):
+        # Not every test's folder has a conf/ of the user's.
+        warnings.filterwarnings("ignore", message="provider=hydra.searchpath")
         config = compose("train", ["model=res_unet_narrow", "+model.anchors.spacing_mm=4.0", "cache=unused"])
     return {"network": plain(config.model), "inference": plain(config.inference)}
 

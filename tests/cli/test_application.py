@@ -83,7 +83,7 @@ def test_an_input_error_is_one_line_and_code_2(run: Runner) -> None:
 
 
 def test_an_interpolation_to_nowhere_is_one_line(run: Runner) -> None:
-    assert "nowhere" in run(train.main, "cache=x", "optim.lr=${nowhere}").line()
+    assert "nowhere" in run(train.main, "cache=x", "datamodule.seed=${nowhere}").line()
 
 
 def test_a_bug_keeps_its_traceback(run: Runner) -> None:

@@ -13,7 +13,7 @@ EDGES_MM = (5.0, 10.0, 20.0)
 def scans_of_diameters(scans: int = 60, seed: int = 0) -> list[np.ndarray]:
     """Every third scan has no nodule; most nodules are small."""
     rng = np.random.default_rng(seed)
-    return [np.exp(rng.normal(1.9, 0.5, 0 if index % 3 == 0 else 1 + index % 4)) for index in range(scans)]
+    return [np.exp(rng.normal(2.0, 0.8, 0 if index % 3 == 0 else 1 + index % 4)) for index in range(scans)]
 
 
 def drawn_bins(sampler: PatchSampler, scans: list[np.ndarray], edges_mm: tuple[float, ...]) -> np.ndarray:

@@ -118,10 +118,10 @@ def test_the_image_is_filled_outside_the_lungs_and_padded() -> None:
 def test_the_network_is_left_in_its_mode() -> None:
     entry, _ = ball_entry("a", [])
     network = tiny_network().train()
-    before = network.backbone.stem[1].running_mean.clone()
+    before = network.state_dict()["backbone.stem.1.running_mean"].clone()
     detect(network, entry, WHOLE)
     assert network.training
-    assert torch.equal(before, network.backbone.stem[1].running_mean)
+    assert torch.equal(before, network.state_dict()["backbone.stem.1.running_mean"])
 
 
 def test_tiles_that_do_not_fit_the_network_are_refused() -> None:

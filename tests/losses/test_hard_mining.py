@@ -49,7 +49,7 @@ def test_the_formula_by_hand() -> None:
 
 def test_only_positives_and_the_hardest_negatives_are_moved() -> None:
     numbers = maps([[2.0, 1.0, -3.0, 0.5, 9.0]])
-    run(HardMiningLoss(hard_per_patch=1), numbers, assignment([[1, 0, 0, 0, -1]])).total.backward()
+    run(HardMiningLoss(hard_per_patch=1), numbers, assignment([[1, 0, 0, 0, -1]])).total.backward()  # type: ignore[no-untyped-call]
     assert numbers.grad is not None
     assert (numbers.grad[0, 0, 0, 0, :, 0] != 0).tolist() == [True, True, False, False, False]
 
@@ -57,7 +57,7 @@ def test_only_positives_and_the_hardest_negatives_are_moved() -> None:
 def test_negatives_can_follow_the_positives() -> None:
     numbers = maps([[0.0] * 8, [0.0] * 8])
     loss = HardMiningLoss(hard_per_patch=1, hard_per_positive=2.0)
-    run(loss, numbers, assignment([[1, 1, 0, 0, 0, 0, 0, 0], [0] * 8])).total.backward()
+    run(loss, numbers, assignment([[1, 1, 0, 0, 0, 0, 0, 0], [0] * 8])).total.backward()  # type: ignore[no-untyped-call]
     assert numbers.grad is not None
     moved = (numbers.grad[..., 0] != 0).flatten(1).sum(dim=1)
     assert moved.tolist() == [2 + 4, 1]
@@ -79,7 +79,7 @@ def test_the_pool_is_random_and_the_generators() -> None:
 def test_a_part_without_members_is_zero_with_a_finite_gradient(label: list[int]) -> None:
     numbers = maps([[80.0, -80.0, 0.0]])
     terms = run(HardMiningLoss(), numbers, assignment([label]))
-    terms.total.backward()
+    terms.total.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(terms.total)
     assert numbers.grad is not None
     assert torch.isfinite(numbers.grad).all()

@@ -1,0 +1,201 @@
+"""Wrong input to each command: one clear line that names it, exit code 2, and nothing half-written."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nodule_lightning.cli import evaluate, predict, prepare, report, train
+from tests.chest import draw_chest, write_image
+from tests.cli.commands import TINY, Runner, recipe, write_checkpoint
+
+HEADER = "seriesuid,coordX,coordY,coordZ,"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    return write_image(tmp_path / "My CT (1), [a=b]" / "肺 'x'.mhd", draw_chest().hu, draw_chest().grid)
+
+
+@pytest.mark.parametrize("missing", ["checkpoint", "input", "scans"])
+def test_predict_with_a_missing_file(run: Runner, checkpoint: Path, cache: Path, missing: str) -> None:
+    given = {"checkpoint": checkpoint, "input": cache, "scans": cache / "scans.csv"}
+    given[missing] = Path("no such, [1]")
+    line = run(predict.main, *(f"{key}={value}" for key, value in given.items()), "output=out").line()
+    assert "no such, [1]" in line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_predict_with_an_unknown_scan_id(run: Runner, checkpoint: Path, cache: Path, tmp_path: Path) -> None:
+    wanted = write(tmp_path / "wanted.csv", "seriesuid\none\nnobody\n")
+    line = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", f"scans={wanted}", "output=out").line()
+    assert "nobody" in line
+    assert str(wanted) in line
+    assert not Path("out").exists()
+
+
+def test_predict_with_a_list_without_its_column(run: Runner, checkpoint: Path, cache: Path, tmp_path: Path) -> None:
+    wanted = write(tmp_path / "wanted.csv", "name,subset\none,1\n")
+    line = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", f"scans={wanted}", "output=out").line()
+    assert "wanted.csv" in line
+
+
+def test_predict_on_a_volume_of_the_wrong_dimension(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
+    flat = write_image(tmp_path / "flat.mha", np.zeros((8, 8), np.int16))
+    line = run(predict.main, f"checkpoint={checkpoint}", f"input={flat}", "output=out").line()
+    assert "flat.mha" in line
+    assert not Path("out").exists()
+
+
+def test_predict_on_an_empty_folder(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert str(empty) in run(predict.main, f"checkpoint={checkpoint}", f"input={empty}", "output=out").line()
+    assert not Path("out").exists()
+
+
+def test_predict_on_a_cache_that_was_made_otherwise(run: Runner, cache: Path, tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "other.ckpt")
+    values = torch.load(other, weights_only=True)
+    values["nodule_lightning"]["preparation"]["margin_mm"] = 3.0
+    torch.save(values, other)
+    assert "margin_mm 8.0 and 3.0" in run(predict.main, f"checkpoint={other}", f"input={cache}", "output=out").line()
+
+
+def test_predict_on_a_device_that_is_not_there(run: Runner, checkpoint: Path, cache: Path) -> None:
+    line = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out", "device=quantum").line()
+    assert "quantum" in line
+
+
+def test_predict_into_a_file(run: Runner, checkpoint: Path, cache: Path) -> None:
+    Path("out").touch()
+    assert "out" in run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out").line()
+
+
+class Foreign:
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return Path.touch, (Path("/tmp/must-not-exist"),)  # type: ignore[return-value]
+
+
+def weights_of_another_model(path: Path) -> None:
+    model = recipe()
+    model["network"]["hidden"] += 1
+    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
+
+
+def a_target_outside(path: Path) -> None:
+    model = recipe()
+    model["inference"] = {"_target_": "nodule_lightning.data.cache.os.system", "command": "true"}
+    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "text": (lambda path: path.write_text("hello"), "cannot be read"),
+    "empty": (lambda path: path.touch(), "cannot be read"),
+    "a pickle": (lambda path: path.write_bytes(pickle.dumps({"a": Foreign()})), "no checkpoint"),
+    "foreign objects": (lambda path: torch.save({"a": Foreign()}, path), "not opened for safety"),
+    "another program's": (lambda path: torch.save({"state_dict": {}}, path), "another program"),
+    "no weights": (lambda path: write_checkpoint(path, state_dict={}), "another model"),
+    "another model's": (weights_of_another_model, "another model"),
+    "no recipe": (lambda path: torch.save({"nodule_lightning": {}, "state_dict": {}}, path), "another model"),
+    "a target outside": (a_target_outside, "do not trust it"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_predict_with_a_wrong_checkpoint(run: Runner, cache: Path, tmp_path: Path, name: str) -> None:
+    make, expected = CHECKPOINTS[name]
+    path = tmp_path / "wrong (1).ckpt"
+    make(path)
+    line = run(predict.main, f"checkpoint={path}", f"input={cache}", "output=out").line()
+    assert expected in line
+    assert str(path) in line
+    assert list(Path.cwd().iterdir()) == []
+    assert not Path("/tmp/must-not-exist").exists()
+
+
+@pytest.mark.parametrize("missing", ["submission", "annotations", "excluded", "scans"])
+def test_evaluate_with_a_missing_file(run: Runner, tmp_path: Path, missing: str) -> None:
+    marks = write(tmp_path / "submission.csv", HEADER + "probability\none,1,2,3,0.5\n")
+    nodules = write(tmp_path / "nodules.csv", HEADER + "diameter_mm\none,1,2,3,9\n")
+    given = {"submission": marks, "annotations": nodules, "excluded": nodules, "scans": marks}
+    given[missing] = Path("no such, [1].csv")
+    line = run(evaluate.main, *(f"{key}={value}" for key, value in given.items()), "output=out").line()
+    assert "no such, [1].csv" in line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_evaluate_with_a_missing_column(run: Runner, tmp_path: Path) -> None:
+    marks = write(tmp_path / "submission.csv", HEADER + "score\none,1,2,3,0.5\n")
+    nodules = write(tmp_path / "nodules.csv", HEADER + "diameter_mm\none,1,2,3,9\n")
+    line = run(evaluate.main, f"submission={marks}", f"annotations={nodules}", "output=out").line()
+    assert "submission.csv" in line
+    assert "probability" in line
+    assert not Path("out").exists()
+
+
+def test_prepare_of_a_missing_or_empty_folder(run: Runner, tmp_path: Path) -> None:
+    for layout in ("luna16", "tianchi", "folder"):
+        for root in (tmp_path / "no such", tmp_path):
+            line = run(prepare.main, f"data={layout}", f"data.root={root}", "cache=cache").line()
+            assert str(root) in line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_prepare_with_a_missing_column(run: Runner, scan: Path, tmp_path: Path) -> None:
+    marks = write(tmp_path / "marks.csv", "seriesuid,coordX,coordY,diameter_mm\none,1,2,9\n")
+    arguments = ["data=folder", f"data.root={scan.parent}", f"data.annotations={marks}", "cache=cache"]
+    line = run(prepare.main, *arguments).line()
+    assert "marks.csv" in line
+    assert "coordZ" in line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_prepare_of_a_volume_of_the_wrong_dimension_goes_on_with_the_others(run: Runner, scan: Path) -> None:
+    write_image(scan.parent / "flat.mha", np.zeros((8, 8), np.int16))
+    arguments = ["data=folder", f"data.root={scan.parent}", "cache=cache", "preparation.spacing_mm=4", "workers=1"]
+    ended = run(prepare.main, *arguments)
+    assert ended.code == 2
+    assert "1 scans prepared" in ended.out
+    assert "flat.mha" in ended.error.splitlines()[-1]
+    assert [path.name for path in Path("cache/scans").iterdir()] == ["肺 'x'"]
+
+
+@pytest.mark.parametrize("missing", ["submission", "cache", "scans"])
+def test_report_with_a_missing_file(run: Runner, cache: Path, tmp_path: Path, missing: str) -> None:
+    marks = write(tmp_path / "submission.csv", HEADER + "probability\none,1,2,3,0.5\n")
+    given = {"submission": marks, "cache": cache, "scans": cache / "scans.csv"}
+    given[missing] = Path("no such, [1]")
+    line = run(report.main, *(f"{key}={value}" for key, value in given.items()), "output=out").line()
+    assert "no such, [1]" in line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: Path, tmp_path: Path) -> None:
+    marks = write(tmp_path / "submission.csv", HEADER + "probability\none,1,2,3,0.5\n")
+    line = run(report.main, f"submission={marks}", f"cache={cache}", f"root={scan.parent}", "output=out").line()
+    assert str(scan.parent) in line
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["data.test_subsets=[0,17]"], "17"),
+        (["data.test_subsets=[0,1,2]"], "no scan is left to train on"),
+        (["data.test_subsets=[0]", "resume=true"], "paths.run=DIR"),
+        (["data.test_subsets=[0]"], "+model.anchors.spacing_mm=4.0"),
+    ],
+)
+def test_train_that_cannot_start_leaves_nothing(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
+    common = [f"cache={cache}", "model=res_unet_narrow", "data.validation_fraction=0.5"]
+    assert named in run(train.main, *common, *arguments).line()
+    assert list(Path.cwd().iterdir()) == []

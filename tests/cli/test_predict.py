@@ -1,0 +1,70 @@
+"""nodule-predict on each kind of input, and what it says of a scan."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from nodule_lightning.cli import predict
+from nodule_lightning.cli.predict import render
+from nodule_lightning.geometry import Grid
+from nodule_lightning.predict import Prediction
+from nodule_lightning.structures import Candidates
+from tests.chest import draw_chest, write_dicom, write_image
+from tests.cli.commands import Ended, Runner
+
+
+def rows(ended: Ended, output: str) -> dict[str, list[tuple[float, ...]]]:
+    assert ended.code == 0, ended.error
+    found: dict[str, list[tuple[float, ...]]] = {}
+    with Path(output, "submission.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["seriesuid"], []).append(tuple(float(row[name]) for name in list(row)[1:]))
+    return found
+
+
+def test_a_cache_and_the_raw_scan_give_the_same_candidates(
+    run: Runner, checkpoint: Path, cache: Path, tmp_path: Path
+) -> None:
+    chosen = tmp_path / "chosen, [1].csv"
+    chosen.write_text("seriesuid\ntwo\n")
+    from_cache = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", f"scans={chosen}", "output=a=(1), 肺")
+    assert list(rows(from_cache, "a=(1), 肺")) == ["two"]
+    scan = write_image(tmp_path / "My CT (1)" / "肺.mha", draw_chest().hu, draw_chest().grid)
+    from_raw = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=b")
+    assert rows(from_raw, "b")["肺"] == rows(from_cache, "a=(1), 肺")["two"]
+    assert "candidates are in" in from_raw.out
+
+
+def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
+    chest = draw_chest()
+    write_dicom(tmp_path / "all" / "case", (chest.hu + 1024).astype(np.int16), "1.2.3.4")
+    one = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'all' / 'case'}", "output=one")
+    write_image(tmp_path / "all" / "file.nii.gz", chest.hu, chest.grid)
+    both = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'all'}", "output=both")
+    assert list(rows(one, "one")) == ["1.2.3.4"]
+    assert sorted(rows(both, "both")) == ["1.2.3.4", "file"]
+    assert "Secret" not in both.out + both.error + Path("both/submission.csv").read_text()
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_place_is_told_in_slices_from_1_and_voxels_from_0(direction: int) -> None:
+    grid = Grid((30, 40, 50), (2.5, 0.7, 0.8), (100.0, -50.0, 7.0), (direction, 0, 0, 0, direction, 0, 0, 0, 1))
+    centre = grid.to_world(np.array([[11.0, 5.2, 30.9], [0.0, 39.0, 0.0]]))
+    found = Prediction("scan", Candidates(centre, np.array([0.87654, 0.5]), np.array([7.25, 30.0])), grid)
+    console = Console(width=100, file=StringIO(), record=True)
+    console.print(render(found, most=5))
+    lines = [line.split("│")[1:-1] for line in console.export_text().splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["1", "12", "0.877", "[31, 5]", "7.2"],
+        ["2", "1", "0.500", "[0, 39]", "30.0"],
+    ]
+
+
+def test_a_scan_without_candidates_is_shown_as_such() -> None:
+    console = Console(width=100, file=StringIO(), record=True)
+    console.print(render(Prediction("scan", Candidates.empty(), Grid((3, 3, 3), (1, 1, 1))), most=5))
+    assert "0 candidates" in console.export_text()
