@@ -31,10 +31,19 @@ def parameters(target: str) -> list[str]:
     Raises:
         InputError: there is no such target.
     """
-    return list(inspect.signature(imported(target)).parameters)
+    return [] if (signature := _signature(target)) is None else list(signature.parameters)
 
 
 def takes_any(target: str) -> bool:
-    """Say whether a target has a `**kwargs`, so that no key can be called wrong."""
-    signature = inspect.signature(imported(target))
+    """Say whether a target takes any key: it has a `**kwargs`, or is built in and does not tell."""
+    if (signature := _signature(target)) is None:
+        return True
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+
+
+def _signature(target: str) -> inspect.Signature | None:
+    found = imported(target)
+    try:
+        return inspect.signature(found)
+    except ValueError:
+        return None
