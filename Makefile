@@ -18,7 +18,7 @@ help: ## list the targets
 install: .venv/installed ## make the virtual environment in .venv
 
 demo: install ## the whole road on phantoms, to a FROC score and a report (SEED=0, OUTPUT=outputs/demo/seed0)
-	PATH="$(CURDIR)/$(BIN):$$PATH" SEED="$(SEED)" OUTPUT="$(OUTPUT)" experiments/demo/run.sh
+	SEED="$(SEED)" OUTPUT="$(OUTPUT)" experiments/demo/run.sh
 
 test: lint types fast ## lint, types and the fast tests
 

@@ -71,7 +71,7 @@ def test_the_whole_road(folder: Path) -> None:
     before = best.stat().st_mtime_ns
 
     run(folder, *train, "trainer.max_epochs=2", "resume=true")
-    log = (best.parent.parent / "train.log").read_text()
+    log = (best.parent.parent / "train.log").read_text(encoding="utf-8")
     assert "Restored all states" in log
     assert best.stat().st_mtime_ns >= before
 
@@ -87,7 +87,7 @@ def test_the_whole_road(folder: Path) -> None:
         folder, "evaluate", "submission=pre,d/submission.csv", "annotations=raw, 1/annotations.csv",
         "excluded=raw, 1/annotations_excluded.csv", test_csv, "output=sc{o}re",
     )  # fmt: skip
-    metrics = json.loads((folder / "sc{o}re" / "metrics.json").read_text())
+    metrics = json.loads((folder / "sc{o}re" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["counts"]["scans"] == 3
 
     run(
@@ -110,5 +110,18 @@ def test_the_same_command_twice_gives_the_same_score(folder: Path) -> None:
     scores = [output.splitlines()[-1] for output in outputs]
     assert scores[0].startswith("validation FROC:")
     assert scores[0] == scores[1]
-    tables = [next((folder / f"again{index}").rglob("metrics.csv")).read_text() for index in range(2)]
+    tables = [next((folder / f"again{index}").rglob("metrics.csv")).read_text(encoding="utf-8") for index in range(2)]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_each_job_of_a_sweep_has_a_run_of_its_own_and_no_path_reaches_wandb(folder: Path) -> None:
+    train = ("train", "-m", "cache=the [cache]", *SMALL_TRAINING, "trainer.max_epochs=1", "optim.lr=0.001,0.002")
+    run(folder, *train, "paths.sweep=sweep, 1")
+    runs = [sorted((folder / "sweep, 1" / job / "wandb").glob("offline-run-*")) for job in ("0", "1")]
+    assert [len(found) for found in runs] == [1, 1]
+    for path in (folder / "sweep, 1").rglob("wandb/offline-run-*/**/*"):
+        if path.is_file() and path.parent.name != "logs":
+            assert b"the [cache]" not in path.read_bytes()
+    best = [folder / "sweep, 1" / job / "checkpoints" / "best.ckpt" for job in ("0", "1")]
+    assert all(path.exists() for path in best)

@@ -56,12 +56,12 @@ def test_files_hold_the_score(folder: Path) -> None:
     output = folder / "new folder" / "肺"
     result = evaluate(folder, output)
     assert sorted(path.name for path in output.iterdir()) == ["froc.csv", "froc.png", "metrics.json"]
-    metrics = json.loads((output / "metrics.json").read_text())
+    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["mean"] == result.mean
     assert metrics["counts"]["ignored_on_excluded"] == 1
     assert metrics["counts"]["scans"] == 4
     assert (metrics["bootstraps"], metrics["seed"]) == (20, 3)
-    with (output / "froc.csv").open() as file:
+    with (output / "froc.csv").open(encoding="utf-8") as file:
         points = np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
     assert np.interp(RATES, points[:, 0], points[:, 1]).tolist() == result.sensitivities.tolist()
     assert (output / "froc.png").read_bytes().startswith(b"\x89PNG")
@@ -80,7 +80,7 @@ def test_missing_lists_are_said(folder: Path) -> None:
     assert result.counts.scans == 3
     assert any("No list of excluded findings" in sentence for sentence in result.warnings)
     assert any("No list of scans was given: only the 3 scans" in sentence for sentence in result.warnings)
-    metrics = json.loads((folder / "out" / "metrics.json").read_text())
+    metrics = json.loads((folder / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["warnings"] == list(result.warnings)
 
 
@@ -95,7 +95,7 @@ def test_output_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "out").write_text("mine")
     with pytest.raises(InputError, match="out is a file; give a folder as output"):
         evaluate(folder, folder / "out")
-    assert (folder / "out").read_text() == "mine"
+    assert (folder / "out").read_text(encoding="utf-8") == "mine"
 
 
 def test_table_tells_score_counts_sizes_and_warnings(folder: Path) -> None:

@@ -2,9 +2,10 @@
 # The whole road on phantoms. Each command is shown before it runs: type them yourself with your own data.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+PATH="$PWD/.venv/bin:$PATH"
 seed="${SEED:-0}"
 output="${OUTPUT:-outputs/demo/seed$seed}"
-scans="${SCANS:-44}"
+scans="${SCANS:-60}"
 
 step() {
     printf '\n$'

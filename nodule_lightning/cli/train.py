@@ -1,5 +1,6 @@
 """`nodule-train`: train a detector on a prepared cache."""
 
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from nodule_lightning.module import NoduleDetector
 
 PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
+
+LOGGED_GROUPS = ("sampler", "augment", "model", "assign", "loss", "optim", "inference")
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -58,7 +61,11 @@ def train(config: DictConfig) -> float:
     )
     if trainer.is_global_zero:
         _write_split(folder / "splits", datamodule)
-    trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
+        _log_settings(trainer, config, datamodule)
+    try:
+        trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
+    finally:
+        _finish_wandb()
     return _report(trainer)
 
 
@@ -105,6 +112,21 @@ def _write_split(folder: Path, datamodule: "NoduleDataModule") -> None:
 
     for name in ("train", "validation", "test"):
         write_scan_ids(folder / f"{name}.csv", getattr(datamodule.split, name))
+
+
+def _log_settings(trainer: "pl.Trainer", config: DictConfig, datamodule: "NoduleDataModule") -> None:
+    # No paths: they may hold a patient's name, and loggers may send what they are given to another machine.
+    groups = {name: plain(config[name]) for name in LOGGED_GROUPS}
+    values = {"seed": config.seed, "batch_size": datamodule.batch_size, "patch_voxels": datamodule.patch_voxels}
+    for logger in trainer.loggers:
+        logger.log_hyperparams({**values, **groups, "preparation": datamodule.preparation})
+
+
+def _finish_wandb() -> None:
+    # Else the next job of a sweep, in this same process, would log into this one's run.
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def _report(trainer: "pl.Trainer") -> float:

@@ -30,7 +30,7 @@ def test_odd_paths(run: Runner, tmp_path: Path) -> None:
     ended = run(evaluate.main, *write_inputs(folder))
     assert ended.code == 0, ended.error
     assert "1.0000" in ended.out
-    metrics = json.loads((folder / "score {肺}" / "metrics.json").read_text())
+    metrics = json.loads((folder / "score {肺}" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["mean"] == 1.0
     assert {path.name for path in (folder / "score {肺}").iterdir()} == {"metrics.json", "froc.csv", "froc.png"}
 

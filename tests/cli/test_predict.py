@@ -47,7 +47,7 @@ def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp
     both = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'all'}", "output=both")
     assert list(rows(one, "one")) == ["1.2.3.4"]
     assert sorted(rows(both, "both")) == ["1.2.3.4", "file"]
-    assert "Secret" not in both.out + both.error + Path("both/submission.csv").read_text()
+    assert "Secret" not in both.out + both.error + Path("both/submission.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("direction", [1, -1])

@@ -53,7 +53,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert np.array_equal(opened.lung, written.lung)
     assert (opened.grid, opened.original_grid) == (written.grid, written.original_grid)
     assert (opened.settings, opened.record) == (written.settings, written.record)
-    assert str(tmp_path) not in (tmp_path / "scans" / written.scan_id / "scan.json").read_text()
+    assert str(tmp_path) not in (tmp_path / "scans" / written.scan_id / "scan.json").read_text(encoding="utf-8")
 
 
 def test_a_new_entry_takes_the_old_one_s_place(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_flipped_axes_keep_world_positions(tmp_path: Path, hu: Int16[np.ndarray,
     corner = GRID.to_world(np.array([[0.0, 4.0, 5.0]]))[0]
     flipped = Grid(GRID.shape, GRID.spacing_zyx_mm, tuple(corner), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
     path = write_image(tmp_path / "flipped.mhd", np.ascontiguousarray(hu[:, ::-1, ::-1]), flipped)
-    assert "TransformMatrix = -1 0 0 0 -1 0 0 0 1" in path.read_text()
+    assert "TransformMatrix = -1 0 0 0 -1 0 0 0 1" in path.read_text(encoding="utf-8")
     scan = read_scan(path)
     index = np.array([[1.0, 2.0, 3.0], [3.0, 0.0, 5.0]])
     there = np.rint(scan.grid.to_index(GRID.to_world(index))).astype(int)

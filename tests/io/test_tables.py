@@ -143,7 +143,7 @@ def test_failed_write_leaves_the_old_file(csv: Callable[[str], Path]) -> None:
         write_scan_ids(path, broken())
     with pytest.raises(InputError, match="cannot be written"):
         write_scan_ids(path / "below a file.csv", ["a"])
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert len(list(path.parent.iterdir())) == 1
 
 

@@ -29,7 +29,7 @@ def golden(real_data: Path) -> Case:
 
 @pytest.fixture(scope="module")
 def expected(real_data: Path) -> dict[str, Any]:
-    text = (real_data / "froc_golden" / "deeplung_dpn26.expected.json").read_text()
+    text = (real_data / "froc_golden" / "deeplung_dpn26.expected.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 

@@ -46,7 +46,7 @@ def write(output: Path, bootstraps: int = 20) -> Reader:
         "nodule-train experiment=demo && echo '<done>'",
     )
     reader = Reader()
-    reader.feed(page.read_text())
+    reader.feed(page.read_text(encoding="utf-8"))
     reader.close()
     assert reader.open == []
     return reader
