@@ -10,7 +10,6 @@ from typing import Self
 
 import numpy as np
 from jaxtyping import Float32, Float64
-from scipy import ndimage
 
 from nodule_lightning.phantom.canvas import Canvas, Coordinates, Point, paint_ellipsoid, paint_segment, soft_edge
 
@@ -219,9 +218,3 @@ def _paint_rib(canvas: Canvas, thorax: Thorax, side: int, height_mm: float) -> N
         paint_segment(canvas, start, stop, (s * 4.5, s * 4.5), BONE_HU if bony else 90.0)
         if bony:
             paint_segment(canvas, start, stop, (s * 2.4, s * 2.4), MARROW_HU)
-
-
-def depth_in_mask(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> Depth:
-    """Measure in mm how far each voxel of a mask lies from its outside."""
-    depth: Depth = ndimage.distance_transform_edt(mask, sampling=spacing_zyx_mm).astype(np.float32)
-    return depth

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import edt
 import numpy as np
 from jaxtyping import Bool, Float64
 
@@ -105,7 +106,7 @@ def _lung_points(canvas: Canvas, depth: anatomy.Depth, thorax: anatomy.Thorax) -
     coarse = (slice(None, None, 2),) * 3
     axes = [axis[::2] for axis in (canvas.z_mm, canvas.y_mm, canvas.x_mm)]
     spacing = [float(axis[1] - axis[0]) for axis in axes]
-    distance = anatomy.depth_in_mask(depth[coarse] > 0, (spacing[0], spacing[1], spacing[2]))
+    distance = edt.edt(depth[coarse] > 0, anisotropy=spacing)
     inside = np.nonzero(distance > 0)
     xyz: Float64[np.ndarray, "n 3"] = np.stack([axes[2][inside[2]], axes[1][inside[1]], axes[0][inside[0]]], axis=1)
     return LungPoints(xyz.astype(np.float64), distance[inside].astype(np.float64), thorax.scale * 60.0)
