@@ -20,11 +20,12 @@ from rich.progress import track
 
 from nodule_lightning.data.cache import (
     Entry,
+    Labels,
     list_entries,
-    merge_tables,
     read_description,
     remove_leftovers,
     settings_differences,
+    update_labels,
     write_entry,
 )
 from nodule_lightning.errors import InputError
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 AIR_HU = -1024
 _PREPARED, _SKIPPED = "prepared", "skipped"
-_Task = tuple[str, Path, Findings]
+_Task = tuple[str, Path, Labels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +134,10 @@ def prepare_dataset(
     workers: int = 1,
     progress: bool = True,
 ) -> Summary:
-    """Prepare every scan of a data set into a cache, several at once, and merge its csv files into the cache's.
+    """Prepare every scan of a data set into a cache, several at once.
 
-    A scan that lies in the cache already, prepared alike from the same files, is skipped. One that cannot be read
-    does not stop the others.
+    A scan that lies in the cache already, prepared alike from the same files, is skipped; its findings and subset are
+    brought up to date. One that cannot be read does not stop the others.
 
     Args:
         dataset: the raw scans with their findings.
@@ -150,14 +151,15 @@ def prepare_dataset(
     """
     _refuse_mixing(cache, dataset, settings)
     remove_leftovers(cache)
-    # The tables come first: an entry without its rows would pass for a scan without nodules.
-    merge_tables(cache, dataset.subset, dataset.nodules, dataset.excluded)
-    nodules = dataset.nodules.by_scan()
-    tasks = [(scan_id, path, nodules.get(scan_id, Findings.empty())) for scan_id, path in dataset.scans.items()]
+    nodules, excluded, none = dataset.nodules.by_scan(), dataset.excluded.by_scan(), Findings.empty()
+    tasks = [
+        (scan_id, path, Labels(dataset.subset[scan_id], nodules.get(scan_id, none), excluded.get(scan_id, none)))
+        for scan_id, path in dataset.scans.items()
+    ]
     work = partial(_prepare_one, cache=cache, settings=settings)
     results = map(work, tasks) if workers <= 1 else _in_processes(work, tasks, workers)
     bar = track(results, "preparing", len(tasks), console=Console(stderr=True), disable=not progress)
-    return _summarise(cache, dataset, nodules, dict(sorted(bar)))
+    return _summarise(cache, dataset, dict(sorted(bar)))
 
 
 def _window(hu: Int16[np.ndarray, "z y x"], window_hu: tuple[float, float]) -> UInt8[np.ndarray, "z y x"]:
@@ -173,15 +175,15 @@ def _prepare_one(task: _Task, cache: Path, settings: PreparationSettings) -> tup
     """Give the scan's id with _PREPARED, _SKIPPED, or the reason why it failed."""
     from nodule_lightning.io.readers import read_scan, source_files
 
-    scan_id, path, nodules = task
+    scan_id, path, labels = task
     try:
         stats = [file.stat() for file in source_files(path)]
         source = {"bytes": sum(stat.st_size for stat in stats), "mtime_ns": max(stat.st_mtime_ns for stat in stats)}
         if _is_prepared(cache, scan_id, settings, source):
+            update_labels(cache, scan_id, labels)
             return scan_id, _SKIPPED
         entry = prepare_scan(replace(read_scan(path), scan_id=scan_id), settings)
-        outside = nodules.centre_xyz_mm[_outside(entry.grid, nodules)].tolist()
-        write_entry(cache, replace(entry, record={**entry.record, "nodules_outside_mm": outside, "source": source}))
+        write_entry(cache, replace(entry, record={**entry.record, "source": source}, labels=labels))
     except InputError as error:
         return scan_id, str(error)
     except Exception as error:
@@ -235,7 +237,7 @@ def _outside(grid: Grid, findings: Findings) -> Bool[np.ndarray, "n"]:
     return np.asarray(((index < -0.5) | (index > np.array(grid.shape) - 0.5)).any(axis=1))
 
 
-def _summarise(cache: Path, dataset: "RawDataset", nodules: dict[str, Findings], outcome: dict[str, str]) -> Summary:
+def _summarise(cache: Path, dataset: "RawDataset", outcome: dict[str, str]) -> Summary:
     notes = list(dataset.notes)
     absent = sorted({*dataset.nodules.scan_id.tolist(), *dataset.excluded.scan_id.tolist()} - set(dataset.scans))
     if absent:
@@ -243,7 +245,7 @@ def _summarise(cache: Path, dataset: "RawDataset", nodules: dict[str, Findings],
     prepared, skipped = (tuple(name for name in outcome if outcome[name] == how) for how in (_PREPARED, _SKIPPED))
     for scan_id in sorted((*prepared, *skipped)):
         there = read_description(cache, scan_id)
-        marks = nodules.get(scan_id, Findings.empty())
+        marks = Labels.from_dict(there["labels"]).nodules
         notes += [f"{scan_id}: {note}" for note in there["record"]["notes"]]
         for x, y, z in marks.centre_xyz_mm[_outside(Grid.from_dict(there["grid"]), marks)].tolist():
             notes.append(f"{scan_id}: the nodule at ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the crop")

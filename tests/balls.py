@@ -1,6 +1,7 @@
 """Tiny prepared scans, without reading or preparing anything: bright balls in dark, noisy lungs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from nodule_lightning.data.augment import Augment
-from nodule_lightning.data.cache import Entry, merge_tables, write_entry
+from nodule_lightning.data.cache import Entry, Labels, write_entry
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.data.sampler import SamplingRule
 from nodule_lightning.detection.anchors import AnchorGrid
@@ -19,7 +20,7 @@ from nodule_lightning.losses.hard_mining import HardMiningLoss
 from nodule_lightning.models.heads import AnchorDetector
 from nodule_lightning.models.res_unet import ResUNet
 from nodule_lightning.module import NoduleDetector
-from nodule_lightning.structures import Findings, Table
+from nodule_lightning.structures import Findings
 
 ORIGIN_XYZ_MM = (-50.0, 20.0, 300.0)
 SETTINGS = {"spacing_mm": 1.0}
@@ -44,16 +45,10 @@ def ball_entry(
 def write_balls(cache: Path, scans: int, seed: int = 0) -> Path:
     """Write scans 0, 1, ...; each third has no nodule, the others one; subset: the index modulo 3."""
     rng = np.random.default_rng(seed)
-    ids, findings = [f"scan{index}" for index in range(scans)], []
-    for index, scan_id in enumerate(ids):
+    for index in range(scans):
         boxes = [] if index % 3 == 2 else [(*rng.uniform(12, 28, 3), rng.uniform(5, 11))]
-        entry, found = ball_entry(scan_id, boxes, seed=seed + index)
-        write_entry(cache, entry)
-        findings.append(found)
-    owner = np.repeat(ids, [len(found) for found in findings])
-    nothing = Table(np.zeros(0, dtype=owner.dtype), Findings.empty())
-    subset = {scan_id: str(index % 3) for index, scan_id in enumerate(ids)}
-    merge_tables(cache, subset, Table(owner, Findings.concatenate(findings)), nothing)
+        entry, nodules = ball_entry(f"scan{index}", boxes, seed=seed + index)
+        write_entry(cache, replace(entry, labels=Labels(str(index % 3), nodules)))
     return cache
 
 

@@ -137,11 +137,10 @@ def test_data_set(raw: Path, tmp_path: Path) -> None:
     assert "1.2.1: the nodule at (10.0, -20.0, 750.0) mm lies outside the crop" in summary.notes[2]
     catalog = Catalog.open(cache)
     assert catalog.scan_ids == ("1.2.1",)
-    assert catalog.subset == {"1.2.1": "0"}
+    assert catalog.subset("1.2.1") == "0"
     assert catalog.nodules("1.2.1").diameter_mm.tolist() == [12, 12]
     assert read_settings(cache) == COARSE.to_dict()
     record = open_entry(cache, "1.2.1").record
-    assert record["nodules_outside_mm"] == [[10, -20, 750]]
     assert "原始" not in json.dumps(record, ensure_ascii=False)
 
 
@@ -151,6 +150,11 @@ def test_reruns_do_only_what_changed(raw: Path, tmp_path: Path) -> None:
     again = prepare(raw, tmp_path / "cache")
     assert (again.prepared, again.skipped, list(again.failed)) == ((), ("1.2.1",), ["1.2.2"])
     assert len(again.notes) == 3
+    assert (tmp_path / "cache/scans/1.2.1/ct.npy").stat().st_mtime_ns == written
+    corrected = (raw / "annotations.csv").read_text().replace(",12", ",13")
+    (raw / "annotations.csv").write_text(corrected)
+    assert prepare(raw, tmp_path / "cache").skipped == ("1.2.1",)
+    assert Catalog.open(tmp_path / "cache").nodules("1.2.1").diameter_mm.tolist() == [13, 13]
     assert (tmp_path / "cache/scans/1.2.1/ct.npy").stat().st_mtime_ns == written
     moved = raw.rename(raw.with_name("moved"))
     assert prepare(moved, tmp_path / "cache").skipped == ("1.2.1",)
@@ -172,7 +176,8 @@ def test_other_scans_prepared_otherwise_are_not_mixed_in(raw: Path, tmp_path: Pa
         prepare_dataset(dataset, tmp_path / "cache", PreparationSettings(spacing_mm=1.5), progress=False)
     assert list_entries(tmp_path / "cache") == ["1.2.1"]
     prepare_dataset(dataset, tmp_path / "cache", COARSE, progress=False)
-    assert Catalog.open(tmp_path / "cache").subset == {"1.2.1": "0", "other": ""}
+    catalog = Catalog.open(tmp_path / "cache")
+    assert (catalog.subset("1.2.1"), catalog.subset("other")) == ("0", "")
 
 
 def test_an_unforeseen_error_costs_one_scan(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

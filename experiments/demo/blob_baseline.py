@@ -17,7 +17,7 @@ from nodule_lightning.data.cache import Entry
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.metrics.functional.froc import froc
-from nodule_lightning.structures import Candidates, Findings, Table
+from nodule_lightning.structures import Candidates, Table
 
 RADII_MM = (1.5, 2.0, 3.0, 4.5, 7.0)
 MARKS = 100
@@ -51,16 +51,12 @@ def score(catalog: Catalog, scan_ids: list[str], radii_mm: tuple[float, ...]) ->
     )
     result = froc(
         candidates,
-        _table(scan_ids, [catalog.nodules(scan_id) for scan_id in scan_ids]),
-        _table(scan_ids, [catalog.excluded(scan_id) for scan_id in scan_ids]),
+        catalog.nodule_table(),
+        catalog.excluded_table(),
         scan_ids,
         bootstraps=0,
     )
     return float(result.mean)
-
-
-def _table(scan_ids: list[str], parts: list[Findings]) -> Table[Findings]:
-    return Table(np.repeat(scan_ids, [len(part) for part in parts]), Findings.concatenate(parts))
 
 
 def main() -> None:

@@ -22,17 +22,16 @@ def main() -> None:
 
 def report(config: DictConfig) -> None:
     """Score the submission against the cache's annotations and write the page."""
-    from nodule_lightning.data.cache import ANNOTATIONS, EXCLUDED, read_settings
+    from nodule_lightning.data.cache import read_settings
     from nodule_lightning.data.catalog import Catalog
-    from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
+    from nodule_lightning.io.tables import read_candidates, read_scan_ids
     from nodule_lightning.metrics.functional import froc
     from nodule_lightning.report.page import write_report
 
     catalog = Catalog.open(Path(config.cache))
     scan_ids = list(catalog.scan_ids) if config.scans is None else read_scan_ids(Path(config.scans))
     candidates = read_candidates(Path(config.submission))
-    nodules, excluded = (read_findings(catalog.cache / name) for name in (ANNOTATIONS, EXCLUDED))
-    result = froc(candidates, nodules, excluded, scan_ids)
+    result = froc(candidates, catalog.nodule_table(), catalog.excluded_table(), scan_ids)
     by_scan = candidates.by_scan()
     pictures = [
         *([] if config.root is None else [_crop_picture(catalog, scan_ids[0], Path(config.root))]),

@@ -2,40 +2,56 @@
 
     CACHE/scans/SCAN_ID/ct.npy      uint8, the windowed CT on an isotropic grid along the world axes
     CACHE/scans/SCAN_ID/lung.npy    uint8, 1 in the dilated lungs, 0 outside
-    CACHE/scans/SCAN_ID/scan.json   grids, settings, what preparing noted
-    CACHE/annotations.csv  annotations_excluded.csv  scans.csv (seriesuid,subset)
+    CACHE/scans/SCAN_ID/scan.json   grids, settings, subset, findings, what preparing noted
 
-An entry appears all at once, by renaming its folder, so a killed run leaves no half entry. No path and nothing of a
-DICOM header is kept.
+An entry appears all at once, by renaming its folder, so a killed run leaves no half entry, and it holds its scan's
+findings itself: several runs can fill one cache without a file that they share. No path and nothing of a DICOM header
+is kept.
 """
 
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import UInt8
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.tables import (
-    check_scan_id,
-    join_findings,
-    read_findings,
-    read_subsets,
-    write_findings,
-    write_subsets,
-)
-from nodule_lightning.structures import Findings, Table
+from nodule_lightning.io.tables import check_scan_id
+from nodule_lightning.structures import Findings
 
-FORMAT_VERSION = 1
-ANNOTATIONS, EXCLUDED, SCANS = "annotations.csv", "annotations_excluded.csv", "scans.csv"
+FORMAT_VERSION = 2
 _LEFTOVER_AGE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What is known of a scan beside its voxels.
+
+    Attributes:
+        subset: the part of the data set it belongs to; "" where there is none.
+        nodules: to be found.
+        excluded: findings that count neither for nor against a detector.
+    """
+
+    subset: str = ""
+    nodules: Findings = field(default_factory=Findings.empty)
+    excluded: Findings = field(default_factory=Findings.empty)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values, for JSON; a finding is a row x, y, z, diameter in mm."""
+        return {"subset": self.subset, "nodules": _rows(self.nodules), "excluded": _rows(self.excluded)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave."""
+        return cls(values["subset"], _findings(values["nodules"]), _findings(values["excluded"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,7 @@ class Entry:
         settings: the preparation's settings as plain values.
         record: what preparing noted: `notes` (list of str), `lung_volume_l`, and `source` (bytes and time of
             change of the raw files, without which the scan could not be known as unchanged).
+        labels: its subset and findings.
     """
 
     scan_id: str
@@ -60,6 +77,7 @@ class Entry:
     original_grid: Grid
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
+    labels: Labels = field(default_factory=Labels)
 
 
 def write_entry(cache: Path, entry: Entry) -> None:
@@ -78,21 +96,44 @@ def write_entry(cache: Path, entry: Entry) -> None:
         "original_grid": entry.original_grid.to_dict(),
         "settings": entry.settings,
         "record": entry.record,
+        "labels": entry.labels.to_dict(),
     }
     try:
         draft.mkdir(parents=True)
         np.save(draft / "ct.npy", entry.ct)
         np.save(draft / "lung.npy", entry.lung)
-        (draft / "scan.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        (draft / "scan.json").write_text(_json(description), encoding="utf-8")
         # A folder cannot replace one that is not empty, so an older entry steps aside first.
         if final.exists():
             final.replace(old)
         draft.replace(final)
     except OSError as error:
+        if old.exists() and not final.exists():
+            old.replace(final)
         raise InputError(f"{final} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def update_labels(cache: Path, scan_id: str, labels: Labels) -> None:
+    """Give an entry other labels, say of a corrected csv file, in one step; its volumes stay.
+
+    Raises:
+        InputError: there is no such entry, or it cannot be written.
+    """
+    description = read_description(cache, scan_id)
+    if description["labels"] == labels.to_dict():
+        return
+    path = cache / "scans" / scan_id / "scan.json"
+    draft = path.with_name(f".scan.json-{os.getpid()}")
+    try:
+        draft.write_text(_json({**description, "labels": labels.to_dict()}), encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def open_entry(cache: Path, scan_id: str) -> Entry:
@@ -111,11 +152,12 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     if not ct.shape == lung.shape == grid.shape:
         raise InputError(f"{folder} is damaged: its shapes differ; delete it and prepare the scan again")
     original = Grid.from_dict(description["original_grid"])
-    return Entry(scan_id, ct, lung, grid, original, description["settings"], description["record"])
+    labels = Labels.from_dict(description["labels"])
+    return Entry(scan_id, ct, lung, grid, original, description["settings"], description["record"], labels)
 
 
 def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
-    """Read the JSON of an entry: `grid`, `original_grid`, `settings`, `record`, in plain values.
+    """Read the JSON of an entry: `grid`, `original_grid`, `settings`, `record`, `labels`, in plain values.
 
     Raises:
         InputError: there is no such entry, or it was written by another version.
@@ -183,31 +225,25 @@ def settings_differences(first: Mapping[str, Any], second: Mapping[str, Any]) ->
     ]
 
 
-def merge_tables(cache: Path, subset: Mapping[str, str], nodules: Table[Findings], excluded: Table[Findings]) -> None:
-    """Put the rows of some scans into the cache's csv files, in place of those scans' older rows.
-
-    Args:
-        cache: the cache's folder; made where it is missing.
-        subset: the scans, with their subsets; rows of other scans are left out.
-        nodules: the new nodules.
-        excluded: the new findings that count neither for nor against.
-    """
-    scan_ids = list(subset)
-    for name, table in ((ANNOTATIONS, nodules), (EXCLUDED, excluded)):
-        new = table[np.isin(table.scan_id, scan_ids)]
-        if (path := cache / name).exists():
-            old = read_findings(path)
-            new = join_findings([old[~np.isin(old.scan_id, scan_ids)], new])
-        write_findings(path, new)
-    known = read_subsets(cache / SCANS) if (cache / SCANS).exists() else {}
-    write_subsets(cache / SCANS, dict(sorted({**known, **subset}.items())))
-
-
 def remove_leftovers(cache: Path) -> None:
     """Delete what killed runs left half-written; what is younger than an hour may be another run's work."""
     for path in (cache / "scans").glob(".*-*"):
         if path.name.startswith((".tmp-", ".old-")) and time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _json(description: Mapping[str, Any]) -> str:
+    return json.dumps(description, indent=1, ensure_ascii=False)
+
+
+def _rows(findings: Findings) -> list[list[float]]:
+    rows: list[list[float]] = np.column_stack([findings.centre_xyz_mm, findings.diameter_mm]).tolist()
+    return rows
+
+
+def _findings(rows: Sequence[Sequence[float]]) -> Findings:
+    numbers = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return Findings(numbers[:, :3], numbers[:, 3])
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,10 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from nodule_lightning.data.cache import ANNOTATIONS, EXCLUDED, SCANS, Entry, list_entries, open_entry
+from nodule_lightning.data.cache import Entry, Labels, list_entries, open_entry, read_description
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.tables import read_findings, read_subsets
-from nodule_lightning.structures import Findings
+from nodule_lightning.structures import Findings, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,50 +18,61 @@ class Catalog:
 
     Attributes:
         cache: the cache's folder.
-        scan_ids: all prepared scans, sorted; one without nodules is as good as any other.
-        subset: the name of the subset each scan belongs to, "" where it has none.
-        nodules_by_scan: the nodules of each scan that has some.
-        excluded_by_scan: likewise the findings that count neither for nor against.
+        labels: of all prepared scans, sorted by id; one without nodules is as good as any other.
     """
 
     cache: Path
-    scan_ids: tuple[str, ...]
-    subset: dict[str, str]
-    nodules_by_scan: dict[str, Findings]
-    excluded_by_scan: dict[str, Findings]
+    labels: dict[str, Labels]
 
     @classmethod
     def open(cls, cache: Path) -> Self:
-        """Read the tables of a cache; the volumes are opened only by `entry`.
+        """Read what is known of the scans of a cache; the volumes are opened only by `entry`.
 
         Raises:
-            InputError: the folder holds no prepared scan, or a table is missing or damaged.
+            InputError: the folder holds no prepared scan, or an entry is damaged.
         """
         cache = Path(cache)
-        scan_ids = tuple(list_entries(cache))
+        scan_ids = list_entries(cache)
         if not scan_ids:
             raise InputError(f"{cache} holds no prepared scan; fill it with nodule-prepare")
-        subset = read_subsets(cache / SCANS)
-        nodules = read_findings(cache / ANNOTATIONS).by_scan()
-        excluded = read_findings(cache / EXCLUDED).by_scan()
-        return cls(cache, scan_ids, {scan_id: subset.get(scan_id, "") for scan_id in scan_ids}, nodules, excluded)
+        return cls(
+            cache, {scan_id: Labels.from_dict(read_description(cache, scan_id)["labels"]) for scan_id in scan_ids}
+        )
+
+    @property
+    def scan_ids(self) -> tuple[str, ...]:
+        """Give the ids of all scans, sorted."""
+        return tuple(self.labels)
+
+    def subset(self, scan_id: str) -> str:
+        """Give the name of the subset that a scan belongs to, "" where it has none."""
+        return self._labels(scan_id).subset
 
     def nodules(self, scan_id: str) -> Findings:
         """Give the nodules of a scan, perhaps none."""
-        return self.nodules_by_scan.get(self._known(scan_id), Findings.empty())
+        return self._labels(scan_id).nodules
 
     def excluded(self, scan_id: str) -> Findings:
         """Give the findings of a scan that count neither for nor against a detector, perhaps none."""
-        return self.excluded_by_scan.get(self._known(scan_id), Findings.empty())
+        return self._labels(scan_id).excluded
+
+    def nodule_table(self) -> Table[Findings]:
+        """Give the nodules of all scans, as annotations.csv holds them."""
+        return _table({scan_id: labels.nodules for scan_id, labels in self.labels.items()})
+
+    def excluded_table(self) -> Table[Findings]:
+        """Give the excluded findings of all scans, as annotations_excluded.csv holds them."""
+        return _table({scan_id: labels.excluded for scan_id, labels in self.labels.items()})
 
     def entry(self, scan_id: str) -> Entry:
         """Open the prepared scan."""
-        return open_entry(self.cache, self._known(scan_id))
+        self._labels(scan_id)
+        return open_entry(self.cache, scan_id)
 
-    def _known(self, scan_id: str) -> str:
-        if scan_id not in self.subset:
+    def _labels(self, scan_id: str) -> Labels:
+        if scan_id not in self.labels:
             raise InputError(f"{self.cache} holds no scan {scan_id}; prepare it first")
-        return scan_id
+        return self.labels[scan_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +94,12 @@ def split_scans(catalog: Catalog, test_subsets: Sequence[str], validation_fracti
         InputError: a subset that no scan belongs to, a fraction outside [0, 1), or nothing left to train on.
     """
     wanted = {str(name) for name in test_subsets}
-    if unknown := sorted(wanted - set(catalog.subset.values())):
-        known = ", ".join(sorted(set(catalog.subset.values())))
+    if unknown := sorted(wanted - (subsets := {labels.subset for labels in catalog.labels.values()})):
+        known = ", ".join(sorted(subsets))
         raise InputError(f"{catalog.cache} has no subset {', '.join(unknown)}; it has: {known}")
     if not 0 <= validation_fraction < 1:
         raise InputError(f"validation_fraction must lie in [0, 1), not {validation_fraction}")
-    test = tuple(scan_id for scan_id in catalog.scan_ids if catalog.subset[scan_id] in wanted)
+    test = tuple(scan_id for scan_id in catalog.scan_ids if catalog.subset(scan_id) in wanted)
     others = sorted(set(catalog.scan_ids) - set(test))
     rng = np.random.default_rng(seed)
     validation: set[str] = set()
@@ -107,3 +117,8 @@ def _share(count: int, fraction: float) -> int:
     if fraction == 0 or count < 2:
         return 0
     return min(max(round(count * fraction), 1), count - 1)
+
+
+def _table(findings: dict[str, Findings]) -> Table[Findings]:
+    owner = np.repeat(np.array(list(findings), dtype=np.str_), [len(found) for found in findings.values()])
+    return Table(owner, Findings.concatenate(findings.values()))

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nodule_lightning.data.cache import Entry, read_settings
@@ -133,13 +134,6 @@ class NoduleDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Patch]:
         """Serve the patches of this rank."""
-        diameter_mm = [self.catalog.nodules(scan_id).diameter_mm for scan_id in self.split.train]
-        sampler = PatchSampler(diameter_mm, self.rule, self.seed, *self._rank())
-        if len(sampler) < self.batch_size:
-            raise InputError(
-                f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size} "
-                f"on each of {sampler.world_size} devices; raise it"
-            )
         dataset = PatchDataset(
             self.catalog,
             self.split.train,
@@ -147,6 +141,16 @@ class NoduleDataModule(pl.LightningDataModule):
             fill_outside_lungs=self.fill_outside_lungs,
             border_voxels=self.border_voxels,
         )
+        diameters_mm = dataset.diameters_mm()
+        sampler = PatchSampler(diameters_mm, self.rule, self.seed, *self._rank())
+        if len(sampler) < self.batch_size:
+            raise InputError(
+                f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size} "
+                f"on each of {sampler.world_size} devices; raise it"
+            )
+        marked = sum(len(self.catalog.nodules(scan_id)) for scan_id in self.split.train)
+        if hidden := marked - sum(map(len, diameters_mm)):
+            rank_zero_info(f"{hidden} of {marked} training nodules lie outside the lung mask and are not drawn")
         return DataLoader(
             dataset,
             self.batch_size,

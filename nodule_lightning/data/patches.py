@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int8, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int8, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -29,7 +29,8 @@ class Patch:
         scan_id: where it was cut.
         image: grey values.
         boxes: (z, y, x, diameter) of the findings that touch it, in voxels of the patch.
-        kind: of each box: `NODULE`, or `IGNORED` for an excluded finding and for a nodule whose centre lies outside.
+        kind: of each box: `NODULE`, or `IGNORED` for an excluded finding, for a nodule whose centre lies outside the
+            patch, and for one outside the lung mask, where no candidate is ever given.
     """
 
     scan_id: str
@@ -108,15 +109,25 @@ class PatchDataset(Dataset[Patch]):
     def __getitem__(self, draw: PatchDraw) -> Patch:
         rng = np.random.default_rng(draw.seed)
         entry = self.catalog.entry(self.scan_ids[draw.scan_index])
-        nodules = voxel_boxes(self.catalog.nodules(entry.scan_id), entry)
-        excluded = voxel_boxes(self.catalog.excluded(entry.scan_id), entry)
+        marked = voxel_boxes(entry.labels.nodules, entry)
+        seen = visible(marked, entry.lung)
+        excluded = voxel_boxes(entry.labels.excluded, entry)
         if draw.finding_index >= 0:
-            target = nodules[draw.finding_index]
+            target = marked[seen][draw.finding_index]
         else:
             target = np.array([*random_lung_voxel(entry.lung, rng), 0.0])
         start = self._start(target, rng)
-        boxes, kind = boxes_in_patch(nodules, excluded, start, self.patch_voxels)
+        ignored = np.concatenate([marked[~seen], excluded])
+        boxes, kind = boxes_in_patch(marked[seen], ignored, start, self.patch_voxels)
         return Patch(entry.scan_id, self._cut(entry, start), boxes, kind)
+
+    def diameters_mm(self) -> list[Float64[np.ndarray, "n"]]:
+        """Give the diameters of the nodules that can be drawn, for each scan: those inside the lung mask."""
+        entries = map(self.catalog.entry, self.scan_ids)
+        return [
+            entry.labels.nodules.diameter_mm[visible(voxel_boxes(entry.labels.nodules, entry), entry.lung)]
+            for entry in entries
+        ]
 
     def _start(self, target: Float64[np.ndarray, "4"], rng: np.random.Generator) -> Int64[np.ndarray, "3"]:
         """Choose the patch's first voxel so that the target lies at a random place in it."""
@@ -144,16 +155,24 @@ def voxel_boxes(findings: Findings, entry: Entry) -> Float64[np.ndarray, "n 4"]:
     return np.concatenate([centre, diameter_mm[:, None] / entry.grid.spacing_zyx_mm[0]], axis=1)
 
 
+def visible(boxes: Float64[np.ndarray, "n 4"], lung: UInt8[np.ndarray, "z y x"]) -> Bool[np.ndarray, "n"]:
+    """Tell which boxes have their centre in the lung mask: the others a detector could neither see nor report."""
+    cell = np.rint(boxes[:, :3]).astype(np.int64)
+    inside = ((cell >= 0) & (cell < lung.shape)).all(axis=1)
+    inside[inside] = lung[tuple(cell[inside].T)] > 0
+    return np.asarray(inside)
+
+
 def boxes_in_patch(
     nodules: Float64[np.ndarray, "n 4"],
-    excluded: Float64[np.ndarray, "m 4"],
+    ignored: Float64[np.ndarray, "m 4"],
     start: Int64[np.ndarray, "3"],
     side: int,
 ) -> tuple[Float32[np.ndarray, "box 4"], Int8[np.ndarray, "box"]]:
     """Keep the findings whose cube touches the patch, in its voxels."""
-    boxes = np.concatenate([nodules, excluded])
+    boxes = np.concatenate([nodules, ignored])
     boxes[:, :3] -= start
-    kind = np.repeat(np.array([NODULE, IGNORED], np.int8), [len(nodules), len(excluded)])
+    kind = np.repeat(np.array([NODULE, IGNORED], np.int8), [len(nodules), len(ignored)])
     centre, radius = boxes[:, :3], boxes[:, 3:] / 2
     touches = ((centre + radius > -0.5) & (centre - radius < side - 0.5)).all(axis=1)
     centred = ((centre > -0.5) & (centre < side - 0.5)).all(axis=1)

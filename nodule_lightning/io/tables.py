@@ -8,7 +8,7 @@ import csv
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,11 +108,6 @@ def write_candidates(path: Path, table: Table[Candidates]) -> None:
 def write_scan_ids(path: Path, scan_ids: Iterable[str]) -> None:
     """Write scan ids, one a line, under the header `seriesuid`."""
     _write(path, ("seriesuid",), ([scan_id] for scan_id in scan_ids))
-
-
-def write_subsets(path: Path, subset: Mapping[str, str]) -> None:
-    """Write the subset of each scan so that `read_subsets` gives the same back."""
-    _write(path, ("seriesuid", "subset"), subset.items())
 
 
 def join_findings(tables: Iterable[Table[Findings]]) -> Table[Findings]:

@@ -15,10 +15,9 @@ import torch
 from hydra import compose, initialize_config_module
 
 from nodule_lightning.cli._instantiate import instantiate, plain
-from nodule_lightning.data.cache import merge_tables, write_entry
-from nodule_lightning.io.tables import join_findings
+from nodule_lightning.data.cache import Labels, write_entry
 from nodule_lightning.prepare import PreparationSettings, prepare_scan
-from nodule_lightning.structures import Findings, Table
+from nodule_lightning.structures import Findings
 from tests.chest import NODULE_XYZ_MM, draw_chest
 
 TINY = PreparationSettings(spacing_mm=4.0)
@@ -72,11 +71,9 @@ def _untouched_logging() -> Iterator[None]:
 
 def write_cache(cache: Path, scan_ids: list[str]) -> Path:
     entry = prepare_scan(draw_chest(), TINY)
-    for scan_id in scan_ids:
-        write_entry(cache, replace(entry, scan_id=scan_id))
-    findings = Findings(np.tile(NODULE_XYZ_MM, (len(scan_ids), 1)), np.full(len(scan_ids), 12.0))
-    subset = {scan_id: str(place) for place, scan_id in enumerate(scan_ids)}
-    merge_tables(cache, subset, Table(np.array(scan_ids), findings), join_findings([]))
+    nodules = Findings(NODULE_XYZ_MM[None], np.array([12.0]))
+    for place, scan_id in enumerate(scan_ids):
+        write_entry(cache, replace(entry, scan_id=scan_id, labels=Labels(str(place), nodules)))
     return cache
 
 

@@ -25,9 +25,16 @@ def scan(tmp_path: Path) -> Path:
     return write_image(tmp_path / "My CT (1), [a=b]" / "肺 'x'.mhd", draw_chest().hu, draw_chest().grid)
 
 
+@pytest.fixture
+def every_scan(tmp_path: Path) -> Path:
+    return write(tmp_path / "every.csv", "seriesuid\none\n")
+
+
 @pytest.mark.parametrize("missing", ["checkpoint", "input", "scans"])
-def test_predict_with_a_missing_file(run: Runner, checkpoint: Path, cache: Path, missing: str) -> None:
-    given = {"checkpoint": checkpoint, "input": cache, "scans": cache / "scans.csv"}
+def test_predict_with_a_missing_file(
+    run: Runner, checkpoint: Path, cache: Path, every_scan: Path, missing: str
+) -> None:
+    given = {"checkpoint": checkpoint, "input": cache, "scans": every_scan}
     given[missing] = Path("no such, [1]")
     line = run(predict.main, *(f"{key}={value}" for key, value in given.items()), "output=out").line()
     assert "no such, [1]" in line
@@ -170,9 +177,9 @@ def test_prepare_of_a_volume_of_the_wrong_dimension_goes_on_with_the_others(run:
 
 
 @pytest.mark.parametrize("missing", ["submission", "cache", "scans"])
-def test_report_with_a_missing_file(run: Runner, cache: Path, tmp_path: Path, missing: str) -> None:
+def test_report_with_a_missing_file(run: Runner, cache: Path, tmp_path: Path, every_scan: Path, missing: str) -> None:
     marks = write(tmp_path / "submission.csv", HEADER + "probability\none,1,2,3,0.5\n")
-    given = {"submission": marks, "cache": cache, "scans": cache / "scans.csv"}
+    given = {"submission": marks, "cache": cache, "scans": every_scan}
     given[missing] = Path("no such, [1]")
     line = run(report.main, *(f"{key}={value}" for key, value in given.items()), "output=out").line()
     assert "no such, [1]" in line

@@ -9,23 +9,20 @@ import numpy as np
 import pytest
 
 from nodule_lightning.data.cache import (
-    ANNOTATIONS,
-    EXCLUDED,
-    SCANS,
     Entry,
+    Labels,
     list_entries,
-    merge_tables,
     open_entry,
     read_settings,
     remove_leftovers,
     require_settings,
     settings_differences,
+    update_labels,
     write_entry,
 )
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.tables import join_findings, read_findings, read_subsets
-from nodule_lightning.structures import Findings, Table
+from nodule_lightning.structures import Findings
 
 
 def entry(scan_id: str = "肺 1.2.3", spacing_mm: float = 1.0) -> Entry:
@@ -33,12 +30,12 @@ def entry(scan_id: str = "肺 1.2.3", spacing_mm: float = 1.0) -> Entry:
     grid = Grid((4, 5, 6), (1.0, 1.0, 1.0), (1.5, -2.0, 3.0))
     original = Grid((2, 9, 9), (2.5, 0.7, 0.7), (0.0, 0.0, 0.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
     settings = {"spacing_mm": spacing_mm, "lungs": {"closing_mm": 10.0}}
-    return Entry(scan_id, ct, (ct > 99).astype(np.uint8), grid, original, settings, {"notes": ["a note"]})
+    labels = Labels("3", findings(5.5, 12.25), findings(-1))
+    return Entry(scan_id, ct, (ct > 99).astype(np.uint8), grid, original, settings, {"notes": ["a note"]}, labels)
 
 
-def findings(*rows: tuple[str, float]) -> Table[Findings]:
-    ids = np.array([row[0] for row in rows], dtype=np.str_)
-    return Table(ids, Findings(np.zeros((len(rows), 3)), np.array([row[1] for row in rows])))
+def findings(*diameter_mm: float) -> Findings:
+    return Findings(np.arange(3.0 * len(diameter_mm)).reshape(-1, 3) / 7, np.array(diameter_mm))
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -53,6 +50,9 @@ def test_round_trip(tmp_path: Path) -> None:
     assert np.array_equal(opened.lung, written.lung)
     assert (opened.grid, opened.original_grid) == (written.grid, written.original_grid)
     assert (opened.settings, opened.record) == (written.settings, written.record)
+    assert opened.labels.to_dict() == written.labels.to_dict()
+    np.testing.assert_array_equal(opened.labels.nodules.centre_xyz_mm, written.labels.nodules.centre_xyz_mm)
+    assert opened.labels.excluded.diameter_mm.tolist() == [-1]
     assert str(tmp_path) not in (tmp_path / "scans" / written.scan_id / "scan.json").read_text(encoding="utf-8")
 
 
@@ -129,11 +129,34 @@ def test_settings_compare_by_value() -> None:
     assert settings_differences({"new": 3}, {}) == ["new 3 and None"]
 
 
-def test_merging_replaces_the_rows_of_the_scans_named(tmp_path: Path) -> None:
-    none = join_findings([])
-    merge_tables(tmp_path, {"a": "0", "b": "1"}, findings(("a", 5), ("b", 6), ("elsewhere", 9)), none)
-    merge_tables(tmp_path, {"b": "2", "c": ""}, findings(("c", 7)), findings(("b", -1)))
-    nodules = read_findings(tmp_path / ANNOTATIONS)
-    assert list(zip(nodules.scan_id.tolist(), nodules.rows.diameter_mm.tolist(), strict=True)) == [("a", 5), ("c", 7)]
-    assert read_findings(tmp_path / EXCLUDED).scan_id.tolist() == ["b"]
-    assert read_subsets(tmp_path / SCANS) == {"a": "0", "b": "2", "c": ""}
+def test_other_labels_take_the_old_ones_place(tmp_path: Path) -> None:
+    write_entry(tmp_path, entry("a"))
+    volume = (tmp_path / "scans/a/ct.npy").stat()
+    update_labels(tmp_path, "a", Labels("4", findings(7), findings()))
+    opened = open_entry(tmp_path, "a")
+    assert opened.labels.subset == "4"
+    assert opened.labels.nodules.diameter_mm.tolist() == [7]
+    assert opened.labels.excluded.centre_xyz_mm.shape == (0, 3)
+    assert (opened.settings, opened.record) == (entry().settings, entry().record)
+    assert (tmp_path / "scans/a/ct.npy").stat().st_mtime_ns == volume.st_mtime_ns
+    assert sorted(path.name for path in (tmp_path / "scans/a").iterdir()) == ["ct.npy", "lung.npy", "scan.json"]
+    written = (tmp_path / "scans/a/scan.json").stat()
+    update_labels(tmp_path, "a", opened.labels)
+    assert (tmp_path / "scans/a/scan.json").stat().st_ino == written.st_ino
+
+
+def test_an_entry_comes_back_when_its_successor_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_entry(tmp_path, entry())
+    rename = Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name.startswith(".tmp"):
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(InputError, match="Input/output"):
+        write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
+    assert open_entry(tmp_path, entry().scan_id).ct.max() > 0

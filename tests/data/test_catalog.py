@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodule_lightning.data.cache import Entry, merge_tables, write_entry
+from nodule_lightning.data.cache import Entry, Labels, write_entry
 from nodule_lightning.data.catalog import Catalog, split_scans
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.tables import join_findings
-from nodule_lightning.structures import Findings, Table
+from nodule_lightning.structures import Findings
 
 
 def catalog(subset: dict[str, str], with_nodules: set[str]) -> Catalog:
     mark = Findings(np.zeros((1, 3)), np.array([5.0]))
-    return Catalog(Path("cache"), tuple(sorted(subset)), subset, dict.fromkeys(with_nodules, mark), {})
+    nodules = {scan_id: mark if scan_id in with_nodules else Findings.empty() for scan_id in subset}
+    return Catalog(Path("cache"), {scan_id: Labels(subset[scan_id], nodules[scan_id]) for scan_id in sorted(subset)})
 
 
 def many(count: int, every: int = 3) -> Catalog:
@@ -31,22 +31,23 @@ def many(count: int, every: int = 3) -> Catalog:
 def cache(tmp_path: Path) -> Path:
     volume = np.zeros((2, 2, 2), np.uint8)
     grid = Grid((2, 2, 2), (1.0, 1.0, 1.0))
-    for scan_id in ("b", "a"):
-        write_entry(tmp_path, Entry(scan_id, volume, volume, grid, grid, {}))
-    table = Table(np.array(["b", "failed"]), Findings(np.ones((2, 3)), np.array([5.0, 6.0])))
-    merge_tables(tmp_path, {"a": "0", "b": "1", "failed": "1"}, table, join_findings([]))
+    nodules, excluded = (Findings(np.ones((1, 3)), np.array([diameter])) for diameter in (5.0, -1.0))
+    for scan_id, labels in (("b", Labels("1", nodules, excluded)), ("a", Labels("0"))):
+        write_entry(tmp_path, Entry(scan_id, volume, volume, grid, grid, {}, labels=labels))
     return tmp_path
 
 
 def test_open(cache: Path) -> None:
     opened = Catalog.open(cache)
     assert opened.scan_ids == ("a", "b")
-    assert opened.subset == {"a": "0", "b": "1"}
+    assert (opened.subset("a"), opened.subset("b")) == ("0", "1")
     assert opened.nodules("b").diameter_mm.tolist() == [5]
     assert opened.nodules("a").centre_xyz_mm.shape == (0, 3)
-    assert len(opened.excluded("b")) == 0
+    assert len(opened.excluded("a")) == 0
+    assert opened.nodule_table().scan_id.tolist() == ["b"]
+    assert opened.excluded_table().rows.diameter_mm.tolist() == [-1]
     assert opened.entry("a").ct.shape == (2, 2, 2)
-    for look in (opened.nodules, opened.excluded, opened.entry):
+    for look in (opened.subset, opened.nodules, opened.excluded, opened.entry):
         with pytest.raises(InputError, match="holds no scan failed"):
             look("failed")
 
@@ -54,8 +55,8 @@ def test_open(cache: Path) -> None:
 def test_open_refuses(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no prepared scan"):
         Catalog.open(tmp_path / "gone")
-    (cache / "annotations.csv").unlink()
-    with pytest.raises(InputError, match=r"annotations\.csv does not exist"):
+    (cache / "scans/a/scan.json").write_text("{")
+    with pytest.raises(InputError, match=r"scan\.json is damaged"):
         Catalog.open(cache)
 
 
@@ -64,8 +65,8 @@ def test_split_parts_all_scans(count: int, every: int, fraction: float, seed: in
     scans = many(count, every)
     split = split_scans(scans, ["0"], fraction, seed)
     assert sorted((*split.train, *split.validation, *split.test)) == list(scans.scan_ids)
-    assert {scans.subset[scan_id] for scan_id in split.test} == {"0"}
-    assert "0" not in {scans.subset[scan_id] for scan_id in (*split.train, *split.validation)}
+    assert {scans.subset(scan_id) for scan_id in split.test} == {"0"}
+    assert "0" not in {scans.subset(scan_id) for scan_id in (*split.train, *split.validation)}
     assert split == split_scans(scans, ["0"], fraction, seed)
 
 

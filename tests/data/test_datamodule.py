@@ -50,7 +50,7 @@ def test_validation_serves_whole_scans_once(cache: Path) -> None:
 def test_test_subsets_stay_out_of_training(cache: Path) -> None:
     module = NoduleDataModule(cache, SamplingRule(40), 32, 8, test_subsets=["1"], validation_fraction=0.3)
     module.setup()
-    assert {module.catalog.subset[scan_id] for scan_id in module.split.test} == {"1"}
+    assert {module.catalog.subset(scan_id) for scan_id in module.split.test} == {"1"}
     assert len(list(module.test_dataloader())) == 3
     drawn = {scan_id for batch in batches(module) for scan_id in batch.scan_id}
     assert drawn <= set(module.split.train)

@@ -1,18 +1,19 @@
 """Patches: the right voxels, the right boxes, the right batch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nodule_lightning.data.cache import merge_tables, write_entry
+from nodule_lightning.data.cache import Labels, write_entry
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.data.intensity import OUTSIDE
-from nodule_lightning.data.patches import Patch, PatchDataset, collate, random_lung_voxel
+from nodule_lightning.data.patches import Patch, PatchDataset, collate, random_lung_voxel, visible
 from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
-from nodule_lightning.structures import Findings, Table
+from nodule_lightning.structures import Findings
 from tests.balls import ORIGIN_XYZ_MM, ball_entry
 
 NODULES = [(12.0, 15.0, 33.0, 7.0), (25.0, 30.0, 20.0, 10.0)]
@@ -22,9 +23,8 @@ NODULES = [(12.0, 15.0, 33.0, 7.0), (25.0, 30.0, 20.0, 10.0)]
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     cache = tmp_path_factory.mktemp("cache")
     entry, nodules = ball_entry("a", NODULES)
-    write_entry(cache, entry)
     excluded = Findings(entry.grid.to_world(np.array([[12.0, 24.0, 33.0]])), np.array([-1.0]))
-    merge_tables(cache, {"a": "0"}, Table(np.array(["a", "a"]), nodules), Table(np.array(["a"]), excluded))
+    write_entry(cache, replace(entry, labels=Labels("0", nodules, excluded)))
     return Catalog.open(cache)
 
 
@@ -88,15 +88,24 @@ def test_a_random_place_lies_in_the_lungs() -> None:
 
 
 def test_a_scan_without_findings_gives_empty_boxes(tmp_path: Path) -> None:
-    entry, nodules = ball_entry("b", [])
-    write_entry(tmp_path, entry)
-    nothing = Table(np.zeros(0, dtype=np.str_), nodules)
-    merge_tables(tmp_path, {"b": ""}, nothing, nothing)
+    write_entry(tmp_path, ball_entry("b", [])[0])
     patch = PatchDataset(Catalog.open(tmp_path), ["b"], 16)[PatchDraw(0, -1, 0)]
     assert patch.boxes.shape == (0, 4)
     assert patch.boxes.dtype == np.float32
     batch = collate([patch, patch])
     assert batch.boxes.shape == (2, 0, 4)
+
+
+def test_a_nodule_that_the_network_cannot_see_is_neither_drawn_nor_taught(tmp_path: Path) -> None:
+    boxes = [(20.0, 20.0, 20.0, 6.0), (20.0, 20.0, 1.0, 6.0), (20.0, 20.0, 90.0, 6.0)]
+    entry, nodules = ball_entry("a", boxes)
+    write_entry(tmp_path, replace(entry, labels=Labels("", nodules)))
+    patches = PatchDataset(Catalog.open(tmp_path), ["a"], 48)
+    assert patches.diameters_mm()[0].tolist() == [6]
+    patch = patches[PatchDraw(0, 0, 0)]
+    assert sorted(patch.kind.tolist()) == sorted([NODULE, IGNORED][: len(patch.kind)])
+    assert np.count_nonzero(patch.kind == NODULE) == 1
+    np.testing.assert_array_equal(visible(np.array(boxes), entry.lung), [True, False, False])
 
 
 def test_collate_pads_the_lists_of_boxes() -> None:

@@ -19,7 +19,6 @@ from nodule_lightning.io.tables import (
     write_candidates,
     write_findings,
     write_scan_ids,
-    write_subsets,
 )
 from nodule_lightning.structures import Candidates, Findings, Table
 
@@ -76,11 +75,13 @@ def test_scan_ids_with_and_without_header(csv: Callable[[str], Path], text: str)
     assert read_scan_ids(csv(text)) == ["a", "b"]
 
 
-def test_scan_ids_and_subsets_round_trip(tmp_path: Path) -> None:
+def test_scan_ids_round_trip(tmp_path: Path) -> None:
     write_scan_ids(tmp_path / "ids.csv", ["b", "a"])
-    write_subsets(tmp_path / "subsets.csv", {"b": "3", "a": ""})
     assert read_scan_ids(tmp_path / "ids.csv") == ["b", "a"]
-    assert read_subsets(tmp_path / "subsets.csv") == {"b": "3", "a": ""}
+
+
+def test_subsets(csv: Callable[[str], Path]) -> None:
+    assert read_subsets(csv("subset,seriesuid\n3,b\n,a\n")) == {"b": "3", "a": ""}
 
 
 @pytest.mark.parametrize(
