@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 
 import nodule_lightning
 from nodule_lightning.callbacks.validation_share import ValidationShare
+from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import AnchorDetector
 from nodule_lightning.module import CHECKPOINT_KEY, NoduleDetector
 from tests.balls import SETTINGS, tiny_datamodule, tiny_module, tiny_network, write_balls
@@ -84,6 +88,20 @@ def test_a_fit_logs_scores_and_saves_a_checkpoint_of_plain_values(cache: Path, t
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     for name, value in module.state_dict().items():
         assert torch.equal(last[name], value), name
+
+
+def test_the_last_checkpoint_is_the_last_also_when_the_score_falls(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parent.parent / "conf" / "callbacks" / "default.yaml"
+    configured: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    changes = {"dirpath": str(tmp_path), "every_n_epochs": 1}
+    callbacks = tuple(instantiate({**configured[name], **changes}) for name in ("best", "last"))
+    scores = iter((0.5, 0.4, 0.3))
+    monkeypatch.setattr(FROC, "compute", lambda _: {"froc": torch.tensor(next(scores))})
+    fit(cache, tmp_path, epochs=3, callbacks=callbacks)
+    epochs = {path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.glob("*.ckpt")}
+    assert epochs == {"best.ckpt": 0, "last.ckpt": 2}
 
 
 def test_the_same_command_gives_the_same_weights(cache: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
 
+SPLITS, SETS = "splits", ("train", "validation", "test")
+
 LOGGED_GROUPS = ("sampler", "augment", "model", "assign", "loss", "optim", "inference")
 
 # What Lightning warns of in every run, and nobody can act on.
@@ -49,6 +51,8 @@ def train(config: DictConfig) -> float:
     datamodule: NoduleDataModule = instantiate(config.datamodule)
     datamodule.setup("fit")
     last = _last_checkpoint(folder, datamodule) if config.resume else None
+    if last is not None:
+        require_same_split(folder / SPLITS, datamodule)
     module = _module(config)
     _require_spacing(module, datamodule)
     trainer: pl.Trainer = instantiate(
@@ -60,7 +64,7 @@ def train(config: DictConfig) -> float:
         }
     )
     if trainer.is_global_zero:
-        _write_split(folder / "splits", datamodule)
+        _write_split(folder / SPLITS, datamodule)
         _log_settings(trainer, config, datamodule)
     try:
         trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
@@ -107,10 +111,28 @@ def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path:
     return path
 
 
+def require_same_split(folder: Path, datamodule: "NoduleDataModule") -> None:
+    """Refuse to go on with other scans than the run began with: what was validated would be trained on.
+
+    Raises:
+        InputError: a set differs from the run's; names it and one scan.
+    """
+    from nodule_lightning.io.tables import read_scan_ids
+
+    for name in SETS:
+        path = folder / f"{name}.csv"
+        before = set(read_scan_ids(path)) if path.exists() and path.stat().st_size > len("seriesuid\n") else set()
+        if differing := before ^ set(getattr(datamodule.split, name)):
+            raise InputError(
+                f"{path} has other scans than this command ({len(differing)} differ, such as {min(differing)}): resume "
+                "with the run's own seed, fold, validation_fraction and cache, or start a new run"
+            )
+
+
 def _write_split(folder: Path, datamodule: "NoduleDataModule") -> None:
     from nodule_lightning.io.tables import write_scan_ids
 
-    for name in ("train", "validation", "test"):
+    for name in SETS:
         write_scan_ids(folder / f"{name}.csv", getattr(datamodule.split, name))
 
 
