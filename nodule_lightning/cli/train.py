@@ -3,7 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -86,7 +86,17 @@ def _precision(wanted: str) -> str:
 
     if wanted != "auto":
         return wanted
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if _is_quick_in_bf16() else "32-true"
+
+
+def _is_quick_in_bf16() -> bool:
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    # A CPU with AMX tiles is twice as quick in bf16; one without emulates it and can be a hundred times slower.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
 
 
 def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -> None:
