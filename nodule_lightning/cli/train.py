@@ -82,8 +82,6 @@ def _module(config: DictConfig) -> "NoduleDetector":
 
 def _precision(wanted: str) -> str:
     """Choose what `auto` means here."""
-    import torch
-
     if wanted != "auto":
         return wanted
     return "bf16-mixed" if _is_quick_in_bf16() else "32-true"
