@@ -35,7 +35,7 @@ SMALL_TRAINING = (
 def run(folder: Path, command: str, *arguments: str) -> str:
     # Exactly the bytes that a shell hands over: no quotes for Hydra.
     ended = subprocess.run(
-        [BIN / f"nodule-{command}", *arguments], check=False, cwd=folder, capture_output=True, text=True
+        [BIN / f"nodule-{command}", *arguments], check=False, cwd=folder, capture_output=True, encoding="utf-8"
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

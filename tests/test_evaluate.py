@@ -123,7 +123,7 @@ def test_golden_submission_in_less_than_three_seconds(real_data: Path, tmp_path:
     done = subprocess.run(
         [sys.executable, "-c", code, real_data / "froc_golden" / "deeplung_dpn26.csv", *files, tmp_path],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     # Three seconds are promised on an idle machine; the tests may share theirs.

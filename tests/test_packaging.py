@@ -52,7 +52,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:
     command = [str(installed / "nodule-train"), "--cfg", "job", "experiment=demo"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     assert "_target_: nodule_lightning.module.NoduleDetector" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -61,7 +61,7 @@ def test_the_wheel_runs_from_another_folder(installed: Path, tmp_path: Path) -> 
 def test_the_wheel_holds_every_module_and_yaml_file(installed: Path, tmp_path: Path) -> None:
     code = "import nodule_lightning, nodule_lightning.conf as c; print(nodule_lightning.__path__[0], c.__path__[0])"
     command = [str(installed / "python"), "-c", code]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     package, conf = (Path(text) for text in ended.stdout.split())
     assert installed.parent in package.parents
     assert installed.parent in conf.parents

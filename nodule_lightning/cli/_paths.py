@@ -8,7 +8,6 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 _ARGUMENT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<value>.*)", re.DOTALL)
 _QUOTED = re.compile(r"""(?P<quote>['"])(?:\\.|(?!(?P=quote))[^\\])*(?P=quote)""", re.DOTALL)
-_LIST = re.compile(r"\[.*\]", re.DOTALL)
 # OmegaConf reads an odd number of backslashes before ${ as an escape, and halves them.
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
@@ -16,8 +15,8 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{")
 def quote_path_arguments(arguments: Sequence[str], path_keys: Sequence[str]) -> list[str]:
     r"""Quote the paths among the arguments, so that Hydra reads them as the shell handed them over.
 
-    Left as they are: what is quoted already (there Hydra's own rules hold, interpolations included), a list
-    `[a.csv,b.csv]` and `null`, unless a file of just that name exists.
+    Left as they are: what is quoted already (there Hydra's own rules hold, interpolations included) and `null`, unless
+    a file of just that name exists.
 
     Args:
         arguments: the command line without the program's name.
@@ -49,7 +48,7 @@ def _quote(argument: str, path_keys: Sequence[str]) -> str:
 
 
 def _has_own_syntax(text: str) -> bool:
-    return text == "null" or any(pattern.fullmatch(text) for pattern in (_QUOTED, _LIST))
+    return text == "null" or _QUOTED.fullmatch(text) is not None
 
 
 def _exists(text: str) -> bool:

@@ -147,7 +147,7 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     grid = Grid.from_dict(description["grid"])
     try:
         ct, lung = (np.load(folder / name, mmap_mode="r") for name in ("ct.npy", "lung.npy"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
     if not ct.shape == lung.shape == grid.shape:
         raise InputError(f"{folder} is damaged: its shapes differ; delete it and prepare the scan again")
@@ -171,6 +171,8 @@ def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
         raise InputError(f"{path} is damaged; delete its folder and prepare the scan again") from None
     if description.get("format") != FORMAT_VERSION:
         raise InputError(f"{path} is of another version of the cache; prepare into a new folder")
+    if not description.keys() >= {"grid", "original_grid", "settings", "record", "labels"}:
+        raise InputError(f"{path} is damaged; delete its folder and prepare the scan again")
     return description
 
 

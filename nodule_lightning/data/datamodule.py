@@ -121,6 +121,10 @@ class NoduleDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the cache as `catalog`, split its scans as `split`, and read the settings of its `preparation`."""
+        if self.rule.patches_per_epoch < self.batch_size:
+            raise InputError(
+                f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size}; raise it"
+            )
         self.catalog = Catalog.open(self.cache)
         self.preparation = read_settings(self.cache)
         self.split = split_scans(self.catalog, self.test_subsets, self.validation_fraction, self.seed)

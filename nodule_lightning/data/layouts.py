@@ -64,7 +64,7 @@ class Luna16(RawDataset):
             raise InputError(f"{root} has no annotations.csv; copy LUNA16's csv files there")
         excluded = _first_file(root, [f"{folder}/annotations_excluded.csv" for folder in _CSV_FOLDERS])
         notes = () if excluded else (f"{root} has no annotations_excluded.csv: scores will not be LUNA16's",)
-        super().__init__(scans, read_findings(annotations), _findings(excluded), subset, notes)
+        super().__init__(scans, read_findings(annotations), _excluded(excluded), subset, notes)
 
 
 class Tianchi(RawDataset):
@@ -96,7 +96,7 @@ class Tianchi(RawDataset):
             if path is None:
                 notes.append(f"{root} has no annotations of test: its scans count as without nodules")
             tables.append(_findings(path))
-        super().__init__(scans, join_findings(tables), _findings(None), subset, tuple(notes))
+        super().__init__(scans, join_findings(tables), join_findings([]), subset, tuple(notes))
 
 
 class Folder(RawDataset):
@@ -126,7 +126,7 @@ class Folder(RawDataset):
         named = read_subsets(Path(subsets)) if subsets else {}
         subset = {scan_id: named.get(scan_id, "") for scan_id in scans}
         notes = () if annotations else ("no annotations are given: every scan counts as without nodules",)
-        super().__init__(scans, _findings(annotations), _findings(excluded), subset, notes)
+        super().__init__(scans, _findings(annotations), _excluded(excluded), subset, notes)
 
 
 def _existing(root: str | Path) -> Path:
@@ -162,3 +162,7 @@ def _first_file(root: Path, patterns: Iterable[str]) -> Path | None:
 
 def _findings(path: str | Path | None) -> Table[Findings]:
     return read_findings(Path(path)) if path else join_findings([])
+
+
+def _excluded(path: str | Path | None) -> Table[Findings]:
+    return read_findings(Path(path), sized=False) if path else join_findings([])

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 import SimpleITK
@@ -92,13 +94,17 @@ def _check_slices(folder: Path, image: SimpleITK.Image, position_xyz_mm: Float64
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """Keep ITK's and GDCM's own lines off the terminal: they are written by C++ and may quote the header."""
+def silent() -> Iterator[BinaryIO]:
+    """Keep ITK's and GDCM's own lines off the terminal: they are written by C++ and may quote the header.
+
+    Yields:
+        A file that takes the lines instead; to be read from its start.
+    """
     terminal = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
+    with TemporaryFile() as lines:
+        os.dup2(lines.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

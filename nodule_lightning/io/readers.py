@@ -25,6 +25,7 @@ from nodule_lightning.structures import Scan
 
 SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nrrd", ".nii")
 AIR_HU = -1024
+LARGEST_EXTENT_MM = 3000
 
 
 def read_scan(path: Path) -> Scan:
@@ -156,11 +157,16 @@ def _read_file(path: Path) -> SimpleITK.Image:
     source_files(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
-    with silent():
+    with silent() as lines:
         try:
             reader.ReadImageInformation()
             _check_nifti(path, reader)
-            return reader.Execute()
+            image = reader.Execute()
+            # ITK goes on with noise where the compressed data of a MetaImage are damaged, and only prints this.
+            lines.seek(0)
+            if b"Uncompress failed" in lines.read():
+                raise EOFError
+            return image
         except (RuntimeError, EOFError, OSError, zlib.error):
             # SimpleITK's own message names source files of ITK and mostly says "No such file".
             raise InputError(f"{path} cannot be read: it is damaged or cut short, copy it again") from None
@@ -183,6 +189,12 @@ def _check_volume(path: Path, image: SimpleITK.Image) -> None:
     size, components = image.GetSize(), image.GetNumberOfComponentsPerPixel()
     if len(size) != 3 or min(size) < 2:
         raise InputError(f"{path} is not a volume: its size is {'x'.join(map(str, size))}, three axes are needed")
+    extents_mm = [count * step for count, step in zip(size, image.GetSpacing(), strict=True)]
+    if max(extents_mm) > LARGEST_EXTENT_MM:
+        raise InputError(
+            f"{path} is {max(extents_mm) / 1000:.1f} m long by its header, longer than any patient: its spacing "
+            f"{', '.join(f'{step:g}' for step in image.GetSpacing())} mm must be wrong"
+        )
     if components != 1:
         raise InputError(f"{path} holds {components} values a voxel (colour?); a CT has one")
 

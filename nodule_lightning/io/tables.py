@@ -44,14 +44,20 @@ def check_scan_id(scan_id: str) -> str:
     return scan_id
 
 
-def read_findings(path: Path) -> Table[Findings]:
+def read_findings(path: Path, *, sized: bool = True) -> Table[Findings]:
     """Read marks with the columns `seriesuid,coordX,coordY,coordZ,diameter_mm`.
 
+    Args:
+        path: the csv file.
+        sized: every mark must have a diameter; in an excluded list -1 stands for one that the reader did not give.
+
     Raises:
-        InputError: the file is missing, lacks a column, or holds something that is not a number or an id.
+        InputError: the file is missing, lacks a column, or holds something that is not a number, an id or a diameter.
     """
     columns = _read_columns(path, (*COORDINATES, "diameter_mm"))
     numbers = _numbers(columns, (*COORDINATES, "diameter_mm"))
+    if sized and (wrong := np.flatnonzero(numbers[:, 3] <= 0)).size:
+        raise columns.error(int(wrong[0]), f"diameter_mm is {numbers[wrong[0], 3]:g}, but a nodule has a positive one")
     return Table(_scan_ids(columns), Findings(numbers[:, :3], numbers[:, 3]))
 
 

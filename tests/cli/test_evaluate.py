@@ -42,5 +42,5 @@ def test_neither_torch_nor_wandb_is_imported(tmp_path: Path) -> None:
         " & {'torch', 'wandb', 'pytorch_lightning', 'lightning_fabric', 'SimpleITK', 'torchmetrics'}))"
     )
     command = [sys.executable, "-c", code, *write_inputs(tmp_path / "x")]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     assert ended.stdout.splitlines()[-1] == "[]"

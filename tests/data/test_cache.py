@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nodule_lightning.data.cache import (
+    FORMAT_VERSION,
     Entry,
     Labels,
     list_entries,
@@ -100,6 +101,12 @@ def test_damaged_and_absent_entries(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="shapes differ"):
         open_entry(tmp_path, "a")
     os.truncate(folder / "ct.npy", 100)
+    with pytest.raises(InputError, match="damaged"):
+        open_entry(tmp_path, "a")
+    (folder / "lung.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="damaged"):
+        open_entry(tmp_path, "a")
+    (folder / "scan.json").write_text(json.dumps({"format": FORMAT_VERSION}))
     with pytest.raises(InputError, match="damaged"):
         open_entry(tmp_path, "a")
     (folder / "scan.json").write_text(json.dumps({"format": 99}))

@@ -72,7 +72,5 @@ def test_what_cannot_work_is_said(cache: Path, arguments: dict[str, float], name
 
 
 def test_an_epoch_smaller_than_a_batch_is_refused(cache: Path) -> None:
-    module = NoduleDataModule(cache, SamplingRule(7), 32, batch_size=8)
-    module.setup("fit")
     with pytest.raises(InputError, match="less than one batch"):
-        module.train_dataloader()
+        NoduleDataModule(cache, SamplingRule(7), 32, batch_size=8).setup("fit")

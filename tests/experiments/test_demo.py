@@ -36,6 +36,6 @@ def test_the_demo_learns_what_a_blob_detector_cannot(tmp_path: Path) -> None:
     assert np.mean(diameters_mm < 6) >= 0.5
 
     script = ROOT / "experiments" / "demo" / "blob_baseline.py"
-    printed = subprocess.run([sys.executable, script, output], check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run([sys.executable, script, output], check=True, capture_output=True, encoding="utf-8").stdout
     best = float(printed.splitlines()[-1].split()[1])
     assert 0 < best <= MOST_BLOB_FROC

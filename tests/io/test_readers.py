@@ -101,6 +101,10 @@ def no_raw(folder: Path) -> Path:
     return path
 
 
+def tall(folder: Path) -> Path:
+    return write_image(folder / "tall.mhd", np.zeros((9, 9, 9), np.int16), Grid((9, 9, 9), (500.0, 1.0, 1.0)))
+
+
 def volume(name: str, values: Shaped[np.ndarray, "*shape"]) -> Callable[[Path], Path]:
     return lambda folder: write_image(folder / name, values)
 
@@ -112,6 +116,19 @@ def text(name: str) -> Callable[[Path], Path]:
         return folder / name
 
     return write
+
+
+def damaged(name: str, data: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        noise = np.random.default_rng(0)
+        path = write_image(folder / name, noise.integers(-1000, 1000, (30, 64, 64)).astype(np.int16))
+        content = bytearray((folder / data).read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 500] = noise.bytes(500)
+        (folder / data).write_bytes(content)
+        return path
+
+    return make
 
 
 def empty_folder(folder: Path) -> Path:
@@ -128,12 +145,15 @@ def empty_folder(folder: Path) -> Path:
         (cut("cut.nrrd", "cut.nrrd"), "cut short"),
         (cut("cut.nii", "cut.nii"), "cut short"),
         (cut("cut.nii.gz", "cut.nii.gz"), "cut short"),
+        (damaged("packed.mhd", "packed.zraw"), "damaged"),
+        (damaged("noisy.nii.gz", "noisy.nii.gz"), "damaged"),
         (no_raw, "alone.raw"),
         (text("junk.mhd"), "damaged"),
         (text("junk.nii.gz"), "damaged"),
         (text("notes.txt"), "not a scan file"),
         (lambda folder: folder / "gone.mhd", "does not exist"),
         (volume("flat.mhd", np.zeros((5, 6), np.int16)), "5"),
+        (tall, "spacing 1, 1, 500 mm must be wrong"),
         (volume("one.mhd", np.zeros((1, 5, 6), np.int16)), "6x5x1"),
         (volume("four.nii.gz", np.zeros((2, 3, 4, 5), np.int16)), "5x4x3x2"),
         (empty_folder, "no DICOM series"),

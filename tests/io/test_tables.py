@@ -45,7 +45,7 @@ def test_round_trip(
     numbers = np.array([row[1:] for row in rows]).reshape(-1, 4)
     ids = np.array([row[0] for row in rows], dtype=np.str_)
     write_findings(path, Table(ids, Findings(numbers[:, :3], numbers[:, 3])))
-    findings = read_findings(path)
+    findings = read_findings(path, sized=False)
     write_candidates(path, Table(ids, Candidates(numbers[:, :3], numbers[:, 3], np.ones(len(ids)))))
     candidates = read_candidates(path)
     assert findings.scan_id.tolist() == candidates.scan_id.tolist() == ids.tolist()
@@ -73,6 +73,14 @@ def test_empty_tables(csv: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("text", ["seriesuid\na\nb\n", "a\nb\n", "a,0\nb,1\n"])
 def test_scan_ids_with_and_without_header(csv: Callable[[str], Path], text: str) -> None:
     assert read_scan_ids(csv(text)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("diameter", ["-1", "0"])
+def test_only_an_excluded_finding_may_lack_a_diameter(csv: Callable[[str], Path], diameter: str) -> None:
+    path = csv(f"{HEADER}a,1,2,3,5\na,1,2,3,{diameter}\n")
+    with pytest.raises(InputError, match=rf"line 3: diameter_mm is {diameter}, but"):
+        read_findings(path)
+    assert read_findings(path, sized=False).rows.diameter_mm[1] == float(diameter)
 
 
 def test_scan_ids_round_trip(tmp_path: Path) -> None:
@@ -152,7 +160,7 @@ def test_failed_write_leaves_the_old_file(csv: Callable[[str], Path]) -> None:
 def test_official_tables(real_data: Path) -> None:
     luna = real_data / "luna16"
     assert len(read_findings(luna / "annotations.csv")) == 1186
-    assert len(read_findings(luna / "annotations_excluded.csv")) == 35192
+    assert len(read_findings(luna / "annotations_excluded.csv", sized=False)) == 35192
     assert len(read_scan_ids(luna / "seriesuids.csv")) == 888
     assert set(read_subsets(luna / "subsets.csv").values()) == set("0123456789")
     assert len(read_findings(real_data / "tianchi/annotations_train_600.csv")) == 975

@@ -244,7 +244,7 @@ def test_scoring_needs_neither_torch_nor_pandas_nor_sklearn() -> None:
         "import sys, nodule_lightning.metrics.functional, nodule_lightning.evaluate;"
         "print(sorted({'torch', 'pandas', 'sklearn', 'wandb', 'SimpleITK'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -88,7 +88,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, "-W", "ignore", str(script), str(rank), "2", str(tmp_path / "meeting")],
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env=environment,
         )
         for rank in (0, 1)

@@ -22,7 +22,7 @@ def golden(real_data: Path) -> Case:
     return Case(
         read_candidates(real_data / "froc_golden" / "deeplung_dpn26.csv"),
         read_findings(real_data / "luna16" / "annotations.csv"),
-        read_findings(real_data / "luna16" / "annotations_excluded.csv"),
+        read_findings(real_data / "luna16" / "annotations_excluded.csv", sized=False),
         read_scan_ids(real_data / "luna16" / "seriesuids.csv"),
     )
 
