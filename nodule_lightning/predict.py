@@ -7,14 +7,29 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from nodule_lightning.checkpoint import Detector
 from nodule_lightning.data.cache import Entry, list_entries, open_entry, require_settings
-from nodule_lightning.detection.inference import detect
+from nodule_lightning.detection.inference import InferenceSettings, detect
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.tables import read_scan_ids
-from nodule_lightning.prepare import prepare_scan
+from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.prepare import PreparationSettings, prepare_scan
 from nodule_lightning.structures import Candidates, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """What it takes to find nodules in a scan.
+
+    Attributes:
+        network: with its trained weights, in evaluation mode.
+        inference: how whole scans are searched.
+        preparation: how the scans were prepared that it learnt from.
+    """
+
+    network: AnchorDetector
+    inference: InferenceSettings
+    preparation: PreparationSettings
 
 
 @dataclass(frozen=True, slots=True)

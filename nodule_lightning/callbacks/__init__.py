@@ -1,1 +1,1 @@
-"""What happens beside training: timing of validation, progress, checkpoints."""
+"""What happens beside training: what it tells of itself."""

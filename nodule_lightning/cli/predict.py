@@ -29,7 +29,7 @@ def search(config: DictConfig) -> None:
     """Search every scan, write the submission, print the candidates."""
     from rich.console import Console
 
-    from nodule_lightning.checkpoint import load_detector
+    from nodule_lightning.cli._checkpoint import load_detector
     from nodule_lightning.io.tables import write_candidates
     from nodule_lightning.predict import Source, predict, submission
 

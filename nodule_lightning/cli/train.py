@@ -41,7 +41,7 @@ def train(config: DictConfig) -> float:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
-    from nodule_lightning.callbacks.quiet import silence_tips
+    from nodule_lightning.cli._quiet import silence_tips
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -108,7 +108,7 @@ def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -
 
 
 def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path:
-    from nodule_lightning.checkpoint import read_checkpoint
+    from nodule_lightning.cli._checkpoint import read_checkpoint
     from nodule_lightning.data.cache import require_settings
     from nodule_lightning.module import CHECKPOINT_KEY
 

@@ -1,4 +1,4 @@
-"""Callbacks: the clock of validation, and no advertisements."""
+"""The clock of validation."""
 
 import logging
 import time
@@ -6,7 +6,6 @@ import time
 import pytest
 import pytorch_lightning as pl
 
-from nodule_lightning.callbacks.quiet import silence_tips
 from nodule_lightning.callbacks.validation_share import ValidationShare
 
 
@@ -23,16 +22,3 @@ def test_the_share_is_the_time_between_start_and_end_of_validation(caplog: pytes
     assert 0.04 <= share.seconds < share.total_seconds
     assert 0.1 < share.share < 0.9
     assert "validation took 0 s of 0 s of training" in caplog.text
-
-
-def test_tips_are_dropped_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    filters = list(log.filters)
-    silence_tips()
-    try:
-        with caplog.at_level(logging.INFO, logger=log.name):
-            log.info("💡 Tip: For seamless cloud uploads, install something")
-            log.info("GPU available: False")
-    finally:
-        log.filters[:] = filters
-    assert [record.message for record in caplog.records] == ["GPU available: False"]

@@ -1,7 +1,6 @@
 """Read a checkpoint back as a detector, without running anything that the file asks for."""
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,24 +12,10 @@ from nodule_lightning.detection.inference import InferenceSettings
 from nodule_lightning.errors import InputError
 from nodule_lightning.models.heads import AnchorDetector
 from nodule_lightning.module import CHECKPOINT_KEY
+from nodule_lightning.predict import Detector
 from nodule_lightning.prepare import PreparationSettings
 
 _NETWORK = "network."
-
-
-@dataclass(frozen=True, slots=True)
-class Detector:
-    """What it takes to find nodules in a scan.
-
-    Attributes:
-        network: with its trained weights, in evaluation mode.
-        inference: how whole scans are searched.
-        preparation: how the scans were prepared that it learnt from.
-    """
-
-    network: AnchorDetector
-    inference: InferenceSettings
-    preparation: PreparationSettings
 
 
 def load_detector(path: Path) -> Detector:

@@ -11,6 +11,10 @@ class DropTips(logging.Filter):
         return "Tip:" not in str(record.msg)
 
 
+# A logger takes the same filter once only, however many jobs a sweep runs in this process.
+_DROP_TIPS = DropTips()
+
+
 def silence_tips() -> None:
     """Install the filter; to be called before the Trainer is made."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(DropTips())
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_DROP_TIPS)
