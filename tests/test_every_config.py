@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from nodule_lightning.cli._instantiate import check_keys, instantiate, targets
+from nodule_lightning.cli._instantiate import check_keys, check_types, instantiate, targets
 from nodule_lightning.cli._signatures import imported
 from nodule_lightning.errors import InputError
 
@@ -45,8 +45,10 @@ def check(config: DictConfig) -> None:
     values = OmegaConf.to_container(config)
     assert isinstance(values, dict)
     del values["hydra"]
-    for target, keys in targets(values):
-        check_keys(target, keys)
+    for target, given in targets(values):
+        check_keys(target, set(given))
+        # The others stand for values of their own file.
+        check_types(target, {key: value for key, value in given.items() if "${" not in str(value)})
     for node in nodes(values):
         signature = inspect.signature(imported(str(node["_target_"])))
         needed = {

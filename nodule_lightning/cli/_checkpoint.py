@@ -1,13 +1,16 @@
 """Read a checkpoint back as a detector, without running anything that the file asks for."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from hydra.errors import HydraException
 
 from nodule_lightning.cli._instantiate import instantiate_trusted
+from nodule_lightning.data.cache import settings_differences
 from nodule_lightning.detection.inference import InferenceSettings
 from nodule_lightning.errors import InputError
 from nodule_lightning.models.heads import AnchorDetector
@@ -38,8 +41,8 @@ def load_detector(path: Path) -> Detector:
         }
         network.load_state_dict(weights)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: {error}; give a checkpoint that nodule-train of this version wrote") from None
+    except (KeyError, TypeError, AttributeError, RuntimeError, HydraException) as error:
         raise InputError(
             f"{path} is a checkpoint of another model or version; give one that nodule-train wrote ({error})"
         ) from None
@@ -70,4 +73,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read as a checkpoint, perhaps it is cut short: {error!r}") from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
         raise InputError(f"{path} is a checkpoint of another program; give one that nodule-train wrote")
+    about = checkpoint[CHECKPOINT_KEY]
+    if not all(isinstance(about.get(name), dict) for name in ("model", "preparation")):
+        raise InputError(f"{path} is a checkpoint of another model or version; give one that nodule-train wrote")
     return checkpoint
+
+
+def require_network(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another network than the one to be trained on.
+
+    Args:
+        path: the checkpoint.
+        recipe: what `NoduleDetector.recipe` holds.
+
+    Raises:
+        InputError: as for `read_checkpoint`, or some settings of the networks differ; it names each with both values.
+    """
+    there = read_checkpoint(path)[CHECKPOINT_KEY]["model"].get("network", {})
+    if differing := settings_differences(there, recipe["network"]):
+        raise InputError(
+            f"{path} is a checkpoint of another model (there and wanted): {'; '.join(differing)}; "
+            "resume with the arguments that the run was started with"
+        )

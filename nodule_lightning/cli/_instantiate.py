@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._errors import nearest
 from nodule_lightning.cli._paths import escape_interpolations
-from nodule_lightning.cli._signatures import imported, parameters, takes_any
+from nodule_lightning.cli._signatures import imported, parameters, refused_values, takes_any
 from nodule_lightning.errors import InputError
 
 TRUSTED = ("nodule_lightning.", "torch.nn.")
@@ -26,13 +26,18 @@ def instantiate(config: Node) -> Any:  # noqa: ANN401 - the configuration says w
         InputError: a `_target_` cannot be imported, does not know a key, or refuses a value.
     """
     values = plain(config)
-    for target, keys in targets(values):
-        check_keys(target, keys)
+    for target, given in targets(values):
+        check_keys(target, set(given))
+        check_types(target, given)
     try:
         return hydra.utils.instantiate(_escaped(values), _convert_="all")
     except InstantiationException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        # A constructor knows no other way to refuse a value or to miss one.
+        if isinstance(cause, (TypeError, ValueError)):
+            raise InputError(f"a value of the configuration is refused: {cause} ({_place(error)})") from None
         raise
 
 
@@ -57,11 +62,11 @@ def plain(config: Node) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def targets(values: object) -> Iterator[tuple[str, set[str]]]:
-    """Give every `_target_` at any depth, with the keys beside it."""
+def targets(values: object) -> Iterator[tuple[str, dict[str, object]]]:
+    """Give every `_target_` at any depth, with what stands beside it."""
     if isinstance(values, Mapping):
         if "_target_" in values:
-            yield str(values["_target_"]), {str(key) for key in values} - _RESERVED
+            yield str(values["_target_"]), {str(key): values[key] for key in values if key not in _RESERVED}
         for value in values.values():
             yield from targets(value)
     elif isinstance(values, Sequence) and not isinstance(values, str):
@@ -80,6 +85,21 @@ def check_keys(target: str, keys: set[str]) -> None:
     known = parameters(target)
     for key in sorted(keys - set(known)):
         raise InputError(f"{target} has no parameter {key!r}{nearest(key, known)}")
+
+
+def check_types(target: str, values: Mapping[str, object]) -> None:
+    """Compare plain values with the annotations of what they are for, partial objects included.
+
+    Raises:
+        InputError: a value has another type.
+    """
+    if refused := refused_values(target, values):
+        raise InputError(f"{target}: {'; '.join(refused)}")
+
+
+def _place(error: InstantiationException) -> str:
+    """Give the target that Hydra was calling, from the first line of its message."""
+    return str(error).splitlines()[0].rstrip(":")
 
 
 def _is_trusted(target: str) -> bool:

@@ -1,8 +1,10 @@
 """What the targets of a configuration can be told."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import hydra.utils
 
@@ -41,9 +43,54 @@ def takes_any(target: str) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
+def refused_values(target: str, values: Mapping[str, object]) -> list[str]:
+    """Name the plain values that have another type than the target's annotation says.
+
+    Only numbers, texts, flags and nothing are looked at; a list stands for any sequence, a text for a path, a whole
+    number for any number. What an annotation does not say plainly is let pass.
+
+    >>> refused_values("nodule_lightning.detection.anchors.AnchorGrid", {"stride": "x", "spacing_mm": 1})
+    ["stride must be int, not 'x'"]
+    """
+    signature = _signature(target)
+    known = {} if signature is None else signature.parameters
+    return [
+        f"{key} must be {inspect.formatannotation(known[key].annotation)}, not {value!r}"
+        for key, value in values.items()
+        if key in known and not _fits(value, known[key].annotation)
+    ]
+
+
+def _fits(value: object, annotation: Any) -> bool:  # noqa: ANN401 - an annotation has no narrower type
+    if not isinstance(value, (bool, int, float, str, type(None))) or isinstance(annotation, str):
+        return True
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in get_args(annotation))
+    wanted = origin or (type(None) if annotation is None else annotation)
+    if wanted in (inspect.Parameter.empty, object, Any) or not isinstance(wanted, type):
+        return True
+    return _is_a(value, wanted)
+
+
+def _is_a(value: object, wanted: type) -> bool:
+    if isinstance(value, bool):
+        return wanted is bool
+    if wanted is float:
+        return isinstance(value, (int, float))
+    try:
+        return isinstance(value, str if wanted is Path else wanted)
+    except TypeError:
+        # A protocol does not tell.
+        return True
+
+
 def _signature(target: str) -> inspect.Signature | None:
     found = imported(target)
     try:
+        return inspect.signature(found, eval_str=True)
+    except (NameError, TypeError, SyntaxError):
+        # An annotation in quotes names what is imported for the type checker alone.
         return inspect.signature(found)
     except ValueError:
         return None

@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._values import seed, whole_number
 
 PATH_KEYS = ("submission", "annotations", "excluded", "scans", "output")
 
@@ -26,8 +27,8 @@ def evaluate(config: DictConfig) -> float:
         None if config.excluded is None else Path(config.excluded),
         None if config.scans is None else Path(config.scans),
         Path(config.output),
-        config.bootstraps,
-        config.seed,
+        whole_number(config, "bootstraps"),
+        seed(config),
     )
     Console().print(render_table(result))
     return result.mean

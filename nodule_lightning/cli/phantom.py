@@ -1,6 +1,5 @@
 """`nodule-phantom`: write a phantom data set."""
 
-import os
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -8,6 +7,7 @@ from omegaconf import DictConfig
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._progress import progress
+from nodule_lightning.cli._values import seed, whole_number, workers
 
 
 def main() -> None:
@@ -19,9 +19,7 @@ def write(config: DictConfig) -> None:
     """Write the scans and csv files."""
     from nodule_lightning.phantom.dataset import write_dataset
 
-    output = Path(config.output)
-    written = write_dataset(
-        output, config.scans, config.seed, instantiate(config.phantom), config.workers or os.cpu_count() or 1
-    )
-    nodules = sum(len(scan.nodules) for scan in progress(written, "phantoms", config.scans))
-    print(f"{config.scans} scans with {nodules} nodules are in {output}")
+    output, scans = Path(config.output), whole_number(config, "scans", least=1)
+    written = write_dataset(output, scans, seed(config), instantiate(config.phantom), workers(config))
+    nodules = sum(len(scan.nodules) for scan in progress(written, "phantoms", scans))
+    print(f"{scans} scans with {nodules} nodules are in {output}")

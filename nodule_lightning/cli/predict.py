@@ -9,6 +9,7 @@ from rich.text import Text
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._progress import progress
+from nodule_lightning.cli._values import whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def search(config: DictConfig) -> None:
     from nodule_lightning.io.tables import write_candidates
     from nodule_lightning.predict import Source, predict, submission
 
+    show = whole_number(config, "show")
     detector = load_detector(Path(config.checkpoint))
     detector.network.to(_device(config.device))
     source = Source(Path(config.input), detector, None if config.scans is None else Path(config.scans))
@@ -42,7 +44,7 @@ def search(config: DictConfig) -> None:
     write_candidates(path, submission(predictions))
     console = Console()
     for prediction in predictions:
-        console.print(render(prediction, config.show))
+        console.print(render(prediction, show))
     console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
 
 

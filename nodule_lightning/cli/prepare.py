@@ -1,12 +1,12 @@
 """`nodule-prepare`: turn raw CT into a cache."""
 
-import os
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.cli._values import workers
 from nodule_lightning.errors import InputError
 
 PATH_KEYS = ("cache", "data.root", "data.annotations", "data.excluded", "data.subsets")
@@ -24,7 +24,7 @@ def prepare(config: DictConfig) -> None:
     if config.data.root is None:
         raise InputError("missing: data.root=DIR, the folder of the raw scans")
     dataset, settings = instantiate(config.data.layout), instantiate(config.preparation)
-    summary = prepare_dataset(dataset, Path(config.cache), settings, config.workers or os.cpu_count() or 1)
+    summary = prepare_dataset(dataset, Path(config.cache), settings, workers(config))
     for note in summary.notes:
         print(f"note: {note}")
     for scan_id, reason in summary.failed.items():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._values import whole_number
 
 if TYPE_CHECKING:
     from nodule_lightning.data.catalog import Catalog
@@ -28,6 +29,7 @@ def report(config: DictConfig) -> None:
     from nodule_lightning.metrics.functional import froc
     from nodule_lightning.report.page import write_report
 
+    best = whole_number(config, "best", least=1)
     catalog = Catalog.open(Path(config.cache))
     scan_ids = list(catalog.scan_ids) if config.scans is None else read_scan_ids(Path(config.scans))
     candidates = read_candidates(Path(config.submission))
@@ -35,7 +37,7 @@ def report(config: DictConfig) -> None:
     by_scan = candidates.by_scan()
     pictures = [
         *([] if config.root is None else [_crop_picture(catalog, scan_ids[0], Path(config.root))]),
-        _gallery(catalog, {scan_id: by_scan[scan_id] for scan_id in scan_ids if scan_id in by_scan}, config.best),
+        _gallery(catalog, {scan_id: by_scan[scan_id] for scan_id in scan_ids if scan_id in by_scan}, best),
     ]
     settings = {"scans": len(scan_ids), "preparation": read_settings(catalog.cache)}
     command = f"nodule-report submission={config.submission} cache={config.cache} output={config.output}"

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._instantiate import instantiate, plain
+from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,28 +42,26 @@ def train(config: DictConfig) -> float:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
+    from nodule_lightning.cli._checkpoint import require_network
     from nodule_lightning.cli._quiet import silence_tips
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
+    _require_a_validation(config)
+    resume = flag(config, "resume")
+    pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     datamodule: NoduleDataModule = instantiate(config.datamodule)
     datamodule.setup("fit")
-    last = _last_checkpoint(folder, datamodule) if config.resume else None
+    last = _last_checkpoint(folder, datamodule) if resume else None
     if last is not None:
         require_same_split(folder / SPLITS, datamodule)
     module = _module(config)
     _require_spacing(module, datamodule)
-    trainer: pl.Trainer = instantiate(
-        {
-            **plain(config.trainer),
-            "precision": _precision(config.trainer.precision),
-            "callbacks": list(plain(config.callbacks).values()),
-            "logger": list(plain(config.logger).values()),
-        }
-    )
+    if last is not None:
+        require_network(last, module.recipe)
+    trainer = _trainer(config)
     if trainer.is_global_zero:
         _write_split(folder / SPLITS, datamodule)
         _log_settings(trainer, config, datamodule)
@@ -73,11 +72,39 @@ def train(config: DictConfig) -> float:
     return _report(trainer)
 
 
+def _require_a_validation(config: DictConfig) -> None:
+    epochs, every = config.trainer.get("max_epochs"), config.trainer.get("check_val_every_n_epoch")
+    if isinstance(epochs, int) and isinstance(every, int) and 0 <= epochs < every:
+        raise InputError(
+            f"trainer.max_epochs={epochs} ends before the first validation, trainer.check_val_every_n_epoch={every}: "
+            "no checkpoint would be chosen; lower the second"
+        )
+
+
 def _module(config: DictConfig) -> "NoduleDetector":
 
     module: NoduleDetector = instantiate(config.module)
     module.recipe = {"network": plain(config.model), "inference": plain(config.inference)}
     return module
+
+
+def _trainer(config: DictConfig) -> "pl.Trainer":
+    from hydra.errors import InstantiationException
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    values = {
+        **plain(config.trainer),
+        "precision": _precision(config.trainer.precision),
+        "callbacks": list(plain(config.callbacks).values()),
+        "logger": list(plain(config.logger).values()),
+    }
+    try:
+        trainer: pl.Trainer = instantiate(values)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, MisconfigurationException):
+            raise InputError(f"the trainer cannot be made: {error.__cause__}") from None
+        raise
+    return trainer
 
 
 def _precision(wanted: str) -> str:

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from nodule_lightning.cli import evaluate, predict, prepare, report, train
+from nodule_lightning.cli import evaluate, phantom, predict, prepare, report, train
 from tests.chest import draw_chest, write_image
 from tests.cli.commands import TINY, Runner, recipe, write_checkpoint
 
 HEADER = "seriesuid,coordX,coordY,coordZ,"
+
+
+# With these the tiny cache could be trained on.
+STARTS = ("data.test_subsets=[0]", "+model.anchors.spacing_mm=4.0")
 
 
 def write(path: Path, text: str) -> Path:
@@ -98,6 +102,18 @@ def weights_of_another_model(path: Path) -> None:
     write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
 
 
+def a_constructor_that_was_another(path: Path) -> None:
+    model = recipe()
+    del model["network"]["backbone"]
+    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
+
+
+def another_kind_of_anchors(path: Path) -> None:
+    model = recipe()
+    model["network"]["anchors"] = {"diameters_mm": [5]}
+    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
+
+
 def a_target_outside(path: Path) -> None:
     model = recipe()
     model["inference"] = {"_target_": "nodule_lightning.data.cache.os.system", "command": "true"}
@@ -112,6 +128,8 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another program's": (lambda path: torch.save({"state_dict": {}}, path), "another program"),
     "no weights": (lambda path: write_checkpoint(path, state_dict={}), "another model"),
     "another model's": (weights_of_another_model, "another model"),
+    "of a constructor that was another": (a_constructor_that_was_another, "of this version"),
+    "of another kind of anchors": (another_kind_of_anchors, "another model"),
     "no recipe": (lambda path: torch.save({"nodule_lightning": {}, "state_dict": {}}, path), "another model"),
     "a target outside": (a_target_outside, "do not trust it"),
 }
@@ -200,9 +218,57 @@ def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: P
         (["data.test_subsets=[0,1,2]"], "no scan is left to train on"),
         (["data.test_subsets=[0]", "resume=true"], "paths.run=DIR"),
         (["data.test_subsets=[0]"], "+model.anchors.spacing_mm=4.0"),
+        ([*STARTS, "trainer.max_epochs=2"], "trainer.check_val_every_n_epoch=5"),
+        ([*STARTS, "trainer.accelerator=quantum"], "quantum"),
+        ([*STARTS, "trainer.accelerator=mps"], "the trainer cannot be made"),
+        ([*STARTS, "seed=-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
+        ([*STARTS, "resume=maybe"], "resume must be true or false, not 'maybe'"),
+        ([*STARTS, "optim.lr=fast"], "lr must be float | torch.Tensor, not 'fast'"),
+        ([*STARTS, "datamodule.workers=many"], "workers must be int, not 'many'"),
+        ([*STARTS, "model.backbone.blocks=3"], "blocks must be"),
     ],
 )
 def test_train_that_cannot_start_leaves_nothing(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
     common = [f"cache={cache}", "model=res_unet_narrow", "data.validation_fraction=0.5"]
     assert named in run(train.main, *common, *arguments).line()
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "named"),
+    [
+        (phantom.main, ["output=out", "scans=abc"], "scans must be a whole number of at least 1, not 'abc'"),
+        (phantom.main, ["output=out", "seed=0.5"], "seed must be a whole number"),
+        (phantom.main, ["output=out", "workers=0"], "workers must be a whole number of at least 1, not 0"),
+        (phantom.main, ["output=out", "phantom.pixel_mm=1"], "pixel_mm must be tuple[float, float], not 1"),
+        (phantom.main, ["output=out", "phantom.pixel_mm=[1,a]"], "PhantomSettings"),
+        (evaluate.main, ["submission=a", "annotations=b", "output=out", "bootstraps=abc"], "bootstraps must be"),
+        (evaluate.main, ["submission=a", "annotations=b", "output=out", "seed=abc"], "seed must be"),
+        (report.main, ["submission=a", "cache=b", "output=out", "best=few"], "best must be"),
+        (predict.main, ["checkpoint=a", "input=b", "output=out", "show=true"], "show must be"),
+    ],
+    ids=lambda part: part[-1] if isinstance(part, list) else "",
+)
+def test_a_value_of_the_wrong_type(run: Runner, main: Callable[[], None], arguments: list[str], named: str) -> None:
+    assert named in run(main, *arguments).line()
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_prepare_with_workers_that_are_no_number(run: Runner, scan: Path) -> None:
+    line = run(prepare.main, "data=folder", f"data.root={scan.parent}", "cache=cache", "workers=all").line()
+    assert "workers must be a whole number of at least 1, not 'all'" in line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
+    write_checkpoint(Path("run/checkpoints/last.ckpt"))
+    arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
+    line = run(train.main, *arguments, "model=res_unet").line()
+    assert "last.ckpt is a checkpoint of another model" in line
+    assert "backbone.channels [" in line
+
+
+def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, cache: Path) -> None:
+    write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
+    arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
+    assert "another model or version" in run(train.main, *arguments, "model=res_unet_narrow").line()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from hydra.errors import InstantiationException
 
 from nodule_lightning.cli._instantiate import instantiate, instantiate_trusted
 from nodule_lightning.detection.anchors import AnchorGrid
@@ -25,6 +26,26 @@ def test_a_wrong_key_names_the_right_one() -> None:
 def test_a_refused_value_stays_an_input_error() -> None:
     with pytest.raises(InputError, match=r"^anchors need positive sizes"):
         instantiate({"_target_": ANCHORS, "diameters_mm": [-4]})
+
+
+def test_a_refusal_in_pythons_own_words_is_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"refused: .*AnchorGrid"):
+        instantiate({"_target_": ANCHORS, "diameters_mm": ["large"]})
+    with pytest.raises(InputError, match=r"missing 1 required .*'backbone' .*AnchorDetector"):
+        instantiate({"_target_": "nodule_lightning.models.heads.AnchorDetector", "anchors": {"_target_": ANCHORS}})
+
+
+def test_a_value_of_the_wrong_type_is_refused_before_anything_is_built() -> None:
+    with pytest.raises(InputError, match=r"AnchorGrid: stride must be int, not 'wide'; spacing_mm must be float"):
+        instantiate({"_target_": ANCHORS, "stride": "wide", "spacing_mm": True})
+    optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": "fast"}
+    with pytest.raises(InputError, match=r"lr must be .*, not 'fast'"):
+        instantiate({"_target_": "builtins.dict", "optimizer": optimizer})
+
+
+def test_a_bug_in_a_constructor_stays_one() -> None:
+    with pytest.raises(InstantiationException):
+        instantiate({"_target_": "nodule_lightning.models.heads.AnchorDetector", "anchors": {}, "backbone": {}})
 
 
 def test_an_unknown_target_is_an_input_error() -> None:
