@@ -79,18 +79,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def require_network(path: Path, recipe: Mapping[str, Any]) -> None:
+def require_network(path: Path, network: Mapping[str, Any]) -> None:
     """Refuse a checkpoint of another network than the one to be trained on.
 
     Args:
         path: the checkpoint.
-        recipe: what `NoduleDetector.recipe` holds.
+        network: the plain values that the network is to be built from.
 
     Raises:
         InputError: as for `read_checkpoint`, or some settings of the networks differ; it names each with both values.
     """
     there = read_checkpoint(path)[CHECKPOINT_KEY]["model"].get("network", {})
-    if differing := settings_differences(there, recipe["network"]):
+    if differing := settings_differences(there, network):
         raise InputError(
             f"{path} is a checkpoint of another model (there and wanted): {'; '.join(differing)}; "
             "resume with the arguments that the run was started with"

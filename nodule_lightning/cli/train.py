@@ -56,11 +56,10 @@ def train(config: DictConfig) -> float:
     datamodule.setup("fit")
     last = _last_checkpoint(folder, datamodule) if resume else None
     if last is not None:
+        require_network(last, plain(config.model))
         require_same_split(folder / SPLITS, datamodule)
     module = _module(config)
     _require_spacing(module, datamodule)
-    if last is not None:
-        require_network(last, module.recipe)
     trainer = _trainer(config)
     if trainer.is_global_zero:
         _write_split(folder / SPLITS, datamodule)
