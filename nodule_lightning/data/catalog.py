@@ -84,23 +84,38 @@ class Split:
     test: tuple[str, ...]
 
 
-def split_scans(catalog: Catalog, test_subsets: Sequence[str], validation_fraction: float, seed: int) -> Split:
+def split_scans(
+    catalog: Catalog,
+    test_subsets: Sequence[str],
+    validation_fraction: float,
+    seed: int,
+    unannotated_subsets: Sequence[str] = (),
+) -> Split:
     """Part the scans into training, validation and test.
 
     Test scans are those of the named subsets. Validation, which chooses the checkpoint, is drawn from the others,
     by the same fraction from the scans with nodules and from those without. The same seed gives the same split.
+
+    Scans of unannotated subsets, which may be absent, would pass for scans without nodules: they are in none of the
+    sets, unless they are named as test subsets.
 
     Raises:
         InputError: a subset that no scan belongs to, a fraction outside [0, 1), or nothing left to train on.
     """
     wanted = {str(name) for name in test_subsets}
     if unknown := sorted(wanted - (subsets := {labels.subset for labels in catalog.labels.values()})):
-        known = ", ".join(sorted(subsets))
-        raise InputError(f"{catalog.cache} has no subset {', '.join(unknown)}; it has: {known}")
+        known = ", ".join(name or "(none)" for name in sorted(subsets))
+        raise InputError(
+            f"{catalog.cache} has no subset {', '.join(unknown)}; it has: {known}; train with the data= that it was "
+            "prepared with, or name its test scans with data.test_subsets=[...], [] for no test scans"
+        )
     if not 0 <= validation_fraction < 1:
         raise InputError(f"validation_fraction must lie in [0, 1), not {validation_fraction}")
     test = tuple(scan_id for scan_id in catalog.scan_ids if catalog.subset(scan_id) in wanted)
-    others = sorted(set(catalog.scan_ids) - set(test))
+    unannotated = {str(name) for name in unannotated_subsets}
+    others = sorted(
+        scan_id for scan_id in set(catalog.scan_ids) - set(test) if catalog.subset(scan_id) not in unannotated
+    )
     rng = np.random.default_rng(seed)
     validation: set[str] = set()
     for has_nodules in (True, False):

@@ -81,6 +81,7 @@ class NoduleDataModule(pl.LightningDataModule):
         test_subsets: subsets that training never sees.
         validation_fraction: share of the other scans that choose the checkpoint.
         seed: of the split and of the draws.
+        unannotated_subsets: see `split_scans`.
         fill_outside_lungs: see `PatchDataset`.
         border_voxels: see `PatchDataset`.
 
@@ -98,6 +99,7 @@ class NoduleDataModule(pl.LightningDataModule):
         test_subsets: Sequence[str] = (),
         validation_fraction: float = 0.1,
         seed: int = 0,
+        unannotated_subsets: Sequence[str] = (),
         *,
         fill_outside_lungs: bool = True,
         border_voxels: float = 8.0,
@@ -113,6 +115,7 @@ class NoduleDataModule(pl.LightningDataModule):
         self.test_subsets = tuple(test_subsets)
         self.validation_fraction = validation_fraction
         self.seed = seed
+        self.unannotated_subsets = tuple(unannotated_subsets)
         self.fill_outside_lungs = fill_outside_lungs
         self.border_voxels = border_voxels
         self.catalog: Catalog
@@ -127,7 +130,9 @@ class NoduleDataModule(pl.LightningDataModule):
             )
         self.catalog = Catalog.open(self.cache)
         self.preparation = read_settings(self.cache)
-        self.split = split_scans(self.catalog, self.test_subsets, self.validation_fraction, self.seed)
+        self.split = split_scans(
+            self.catalog, self.test_subsets, self.validation_fraction, self.seed, self.unannotated_subsets
+        )
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         for name in needed.get(stage or "fit", ()):
             if not getattr(self.split, name):

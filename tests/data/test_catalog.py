@@ -95,6 +95,19 @@ def test_split_refuses() -> None:
         split_scans(many(10), list("01234"), 0.1, 0)
 
 
+def test_a_subset_that_is_not_there_names_the_cure() -> None:
+    with pytest.raises(InputError, match=r"no subset 0; it has: \(none\); .* data= .* data\.test_subsets=\[\.\.\.\]"):
+        split_scans(catalog(dict.fromkeys("abc", ""), {"a"}), ["0"], 0.1, 0)
+
+
+def test_unannotated_subsets_may_be_absent_and_are_in_no_set() -> None:
+    scans = many(40)
+    split = split_scans(scans, ["0"], 0.2, 0, ["1", "absent"])
+    chosen = {scans.subset(scan_id) for scan_id in (*split.train, *split.validation, *split.test)}
+    assert chosen == {"0", "2", "3", "4"}
+    assert {scans.subset(scan_id) for scan_id in split_scans(scans, ["1"], 0.2, 0, ["1"]).test} == {"1"}
+
+
 def test_subsets_may_be_numbers() -> None:
     assert split_scans(many(10), [0], 0.1, 0) == split_scans(many(10), ["0"], 0.1, 0)  # type: ignore[list-item]
 

@@ -57,6 +57,13 @@ def test_test_subsets_stay_out_of_training(cache: Path) -> None:
     assert not drawn & {*module.split.test, *module.split.validation}
 
 
+def test_unannotated_subsets_stay_out_of_every_set(cache: Path) -> None:
+    module = NoduleDataModule(cache, SamplingRule(40), 32, 8, unannotated_subsets=["1"], validation_fraction=0.3)
+    module.setup()
+    chosen = {*module.split.train, *module.split.validation, *module.split.test}
+    assert {module.catalog.subset(scan_id) for scan_id in chosen} == {"0", "2"}
+
+
 def test_ranks_read_each_scan_exactly_once() -> None:
     ranks = [list(RankStride(5, rank, 2)) for rank in range(2)]
     assert ranks == [[0, 2, 4], [1, 3]]
