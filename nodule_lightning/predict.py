@@ -1,5 +1,6 @@
 """Search scans with a trained detector: raw ones, prepared on the way, or a cache's."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.models.heads import AnchorDetector
 from nodule_lightning.prepare import PreparationSettings, prepare_scan
 from nodule_lightning.structures import Candidates, Table
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,19 @@ class Prediction:
         return index
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A scan that could not be searched.
+
+    Attributes:
+        scan_id: the scan.
+        reason: in one line.
+    """
+
+    scan_id: str
+    reason: str
+
+
 class Source:
     """The scans of a path: a prepared cache, or raw scans that are prepared as the detector says.
 
@@ -82,22 +98,36 @@ class Source:
     def __len__(self) -> int:
         return len(self.scan_ids)
 
-    def __iter__(self) -> Iterator[Entry]:
-        """Open or prepare one scan after the other."""
-        for scan_id in self.scan_ids:
-            if not self.raw:
-                yield open_entry(self.path, scan_id)
-                continue
-            from nodule_lightning.io.readers import read_scan
+    def open(self, scan_id: str) -> Entry:
+        """Open or prepare one of the scans.
 
-            yield prepare_scan(replace(read_scan(self.raw[scan_id]), scan_id=scan_id), self.settings)
+        Raises:
+            InputError: it cannot be read.
+        """
+        if not self.raw:
+            return open_entry(self.path, scan_id)
+        from nodule_lightning.io.readers import read_scan
+
+        return prepare_scan(replace(read_scan(self.raw[scan_id]), scan_id=scan_id), self.settings)
 
 
-def predict(detector: Detector, source: Source) -> Iterator[Prediction]:
-    """Search one scan after the other, on the device where the detector's weights are."""
-    for entry in source:
-        candidates = detect(detector.network, entry, detector.inference)
-        yield Prediction(entry.scan_id, candidates.best_first(), entry.original_grid)
+def predict(detector: Detector, source: Source) -> Iterator[Prediction | Failure]:
+    """Search one scan after the other, on the device where the detector's weights are.
+
+    One that cannot be read or searched does not stop the others.
+    """
+    for scan_id in source.scan_ids:
+        try:
+            entry = source.open(scan_id)
+            candidates = detect(detector.network, entry, detector.inference)
+        except InputError as error:
+            yield Failure(scan_id, str(error))
+        except Exception as error:
+            # One scan that trips something unforeseen, or is too large for the device, must not cost the others.
+            log.exception("%s cannot be searched", scan_id)
+            yield Failure(scan_id, f"{type(error).__name__}: {error}")
+        else:
+            yield Prediction(scan_id, candidates.best_first(), entry.original_grid)
 
 
 def submission(predictions: Sequence[Prediction]) -> Table[Candidates]:

@@ -1,5 +1,6 @@
 """`nodule-predict`: find nodules with a trained detector."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._errors import one_line
+from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.cli._values import whole_number
 from nodule_lightning.errors import InputError
@@ -15,7 +18,7 @@ from nodule_lightning.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from nodule_lightning.predict import Prediction
+    from nodule_lightning.predict import Failure, Prediction
 
 PATH_KEYS = ("checkpoint", "input", "output", "scans")
 SUBMISSION = "submission.csv"
@@ -27,25 +30,29 @@ def main() -> None:
 
 
 def search(config: DictConfig) -> None:
-    """Search every scan, write the submission, print the candidates."""
+    """Search every scan, write the submission, print the candidates; an error at the end says if some scans failed."""
     from rich.console import Console
 
     from nodule_lightning.cli._checkpoint import load_detector
     from nodule_lightning.io.tables import write_candidates
-    from nodule_lightning.predict import Source, predict, submission
+    from nodule_lightning.predict import Failure, Prediction, Source, predict, submission
 
-    show = whole_number(config, "show")
+    show, output = whole_number(config, "show"), Path(config.output)
+    require_writable(output)
     detector = load_detector(Path(config.checkpoint))
     detector.network.to(_device(config.device))
     source = Source(Path(config.input), detector, None if config.scans is None else Path(config.scans))
-    found = predict(detector, source)
-    predictions = list(progress(found, "searching", len(source)))
-    path = Path(config.output) / SUBMISSION
-    write_candidates(path, submission(predictions))
-    console = Console()
-    for prediction in predictions:
-        console.print(render(prediction, show))
-    console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
+    outcomes = list(progress(predict(detector, source), "searching", len(source)))
+    predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    if predictions:
+        path = output / SUBMISSION
+        write_candidates(path, submission(predictions))
+        console = Console()
+        for prediction in predictions:
+            console.print(render(prediction, show))
+        console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
+    _require_all(failures, len(source))
 
 
 def render(prediction: "Prediction", most: int) -> RichTable:
@@ -59,6 +66,17 @@ def render(prediction: "Prediction", most: int) -> RichTable:
     for rank, ((z, y, x), probability, diameter_mm) in enumerate(list(rows)[:most], start=1):
         table.add_row(str(rank), str(z + 1), f"{probability:.3f}", Text(f"[{x}, {y}]"), f"{diameter_mm:.1f}")
     return table
+
+
+def _require_all(failures: Sequence["Failure"], scans: int) -> None:
+    if not failures:
+        return
+    first = failures[0]
+    if scans == 1:
+        raise InputError(first.reason)
+    for failure in failures:
+        print(f"failed: {failure.scan_id}: {one_line(failure.reason)}")
+    raise InputError(f"{len(failures)} of {scans} scans failed and have no candidates; {first.scan_id}: {first.reason}")
 
 
 def _device(name: str) -> "torch.device":

@@ -1,5 +1,6 @@
 """Wrong input to each command: one clear line that names it, exit code 2, and nothing half-written."""
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from nodule_lightning.cli import evaluate, phantom, predict, prepare, report, train
+from nodule_lightning.data.cache import Entry
+from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_image
 from tests.cli.commands import TINY, Runner, recipe, write_checkpoint
 
@@ -86,9 +89,57 @@ def test_predict_on_a_device_that_is_not_there(run: Runner, checkpoint: Path, ca
     assert "quantum" in line
 
 
-def test_predict_into_a_file(run: Runner, checkpoint: Path, cache: Path) -> None:
-    Path("out").touch()
-    assert "out" in run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out").line()
+@pytest.mark.parametrize("output", ["taken", "taken/deep"])
+def test_predict_into_a_file_is_refused_before_the_work(run: Runner, output: str) -> None:
+    Path("taken").touch()
+    # The checkpoint is missing too, but the output is looked at first.
+    line = run(predict.main, "checkpoint=gone", "input=gone", f"output={output}").line()
+    assert f"{output} cannot be written" in line
+    assert "taken is a file" in line
+
+
+def test_predict_into_a_closed_folder_is_refused_before_the_work(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("closed").mkdir()
+    # Nothing is closed to root, as whom these tests may run.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    assert "is closed to you" in run(predict.main, "checkpoint=gone", "input=gone", "output=closed/out").line()
+
+
+def test_predict_on_a_folder_goes_on_past_a_scan_that_cannot_be_read(run: Runner, checkpoint: Path, scan: Path) -> None:
+    write_image(scan.parent / "a flat one.mha", np.zeros((8, 8), np.int16))
+    (scan.parent / "z cut.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
+    ended = run(predict.main, f"checkpoint={checkpoint}", f"input={scan.parent}", "output=out")
+    assert ended.code == 2
+    assert [line.split(":")[1] for line in ended.out.splitlines()[-2:]] == [" a flat one", " z cut"]
+    assert "2 of 3 scans failed" in ended.error.splitlines()[-1]
+    assert "Traceback" not in ended.error
+    rows = Path("out/submission.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert rows
+    assert {row.split(",")[0] for row in rows} == {scan.stem}
+
+
+def test_predict_where_no_scan_can_be_read_writes_nothing(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("one.mha", "two.mha"):
+        write_image(tmp_path / "flat" / name, np.zeros((8, 8), np.int16))
+    ended = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'flat'}", "output=out")
+    assert ended.code == 2
+    assert "2 of 2 scans failed" in ended.error.splitlines()[-1]
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_predict_goes_on_past_a_scan_that_trips_something_unforeseen(
+    run: Runner, checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(network: object, entry: Entry, settings: object) -> Candidates:
+        if entry.scan_id == "one":
+            raise RuntimeError("out of\nmemory")
+        return Candidates.empty()
+
+    monkeypatch.setattr("nodule_lightning.predict.detect", search)
+    ended = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out")
+    assert ended.code == 2
+    assert "failed: one: RuntimeError: out of memory" in ended.out
+    assert Path("out/submission.csv").exists()
 
 
 class Foreign:
