@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._child_processes import child_processes_of_this_job
 from nodule_lightning.cli._instantiate import instantiate, plain
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
@@ -65,7 +66,8 @@ def train(config: DictConfig) -> float:
         _write_split(folder / SPLITS, datamodule)
         _log_settings(trainer, config, datamodule)
     try:
-        trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
+        with child_processes_of_this_job():
+            trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
     finally:
         _finish_wandb()
     return _report(trainer)
