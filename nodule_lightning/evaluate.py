@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.tables import join_findings, read_candidates, read_findings, read_scan_ids
+from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
 from nodule_lightning.metrics.functional import RATES, Curve, FrocResult, froc
 from nodule_lightning.report.files import write_whole
 from nodule_lightning.structures import Candidates, Findings, Table
@@ -43,7 +43,7 @@ def evaluate_submission(
         InputError: a file that is missing or malformed, or a folder that cannot be written.
     """
     candidates, nodules = read_candidates(submission), read_findings(annotations)
-    doubtful = join_findings([]) if excluded is None else read_findings(excluded, sized=False)
+    doubtful = None if excluded is None else read_findings(excluded, sized=False)
     scan_ids = _ids_of_tables(candidates, nodules) if scans is None else read_scan_ids(scans)
     result = froc(candidates, nodules, doubtful, scan_ids, bootstraps=bootstraps, seed=seed)
     if scans is None:

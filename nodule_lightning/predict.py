@@ -50,9 +50,12 @@ class Prediction:
     grid: Grid
 
     def voxels_zyx(self) -> Int64[np.ndarray, "n 3"]:
-        """Give the voxel of the original scan that each candidate's centre lies in."""
-        index: Int64[np.ndarray, "n 3"] = np.rint(self.grid.to_index(self.candidates.centre_xyz_mm)).astype(np.int64)
-        return index
+        """Give the voxel of the original scan that each candidate's centre lies in, or the nearest one.
+
+        The isotropic grid that is searched may reach a little past the scan's first and last voxel.
+        """
+        index = np.rint(self.grid.to_index(self.candidates.centre_xyz_mm)).astype(np.int64)
+        return np.asarray(index.clip(0, np.array(self.grid.shape) - 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,10 +82,13 @@ class CentreAssigner:
     """By distance: the cells nearest to a nodule's centre are positive, in the anchor whose size fits best.
 
     A nodule of 5 mm seldom overlaps any anchor at stride 4 by half (0.34 when one voxel off in each axis), so that
-    small nodules would live from one forced anchor. Here every nodule has as many positives.
+    small nodules would live from one forced anchor. Here every nodule that stands alone has as many positives. A cell
+    that two nodules want goes to the nearer one, so that of two closer than about a cell one may have fewer, and of
+    two at one place the second none: suppression would make them one mark anyway, and a cell further off would have
+    to learn the farther of two centres.
 
     Args:
-        cells: positives of each nodule.
+        cells: positives of a nodule that stands alone.
         margin_voxels: other anchors this close to a finding's surface are ignored.
     """
 

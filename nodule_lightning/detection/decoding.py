@@ -1,9 +1,10 @@
 """From the network's maps to boxes in voxels."""
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from nodule_lightning.detection.anchors import AnchorGrid, decode
@@ -11,19 +12,35 @@ from nodule_lightning.detection.anchors import AnchorGrid, decode
 
 @dataclass(frozen=True, slots=True)
 class ScoredBoxes:
-    """Boxes (z, y, x, diameter) in voxels of the network's input, and their probabilities, best first."""
+    """Boxes (z, y, x, diameter) in voxels of the network's input, and their probabilities, best first, on the CPU."""
 
-    boxes: Float[Tensor, "n 4"]
-    probability: Float[Tensor, "n"]
+    boxes: Float64[Tensor, "n 4"]
+    probability: Float64[Tensor, "n"]
 
 
 def decode_maps(
-    maps: Float[Tensor, "z y x anchor 5"], anchors: AnchorGrid, *, min_probability: float, most: int
+    maps: Float[Tensor, "z y x anchor 5"],
+    anchors: AnchorGrid,
+    *,
+    min_probability: float,
+    most: int,
+    largest_diameter: float = math.inf,
 ) -> ScoredBoxes:
-    """Give the boxes of at least that probability, the best `most` of them."""
-    cells = maps.shape[:3]
+    """Give the boxes of at least that probability, the best `most` of them.
+
+    Args:
+        maps: of a whole scan.
+        anchors: what the numbers are relative to.
+        min_probability: less is dropped.
+        most: boxes to keep.
+        largest_diameter: a larger box is made so small, in voxels.
+    """
     numbers = maps.float().flatten(0, 3)
-    probability, rows = torch.sigmoid(numbers[:, 0]).sort(descending=True, stable=True)
-    rows = rows[probability >= min_probability][:most]
-    boxes = decode(numbers[rows, 1:], anchors.boxes(cells, maps.device).flatten(0, 3)[rows])
-    return ScoredBoxes(boxes, torch.sigmoid(numbers[rows, 0]))
+    # By the logit: in single precision the sigmoid is 1 from 17 on, and the best would stand in the order of place.
+    rows = numbers[:, 0].sort(descending=True, stable=True).indices[:most]
+    places = anchors.boxes(maps.shape[:3], maps.device).flatten(0, 3)[rows]
+    boxes, logits = decode(numbers[rows, 1:], places).cpu().double(), numbers[rows, 0].cpu().double()
+    boxes[:, 3].clamp_(max=largest_diameter)
+    probability = torch.sigmoid(logits)
+    enough = probability >= min_probability
+    return ScoredBoxes(boxes[enough], probability[enough])

@@ -34,6 +34,7 @@ class InferenceSettings:
         most_candidates: candidates of a scan (LUNA16 reads at most 100).
         overlap: see `nms.suppress`.
         min_distance_mm: see `nms.suppress`.
+        largest_diameter_mm: larger candidates are made so small, else one wild number suppresses all others.
     """
 
     fill_outside_lungs: bool = True
@@ -45,6 +46,7 @@ class InferenceSettings:
     most_candidates: int = 100
     overlap: float = 0.5
     min_distance_mm: float = 3.0
+    largest_diameter_mm: float = 60.0
 
     def __post_init__(self) -> None:
         if self.tile_voxels % 16 or self.margin_voxels % 16 or self.tile_voxels <= 2 * self.margin_voxels:
@@ -71,12 +73,15 @@ def detect(network: AnchorDetector, entry: Entry, settings: InferenceSettings) -
         with torch.inference_mode():
             maps = scan_maps(network, image, settings)
             found = decode_maps(
-                maps, network.anchors, min_probability=settings.min_probability, most=settings.most_boxes
+                maps,
+                network.anchors,
+                min_probability=settings.min_probability,
+                most=settings.most_boxes,
+                largest_diameter=settings.largest_diameter_mm / network.anchors.spacing_mm,
             )
-            boxes, probability = found.boxes.cpu().double(), found.probability.cpu().double()
     finally:
         network.train(was_training)
-    return _candidates(ScoredBoxes(boxes, probability), entry, lung, settings)
+    return _candidates(found, entry, lung, settings)
 
 
 def padded_image(

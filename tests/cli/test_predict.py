@@ -64,6 +64,13 @@ def test_the_place_is_told_in_slices_from_1_and_voxels_from_0(direction: int) ->
     ]
 
 
+def test_a_centre_a_little_past_the_scan_is_told_at_its_border() -> None:
+    grid = Grid((30, 40, 50), (0.6, 0.7, 0.8))
+    centre = np.array([[-0.5, 0.0, -0.5], [0.8 * 49.6, 0.7 * 39.6, 0.6 * 29.6]])
+    found = Prediction("scan", Candidates(centre, np.ones(2), np.ones(2)), grid)
+    assert found.voxels_zyx().tolist() == [[0, 0, 0], [29, 39, 49]]
+
+
 def test_a_scan_without_candidates_is_shown_as_such() -> None:
     console = Console(width=100, file=StringIO(), record=True)
     console.print(render(Prediction("scan", Candidates.empty(), Grid((3, 3, 3), (1, 1, 1))), most=5))

@@ -91,6 +91,14 @@ def test_a_cell_between_two_nodules_belongs_to_the_nearer() -> None:
     assert decode(target, ANCHORS)[0, 3, 3, 3, 0].tolist() == pytest.approx([13.0, 13.5, 13.5, 5.0], abs=1e-4)
 
 
+def test_of_two_nodules_at_one_place_one_has_the_cells_and_none_is_given_further_off() -> None:
+    place = (13.5, 13.5, 13.5, 5.0, NODULE)
+    alone = CentreAssigner(cells=4).__call__(ANCHORS, *batch([place]))
+    twice = CentreAssigner(cells=4).__call__(ANCHORS, *batch([place, place]))
+    assert torch.equal(alone.label, twice.label)
+    assert torch.equal(alone.target, twice.target)
+
+
 def test_iou_of_cubes_by_hand() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 0.0, 2.0]], [[5.0, 5.0, 5.0, 0.0]]])
     others = torch.tensor([[1.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 4.0]])

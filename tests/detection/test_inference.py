@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nodule_lightning.data.intensity import OUTSIDE
 from nodule_lightning.detection.anchors import AnchorGrid, encode
+from nodule_lightning.detection.decoding import decode_maps
 from nodule_lightning.detection.inference import InferenceSettings, detect, padded_image, tiles
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
@@ -83,6 +84,21 @@ def test_nothing_found_is_an_empty_answer() -> None:
     candidates = detect(Planted([]), entry, WHOLE)
     assert len(candidates) == 0
     assert candidates.centre_xyz_mm.shape == (0, 3)
+
+
+def test_one_wild_size_does_not_suppress_the_others() -> None:
+    entry, _ = ball_entry("a", [])
+    network = Planted([(10.0, 20.0, 10.0, 400.0, 0.9), (10.0, 20.0, 40.0, 7.0, 0.8)])
+    candidates = detect(network, entry, WHOLE)
+    np.testing.assert_allclose(candidates.diameter_mm, [60.0, 7.0], atol=1e-3)
+
+
+def test_very_sure_marks_keep_their_order() -> None:
+    maps = torch.full((1, 1, 3, 1, 5), 0.0)
+    maps[0, 0, :, 0, 0] = torch.tensor([18.0, 20.0, 19.0])
+    found = decode_maps(maps, AnchorGrid((8.0,)), min_probability=0.5, most=2)
+    assert found.boxes[:, 2].tolist() == [5.5, 9.5]
+    assert 1 > found.probability[0] > found.probability[1]
 
 
 def test_tiles_and_the_whole_crop_agree() -> None:

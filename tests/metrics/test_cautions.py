@@ -19,7 +19,7 @@ def findings(*scan_ids: str) -> Table[Findings]:
 
 
 def warnings(
-    candidates: Table[Candidates], nodules: Table[Findings], excluded: Table[Findings], scan_ids: list[str]
+    candidates: Table[Candidates], nodules: Table[Findings], excluded: Table[Findings] | None, scan_ids: list[str]
 ) -> tuple[str, ...]:
     return froc(candidates, nodules, excluded, scan_ids, bootstraps=0).warnings
 
@@ -46,3 +46,13 @@ def test_what_changes_the_score_is_said(
 ) -> None:
     said = warnings(candidates, nodules, findings("a"), scan_ids)
     assert any(words in sentence for sentence in said), said
+
+
+def test_an_empty_list_of_excluded_findings_is_not_called_a_missing_one() -> None:
+    [missing] = warnings(marks("a"), findings("a"), None, ["a"])
+    [empty] = warnings(marks("a"), findings("a"), no_findings(), ["a"])
+    assert missing.startswith("No list of excluded findings was given")
+    assert "annotations_excluded.csv" in missing
+    assert empty.startswith("The list of excluded findings is empty")
+    assert "given" not in empty
+    assert "LUNA16" not in empty

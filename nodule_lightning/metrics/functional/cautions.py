@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from nodule_lightning.metrics.functional.scan_list import Located, ScanList
-from nodule_lightning.structures import Candidates, Findings, RowsT
+from nodule_lightning.structures import Candidates, Findings, RowsT, Table
 
 # Fewer scans than this may have no mark by chance or merit.
 FEW_SCANS = 5
@@ -14,9 +14,9 @@ MANY_WITHOUT_MARK = 0.1
 
 
 def cautions(
-    candidates: Located[Candidates], nodules: Located[Findings], excluded: Located[Findings], scans: ScanList
+    candidates: Located[Candidates], nodules: Located[Findings], excluded: Table[Findings] | None, scans: ScanList
 ) -> tuple[str, ...]:
-    """Name the ways in which this comparison may not be the one that was meant."""
+    """Name the ways in which this comparison may not be the one that was meant; no list of excluded ones is None."""
     marked = _scans_of(candidates, scans)
     annotated = _scans_of(nodules, scans)
     sentences = [
@@ -26,12 +26,18 @@ def cautions(
         *_one_fold(nodules, annotated),
         *_coverage(marked, annotated),
     ]
-    if not len(excluded.table):
-        sentences.append(
+    return (*sentences, *_excluded(excluded))
+
+
+def _excluded(excluded: Table[Findings] | None) -> list[str]:
+    if excluded is None:
+        return [
             "No list of excluded findings was given: marks on doubtful findings count as false positives."
             " On LUNA16 this costs about 0.10; give annotations_excluded.csv."
-        )
-    return tuple(sentences)
+        ]
+    if not len(excluded):
+        return ["The list of excluded findings is empty: marks on doubtful findings count as false positives."]
+    return []
 
 
 def _scans_of(rows: Located[RowsT], scans: ScanList) -> Bool[np.ndarray, "scan"]:

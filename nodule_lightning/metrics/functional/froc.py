@@ -153,7 +153,7 @@ class FrocResult:
 def froc(
     candidates: Table[Candidates],
     nodules: Table[Findings],
-    excluded: Table[Findings],
+    excluded: Table[Findings] | None,
     scan_ids: Sequence[Hashable],
     *,
     bootstraps: int = 1000,
@@ -164,7 +164,7 @@ def froc(
     Args:
         candidates: the marks of all scans; the 100 best of each scan count.
         nodules: what is to be found.
-        excluded: findings on which a mark is neither right nor wrong; may be empty.
+        excluded: findings on which a mark is neither right nor wrong; may be empty, None where there is no such list.
         scan_ids: every scan that counts, also those without nodules and marks. Rows of other scans are left out.
         bootstraps: resamples of the scans behind the interval; 0 for none.
         seed: of the resampling.
@@ -175,9 +175,10 @@ def froc(
     if bootstraps < 0:
         raise InputError(f"bootstraps must be 0 or more, not {bootstraps}")
     scans = ScanList.of(scan_ids)
-    marks, wanted, doubtful = scans.locate(candidates), scans.locate(nodules), scans.locate(excluded)
+    doubtful = scans.locate(Table(np.zeros(0, dtype=np.str_), Findings.empty()) if excluded is None else excluded)
+    marks, wanted = scans.locate(candidates), scans.locate(nodules)
     result = score(marks.listed(), wanted.listed(), doubtful.listed(), len(scans), bootstraps, seed)
-    return replace(result, warnings=cautions(marks, wanted, doubtful, scans))
+    return replace(result, warnings=cautions(marks, wanted, excluded, scans))
 
 
 def score(
