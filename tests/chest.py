@@ -15,6 +15,23 @@ LUNG_RADII_XYZ_MM = np.array([38.0, 45.0, 55.0])
 GRID = Grid((54, 79, 100), (3.0, 2.8, 2.8), (-130.0, -115.0, -228.0))
 
 
+# Texts that occur nowhere else, so that a search of bytes finds them.
+PATIENT = {
+    "0008|0020": "19910823",  # StudyDate
+    "0008|0050": "ACC-77310",  # AccessionNumber
+    "0008|0080": "Hidden Hospital",  # InstitutionName
+    "0008|0081": "Veiled Street 7",  # InstitutionAddress
+    "0008|0090": "Unnamed^Doctor",  # ReferringPhysicianName
+    "0008|1030": "Study of Secret",  # StudyDescription
+    "0010|0010": "Secret^Name",  # PatientName
+    "0010|0020": "PID-4711",  # PatientID
+    "0010|0030": "19410203",  # PatientBirthDate
+    "0010|1001": "Other^Name",  # OtherPatientNames
+    "0010|1040": "Masked Lane 3",  # PatientAddress
+    "0010|4000": "Said in confidence",  # PatientComments
+}
+
+
 def world_of(grid: Grid) -> Float64[np.ndarray, "z y x 3"]:
     return grid.to_world(np.indices(grid.shape).reshape(3, -1).T.astype(np.float64)).reshape(*grid.shape, 3)
 
@@ -55,7 +72,7 @@ def write_image(path: Path, values: Shaped[np.ndarray, "*shape"], grid: Grid | N
 
 
 def write_dicom(folder: Path, hu: Int16[np.ndarray, "z y x"], series: str, *, spacing_mm: float = 2.5) -> None:
-    """Write axial slices with a rescale intercept of -1024 and a patient's name."""
+    """Write axial slices with a rescale intercept of -1024 and all that tells who the patient is."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -64,7 +81,7 @@ def write_dicom(folder: Path, hu: Int16[np.ndarray, "z y x"], series: str, *, sp
         image.SetSpacing((0.7, 0.8, spacing_mm))
         tags = {
             "0008|0060": "CT",
-            "0010|0010": "Secret^Name",
+            **PATIENT,
             "0020|000e": series,
             "0020|000d": "1.2.3",
             "0008|0018": f"{series}.{index + 1}",

@@ -32,7 +32,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run([TRAIN, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    ended = subprocess.run(
+        [TRAIN, *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False, timeout=240
+    )
     assert ended.returncode == 0, ended.stderr
     return ended
 

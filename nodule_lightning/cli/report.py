@@ -1,5 +1,6 @@
 """`nodule-report`: one page about a submission on the scans of a cache."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,18 @@ def report(config: DictConfig) -> None:
         _gallery(catalog, {scan_id: by_scan[scan_id] for scan_id in scan_ids if scan_id in by_scan}, best),
     ]
     settings = {"scans": len(scan_ids), "preparation": read_settings(catalog.cache)}
-    command = f"nodule-report submission={config.submission} cache={config.cache} output={config.output}"
-    print(write_report(Path(config.output), config.title, result, pictures, settings, command))
+    print(write_report(Path(config.output), str(config.title), result, pictures, settings, command(config)))
+
+
+def command(config: DictConfig) -> str:
+    """Give the command line of a report, with what each path is in place of the path.
+
+    The page is passed on to others, and a path may hold a patient's name.
+    """
+    paths = {key: "DIR" if key in ("cache", "output", "root") else "FILE" for key in PATH_KEYS}
+    values = {str(key): value for key, value in config.items() if value is not None}
+    arguments = [f"{key}={paths.get(key, value)}" for key, value in values.items()]
+    return shlex.join(["nodule-report", *arguments])
 
 
 def _gallery(catalog: "Catalog", by_scan: dict[str, "Candidates"], best: int) -> "Picture":

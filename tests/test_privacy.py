@@ -1,0 +1,72 @@
+"""What a DICOM header tells of a patient stays in the raw files: it reaches nothing that any command writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.chest import PATIENT, draw_chest, write_dicom
+
+BIN = Path(sys.executable).parent
+
+
+def run(folder: Path, command: str, *arguments: str) -> str:
+    ended = subprocess.run(
+        [BIN / f"nodule-{command}", *arguments], check=False, cwd=folder, capture_output=True, encoding="utf-8"
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def traces(folder: Path) -> list[str]:
+    """Name the files with a word of the headers, in their bytes or in their names."""
+    words = [word for text in PATIENT.values() for word in {text, text.split("^")[0]}]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [
+        f"{path.relative_to(folder)}: {word}"
+        for path in files
+        for word in words
+        if word.encode() in path.read_bytes() or word in str(path.relative_to(folder))
+    ]
+
+
+@pytest.mark.slow
+def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) -> None:
+    pixels = (draw_chest().hu + 1024).astype(np.int16)
+    # The folder of an export often bears the patient's name as well.
+    raw = tmp_path / "Secret^Name"
+    for series in ("1.2.3.4", "1.2.3.5"):
+        write_dicom(raw / series, pixels, series)
+    assert traces(raw)
+    rows = [f"{series},40,50,99,6" for series in ("1.2.3.4", "1.2.3.5")]
+    header = "seriesuid,coordX,coordY,coordZ,diameter_mm"
+    (tmp_path / "nodules.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+
+    said = run(
+        tmp_path, "prepare", "data=folder", f"data.root={raw}", "data.annotations=nodules.csv", "cache=cache",
+        "preparation.spacing_mm=4", "workers=1",
+    )  # fmt: skip
+    assert "2 scans prepared" in said
+    run(
+        tmp_path, "train", "data=folder", "cache=cache", "paths.run=run", "logger=both", "model=res_unet_narrow",
+        "+model.anchors.spacing_mm=4.0", "data.validation_fraction=0.5", "trainer=debug", "sampler.patches_per_epoch=4",
+        "datamodule.batch_size=4", "datamodule.patch_voxels=32", "datamodule.workers=0",
+    )  # fmt: skip
+    checkpoint = "checkpoint=run/checkpoints/best.ckpt"
+    told = [
+        run(tmp_path, "predict", checkpoint, "input=cache", "output=predicted/cache"),
+        run(tmp_path, "predict", checkpoint, f"input={raw}", "output=predicted/raw"),
+    ]
+    run(
+        tmp_path, "report", "submission=predicted/raw/submission.csv", "cache=cache", f"root={raw}", "output=report",
+    )  # fmt: skip
+
+    written = ("cache", "run", "predicted", "report")
+    assert {path.name for path in tmp_path.iterdir()} == {*written, raw.name, "nodules.csv"}
+    assert list((tmp_path / "run" / "wandb").rglob("*.wandb"))
+    assert list((tmp_path / "run").rglob("metrics.csv"))
+    assert [trace for name in written for trace in traces(tmp_path / name)] == []
+    assert not [word for word in PATIENT.values() for text in told if word in text]
