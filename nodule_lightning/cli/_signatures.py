@@ -89,7 +89,7 @@ def _signature(target: str) -> inspect.Signature | None:
     found = imported(target)
     try:
         return inspect.signature(found, eval_str=True)
-    except (NameError, TypeError, SyntaxError):
+    except (NameError, AttributeError, TypeError, SyntaxError):
         # An annotation in quotes names what is imported for the type checker alone.
         return inspect.signature(found)
     except ValueError:

@@ -1,0 +1,81 @@
+"""What a child process of a job is started with, and what is left when the job has trained."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._child_processes import child_processes_of_this_job
+from tests.cli.commands import Runner
+
+LIGHTNINGS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Job:
+    """Stand in for a training, and for Lightning that starts its children."""
+
+    def __init__(self) -> None:
+        self.arguments: list[list[str]] = []
+        self.folders: list[str] = []
+        self.ranks_found: list[str | None] = []
+
+    def __call__(self, config: DictConfig) -> None:
+        self.ranks_found.append(os.environ.get("LOCAL_RANK"))
+        with child_processes_of_this_job():
+            self.arguments.append(sys.argv[1:])
+            self.folders.append(HydraConfig.get().run.dir)
+            for name in LIGHTNINGS:
+                os.environ.setdefault(name, "0")
+
+    def main(self) -> None:
+        run_application(self, "train", ("cache", "paths.sweep", "paths.run"))
+
+
+@pytest.fixture(autouse=True)
+def _no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LIGHTNINGS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_each_job_of_a_sweep_has_its_own_command_line_and_folder(run: Runner) -> None:
+    job = Job()
+    Path("more/optim").mkdir(parents=True)
+    Path("more/optim/mine.yaml").write_text("lr: 0.125\n")
+    sweep = ["-m", "cache=a, b", "seed=0,1", "optim=mine", 'paths.sweep=the "sweep"', "hydra.job.chdir=false"]
+    ended = run(job.main, *sweep, "--config-dir", "more")
+    assert ended.code == 0, ended.error
+    for number, arguments in enumerate(job.arguments):
+        assert not {"-m", "--multirun"} & set(arguments)
+        assert not [text for text in arguments if "hydra.mode" in text]
+        assert {f"seed={number}", f"hydra.job.num={number}", "cache='a, b'", "hydra.job.chdir=false"} <= set(arguments)
+        assert arguments[:2] == ["--config-name", "train"]
+        assert arguments[arguments.index("--config-dir") + 1].endswith("more")
+        assert job.folders[number] == str(Path.cwd() / 'the \\"sweep\\"' / str(number))
+    assert job.ranks_found == [None, None]
+    assert not set(LIGHTNINGS) & set(os.environ)
+    assert sys.argv[-1] == "more"
+
+
+def test_a_child_runs_the_same_job_as_its_parent(run: Runner) -> None:
+    parent = Job()
+    run(parent.main, "-m", "cache=a, b", "seed=7,8", "paths.sweep=s")
+    seen: list[tuple[int, str, str]] = []
+
+    def note(config: DictConfig) -> None:
+        seen.append((config.seed, config.cache, HydraConfig.get().runtime.output_dir))
+
+    for arguments, folder in zip(parent.arguments, parent.folders, strict=True):
+        added = [f'hydra.run.dir="{folder}"', "hydra.output_subdir=null"]  # as Lightning does
+        assert run(lambda: run_application(note, "train", ("cache",)), *arguments, *added).code == 0
+    assert seen == [(7, "a, b", str(Path("s/0").resolve())), (8, "a, b", str(Path("s/1").resolve()))]
+
+
+def test_what_a_cluster_has_set_stays(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert run(Job().main, "cache=a", "paths.run=r").code == 0
+    assert os.environ["WORLD_SIZE"] == "4"
+    assert "LOCAL_RANK" not in os.environ
