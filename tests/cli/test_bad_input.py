@@ -1,7 +1,6 @@
 """Wrong input to each command: one clear line that names it, exit code 2, and nothing half-written."""
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,17 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from nodule_lightning.cli import evaluate, phantom, predict, prepare, report, train
+from nodule_lightning.cli import evaluate, phantom, predict, prepare, report
 from nodule_lightning.data.cache import Entry
 from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_image
-from tests.cli.commands import TINY, Runner, recipe, write_checkpoint
+from tests.cli.commands import Runner, write_checkpoint
 
 HEADER = "seriesuid,coordX,coordY,coordZ,"
-
-
-# With these the tiny cache could be trained on.
-STARTS = ("data.test_subsets=[0]", "+model.anchors.spacing_mm=4.0")
 
 
 def write(path: Path, text: str) -> Path:
@@ -142,62 +137,6 @@ def test_predict_goes_on_past_a_scan_that_trips_something_unforeseen(
     assert Path("out/submission.csv").exists()
 
 
-class Foreign:
-    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
-        return Path.touch, (Path("/tmp/must-not-exist"),)  # type: ignore[return-value]
-
-
-def weights_of_another_model(path: Path) -> None:
-    model = recipe()
-    model["network"]["hidden"] += 1
-    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
-
-
-def a_constructor_that_was_another(path: Path) -> None:
-    model = recipe()
-    del model["network"]["backbone"]
-    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
-
-
-def another_kind_of_anchors(path: Path) -> None:
-    model = recipe()
-    model["network"]["anchors"] = {"diameters_mm": [5]}
-    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
-
-
-def a_target_outside(path: Path) -> None:
-    model = recipe()
-    model["inference"] = {"_target_": "nodule_lightning.data.cache.os.system", "command": "true"}
-    write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
-
-
-CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "text": (lambda path: path.write_text("hello"), "cannot be read"),
-    "empty": (lambda path: path.touch(), "cannot be read"),
-    "a pickle": (lambda path: path.write_bytes(pickle.dumps({"a": Foreign()})), "no checkpoint"),
-    "foreign objects": (lambda path: torch.save({"a": Foreign()}, path), "not opened for safety"),
-    "another program's": (lambda path: torch.save({"state_dict": {}}, path), "another program"),
-    "no weights": (lambda path: write_checkpoint(path, state_dict={}), "another model"),
-    "another model's": (weights_of_another_model, "another model"),
-    "of a constructor that was another": (a_constructor_that_was_another, "of this version"),
-    "of another kind of anchors": (another_kind_of_anchors, "another model"),
-    "no recipe": (lambda path: torch.save({"nodule_lightning": {}, "state_dict": {}}, path), "another model"),
-    "a target outside": (a_target_outside, "do not trust it"),
-}
-
-
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_predict_with_a_wrong_checkpoint(run: Runner, cache: Path, tmp_path: Path, name: str) -> None:
-    make, expected = CHECKPOINTS[name]
-    path = tmp_path / "wrong (1).ckpt"
-    make(path)
-    line = run(predict.main, f"checkpoint={path}", f"input={cache}", "output=out").line()
-    assert expected in line
-    assert str(path) in line
-    assert list(Path.cwd().iterdir()) == []
-    assert not Path("/tmp/must-not-exist").exists()
-
-
 @pytest.mark.parametrize("missing", ["submission", "annotations", "excluded", "scans"])
 def test_evaluate_with_a_missing_file(run: Runner, tmp_path: Path, missing: str) -> None:
     marks = write(tmp_path / "submission.csv", HEADER + "probability\none,1,2,3,0.5\n")
@@ -263,29 +202,6 @@ def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["data.test_subsets=[0,17]"], "17"),
-        (["data.test_subsets=[0,1,2]"], "no scan is left to train on"),
-        (["data.test_subsets=[0]", "resume=true"], "paths.run=DIR"),
-        (["data.test_subsets=[0]"], "+model.anchors.spacing_mm=4.0"),
-        ([*STARTS, "trainer.max_epochs=2"], "trainer.check_val_every_n_epoch=5"),
-        ([*STARTS, "trainer.accelerator=quantum"], "quantum"),
-        ([*STARTS, "trainer.accelerator=mps"], "the trainer cannot be made"),
-        ([*STARTS, "seed=-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
-        ([*STARTS, "resume=maybe"], "resume must be true or false, not 'maybe'"),
-        ([*STARTS, "optim.lr=fast"], "lr must be float | torch.Tensor, not 'fast'"),
-        ([*STARTS, "datamodule.workers=many"], "workers must be int, not 'many'"),
-        ([*STARTS, "model.backbone.blocks=3"], "blocks must be"),
-    ],
-)
-def test_train_that_cannot_start_leaves_nothing(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
-    common = [f"cache={cache}", "model=res_unet_narrow", "data.validation_fraction=0.5"]
-    assert named in run(train.main, *common, *arguments).line()
-    assert list(Path.cwd().iterdir()) == []
-
-
-@pytest.mark.parametrize(
     ("main", "arguments", "named"),
     [
         (phantom.main, ["output=out", "scans=abc"], "scans must be a whole number of at least 1, not 'abc'"),
@@ -309,17 +225,3 @@ def test_prepare_with_workers_that_are_no_number(run: Runner, scan: Path) -> Non
     line = run(prepare.main, "data=folder", f"data.root={scan.parent}", "cache=cache", "workers=all").line()
     assert "workers must be a whole number of at least 1, not 'all'" in line
     assert list(Path.cwd().iterdir()) == []
-
-
-def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
-    write_checkpoint(Path("run/checkpoints/last.ckpt"))
-    arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
-    line = run(train.main, *arguments, "model=res_unet").line()
-    assert "last.ckpt is a checkpoint of another model" in line
-    assert "backbone.channels [" in line
-
-
-def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, cache: Path) -> None:
-    write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
-    arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
-    assert "another model or version" in run(train.main, *arguments, "model=res_unet_narrow").line()

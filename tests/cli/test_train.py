@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from nodule_lightning.cli import train
 from nodule_lightning.cli.train import require_same_split
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
 from tests.balls import tiny_datamodule, write_balls
+from tests.cli.commands import Runner, recipe, write_checkpoint
+
+# With these the tiny cache could be trained on.
+STARTS = ("data.test_subsets=[0]", "+model.anchors.spacing_mm=4.0")
 
 
 @pytest.fixture
@@ -31,3 +36,40 @@ def test_a_run_goes_on_with_its_own_scans_only(datamodule: NoduleDataModule, tmp
     write_scan_ids(tmp_path / "test.csv", ["gone"])
     with pytest.raises(InputError, match=r"test\.csv has other scans .*such as gone"):
         require_same_split(tmp_path, datamodule)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["data.test_subsets=[0,17]"], "17"),
+        (["data.test_subsets=[0,1,2]"], "no scan is left to train on"),
+        (["data.test_subsets=[0]", "resume=true"], "paths.run=DIR"),
+        (["data.test_subsets=[0]"], "+model.anchors.spacing_mm=4.0"),
+        ([*STARTS, "trainer.max_epochs=2"], "trainer.check_val_every_n_epoch=5"),
+        ([*STARTS, "trainer.accelerator=quantum"], "quantum"),
+        ([*STARTS, "trainer.accelerator=mps"], "the trainer cannot be made"),
+        ([*STARTS, "seed=-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
+        ([*STARTS, "resume=maybe"], "resume must be true or false, not 'maybe'"),
+        ([*STARTS, "optim.lr=fast"], "lr must be float | torch.Tensor, not 'fast'"),
+        ([*STARTS, "datamodule.workers=many"], "workers must be int, not 'many'"),
+        ([*STARTS, "model.backbone.blocks=3"], "blocks must be"),
+    ],
+)
+def test_train_that_cannot_start_leaves_nothing(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
+    common = [f"cache={cache}", "model=res_unet_narrow", "data.validation_fraction=0.5"]
+    assert named in run(train.main, *common, *arguments).line()
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
+    write_checkpoint(Path("run/checkpoints/last.ckpt"))
+    arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
+    line = run(train.main, *arguments, "model=res_unet").line()
+    assert "last.ckpt is a checkpoint of another model" in line
+    assert "backbone.channels [" in line
+
+
+def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, cache: Path) -> None:
+    write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
+    arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
+    assert "another model or version" in run(train.main, *arguments, "model=res_unet_narrow").line()
