@@ -45,6 +45,11 @@ def evaluate_submission(
     candidates, nodules = read_candidates(submission), read_findings(annotations)
     doubtful = None if excluded is None else read_findings(excluded, sized=False)
     scan_ids = _ids_of_tables(candidates, nodules) if scans is None else read_scan_ids(scans)
+    if len(candidates) and set(scan_ids).isdisjoint(candidates.scan_id.tolist()):
+        raise InputError(
+            f"{submission} marks none of the {len(scan_ids)} scans that count, but others such as "
+            f"{candidates.scan_id[0]}: give the submission, annotations and scans of one data set"
+        )
     result = froc(candidates, nodules, doubtful, scan_ids, bootstraps=bootstraps, seed=seed)
     if scans is None:
         result = result.with_warning(

@@ -43,11 +43,13 @@ class Prediction:
         scan_id: the scan.
         candidates: best first.
         grid: of the original scan.
+        notes: what preparing the scan noted, say that no lung was found.
     """
 
     scan_id: str
     candidates: Candidates
     grid: Grid
+    notes: tuple[str, ...] = ()
 
     def voxels_zyx(self) -> Int64[np.ndarray, "n 3"]:
         """Give the voxel of the original scan that each candidate's centre lies in, or the nearest one.
@@ -130,7 +132,8 @@ def predict(detector: Detector, source: Source) -> Iterator[Prediction | Failure
             log.exception("%s cannot be searched", scan_id)
             yield Failure(scan_id, f"{type(error).__name__}: {error}")
         else:
-            yield Prediction(scan_id, candidates.best_first(), entry.original_grid)
+            notes = tuple(entry.record.get("notes", ()))
+            yield Prediction(scan_id, candidates.best_first(), entry.original_grid, notes)
 
 
 def submission(predictions: Sequence[Prediction]) -> Table[Candidates]:

@@ -91,6 +91,15 @@ def test_bad_input_leaves_nothing_behind(folder: Path) -> None:
     assert not (folder / "out").exists()
 
 
+def test_a_submission_of_other_scans_is_refused(folder: Path) -> None:
+    text = (folder / "scans.csv").read_text(encoding="utf-8")
+    (folder / "scans.csv").write_text("x\ny\n", encoding="utf-8")
+    with pytest.raises(InputError, match="marks none of the 2 scans that count, but others such as a"):
+        evaluate(folder, folder / "out")
+    (folder / "scans.csv").write_text(text, encoding="utf-8")
+    evaluate(folder, folder / "out")
+
+
 def test_output_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "out").write_text("mine")
     with pytest.raises(InputError, match="out is a file; give a folder as output"):

@@ -44,7 +44,7 @@ def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv
     # Without it Hydra prints and swallows what this function has to see.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     application = hydra.main(version_base="1.3", config_path="pkg://nodule_lightning.conf", config_name=config_name)
-    guard = _Guard(task)
+    guard = _Guard(task, path_keys)
     # The user's own ./conf is on the search path, and most users have none.
     warnings.filterwarnings("ignore", message="provider=hydra.searchpath.* is not available")
     try:
@@ -63,13 +63,14 @@ def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv
 class _Guard:
     """The task, with an end for wrong input that goes through Hydra's job runner without a word: SystemExit."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, path_keys: Sequence[str]) -> None:
         self.task = task
+        self.path_keys = path_keys
         self.entered = False
 
     def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - whatever the task gives to a sweeper
         try:
-            _require_values(config)
+            _require_values(config, self.path_keys)
             self.entered = True
             return self.task(config)
         except (InputError, InterpolationResolutionError) as error:
@@ -82,10 +83,14 @@ class _Guard:
             _refuse(f"{error.filename} cannot be written: {error.strerror}")
 
 
-def _require_values(config: DictConfig) -> None:
+def _require_values(config: DictConfig, path_keys: Sequence[str]) -> None:
     missing = sorted(_missing(OmegaConf.to_container(config)))
     if missing:
         raise InputError(f"missing: {' '.join(f'{key}=VALUE' for key in missing)} (--help says what each one means)")
+    for key in path_keys:
+        # An unset shell variable must not become this folder.
+        if OmegaConf.select(config, key) == "":
+            raise InputError(f"{key} is empty; give a path, . for this folder")
 
 
 def _missing(values: object, prefix: str = "") -> Iterator[str]:

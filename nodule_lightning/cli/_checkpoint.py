@@ -1,6 +1,7 @@
 """Read a checkpoint back as a detector, without running anything that the file asks for."""
 
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -60,6 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} is no file; give a checkpoint that nodule-train wrote")
     try:
+        _check_bytes(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -77,6 +79,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not all(isinstance(about.get(name), dict) for name in ("model", "preparation")):
         raise InputError(f"{path} is a checkpoint of another model or version; give one that nodule-train wrote")
     return checkpoint
+
+
+def _check_bytes(path: Path) -> None:
+    """Refuse weights that were damaged on the way: torch reads them without a look at their check sums."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise EOFError(f"{damaged} is damaged")
 
 
 def require_network(path: Path, network: Mapping[str, Any]) -> None:

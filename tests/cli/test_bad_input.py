@@ -64,6 +64,13 @@ def test_predict_on_a_volume_of_the_wrong_dimension(run: Runner, checkpoint: Pat
     assert not Path("out").exists()
 
 
+def test_an_empty_path_is_not_this_folder(run: Runner, checkpoint: Path, cache: Path) -> None:
+    for given in (("input=", "output=out"), (f"input={cache}", "output=")):
+        line = run(predict.main, f"checkpoint={checkpoint}", *given).line()
+        assert "is empty; give a path" in line
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_predict_on_an_empty_folder(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -40,6 +40,13 @@ def a_target_outside(path: Path) -> None:
     write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
 
 
+def damaged_on_the_way(path: Path) -> None:
+    content = bytearray(write_checkpoint(path).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 100] = bytes(100)
+    path.write_bytes(content)
+
+
 CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("hello"), "cannot be read"),
     "empty": (lambda path: path.touch(), "cannot be read"),
@@ -51,6 +58,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "of a constructor that was another": (a_constructor_that_was_another, "of this version"),
     "of another kind of anchors": (another_kind_of_anchors, "another model"),
     "no recipe": (lambda path: torch.save({"nodule_lightning": {}, "state_dict": {}}, path), "another model"),
+    "damaged on the way": (damaged_on_the_way, "is damaged"),
     "a target outside": (a_target_outside, "do not trust it"),
 }
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from nodule_lightning.cli import predict
 from nodule_lightning.cli.predict import render
 from nodule_lightning.geometry import Grid
+from nodule_lightning.lungs.segmentation import FALLBACK_NOTE
 from nodule_lightning.predict import Prediction
 from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_dicom, write_image
@@ -48,6 +49,14 @@ def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp
     assert list(rows(one, "one")) == ["1.2.3.4"]
     assert sorted(rows(both, "both")) == ["1.2.3.4", "file"]
     assert "Secret" not in both.out + both.error + Path("both/submission.csv").read_text(encoding="utf-8")
+
+
+def test_what_preparing_noted_is_told(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
+    chest = draw_chest(lungs=False)
+    scan = write_image(tmp_path / "no lungs.mha", chest.hu, chest.grid)
+    ended = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=out")
+    assert ended.code == 0
+    assert f"note: no lungs: {FALLBACK_NOTE}" in ended.out
 
 
 @pytest.mark.parametrize("direction", [1, -1])
