@@ -57,7 +57,7 @@ class PreparationSettings:
     """
 
     spacing_mm: float = 1.0
-    window_hu: tuple[float, float] = (-1200.0, 600.0)
+    window_hu: Sequence[float] = (-1200.0, 600.0)
     margin_mm: float = 8.0
     lungs: LungSettings = field(default_factory=LungSettings)
 
@@ -162,7 +162,7 @@ def prepare_dataset(
     return _summarise(cache, dataset, dict(sorted(bar)))
 
 
-def _window(hu: Int16[np.ndarray, "z y x"], window_hu: tuple[float, float]) -> UInt8[np.ndarray, "z y x"]:
+def _window(hu: Int16[np.ndarray, "z y x"], window_hu: Sequence[float]) -> UInt8[np.ndarray, "z y x"]:
     low, high = window_hu
     # One look-up for each of the 65536 values of an int16, instead of arithmetic on a float copy of the volume.
     every_hu = np.arange(65536, dtype=np.uint16).view(np.int16)

@@ -10,6 +10,9 @@ from scipy.spatial.transform import Rotation
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import IDENTITY_DIRECTION, Grid
 
+# The check of types looks at a random item of a tuple, with Python's own generator.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 coordinate = st.floats(-2000, 2000)
 step = st.floats(0.1, 20)
 

@@ -90,7 +90,7 @@ def test_no_lung_is_noted() -> None:
 
 
 def test_settings_there_and_back() -> None:
-    settings = PreparationSettings(spacing_mm=1.5, window_hu=[-1000, 400], lungs=LungSettings(closing_mm=5.0))  # type: ignore[arg-type]
+    settings = PreparationSettings(spacing_mm=1.5, window_hu=[-1000, 400], lungs=LungSettings(closing_mm=5.0))
     assert PreparationSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
     assert settings.differences(settings) == []
     assert settings.differences(PreparationSettings()) == [

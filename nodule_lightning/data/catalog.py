@@ -86,10 +86,10 @@ class Split:
 
 def split_scans(
     catalog: Catalog,
-    test_subsets: Sequence[str],
+    test_subsets: Sequence[str | int],
     validation_fraction: float,
     seed: int,
-    unannotated_subsets: Sequence[str] = (),
+    unannotated_subsets: Sequence[str | int] = (),
 ) -> Split:
     """Part the scans into training, validation and test.
 

@@ -96,7 +96,7 @@ class NoduleDataModule(pl.LightningDataModule):
         patch_voxels: int = 96,
         batch_size: int = 8,
         workers: int = 0,
-        test_subsets: Sequence[str] = (),
+        test_subsets: Sequence[str | int] = (),
         validation_fraction: float = 0.1,
         seed: int = 0,
         unannotated_subsets: Sequence[str] = (),

@@ -97,7 +97,7 @@ class PatchSampler(Sampler[PatchDraw]):
 
     def __init__(
         self,
-        diameter_mm: Sequence[Float64[np.ndarray, "n"]],
+        diameter_mm: Sequence[Float64[np.ndarray, "_"]],
         rule: SamplingRule,
         seed: int,
         rank: int = 0,

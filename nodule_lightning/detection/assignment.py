@@ -6,7 +6,7 @@ ignored findings: an anchor that both touch is the nodule's.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Int8
@@ -32,6 +32,7 @@ class Assignment:
     target: Float[Tensor, "b z y x anchor 4"]
 
 
+@runtime_checkable
 class Assigner(Protocol):
     """A rule of assignment."""
 

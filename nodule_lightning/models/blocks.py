@@ -1,17 +1,13 @@
 """The pieces that the networks share: what a backbone is, normalisation by name, and the residual block."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nodule_lightning.errors import InputError
 
-Norm = Literal["batch", "group", "instance"]
 
-
-def normalisation(norm: Norm, channels: int) -> nn.Module:
+def normalisation(norm: str, channels: int) -> nn.Module:
     """Give the named normalisation layer; `group` takes the most groups, at most eight, that divide the channels."""
     if norm == "batch":
         return nn.BatchNorm3d(channels)
@@ -23,7 +19,7 @@ def normalisation(norm: Norm, channels: int) -> nn.Module:
     raise InputError(f"norm must be 'batch', 'group' or 'instance', not {norm!r}")
 
 
-def convolution(inputs: int, outputs: int, norm: Norm, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, norm: str, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Give convolution, normalisation and ReLU; the kernel's padding keeps cells centred on the voxels they cover."""
     padding = (kernel - stride + 1) // 2
     return nn.Sequential(
@@ -50,7 +46,7 @@ class Backbone(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3x3x3 convolutions and a shortcut, a 1x1x1 convolution where the channels change (grt123's `PostRes`)."""
 
-    def __init__(self, inputs: int, outputs: int, norm: Norm) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: str) -> None:
         super().__init__()
         self.body = nn.Sequential(
             *convolution(inputs, outputs, norm),

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.models.blocks import Backbone, Norm, ResidualBlock, convolution, normalisation
+from nodule_lightning.models.blocks import Backbone, ResidualBlock, convolution, normalisation
 
 
 class ResUNet(Backbone):
@@ -34,7 +34,7 @@ class ResUNet(Backbone):
         blocks: Sequence[int] = (2, 2, 3, 3),
         decoder_channels: Sequence[int] = (64, 128),
         decoder_blocks: Sequence[int] = (3, 3),
-        norm: Norm = "batch",
+        norm: str = "batch",
         stem_stride: int = 1,
         dropout: float = 0.5,
     ) -> None:
@@ -69,7 +69,7 @@ class ResUNet(Backbone):
         return features
 
 
-def _stem(channels: int, stride: int, norm: Norm) -> nn.Sequential:
+def _stem(channels: int, stride: int, norm: str) -> nn.Sequential:
     """Bring the image to stride 2."""
     if stride == 2:
         return convolution(1, channels, norm, kernel=4, stride=2)
@@ -80,12 +80,12 @@ def _stem(channels: int, stride: int, norm: Norm) -> nn.Sequential:
     )
 
 
-def _level(inputs: int, outputs: int, count: int, norm: Norm) -> nn.Sequential:
+def _level(inputs: int, outputs: int, count: int, norm: str) -> nn.Sequential:
     widths = [inputs] + [outputs] * count
     return nn.Sequential(*(ResidualBlock(a, b, norm) for a, b in pairwise(widths)))
 
 
-def _upsample(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+def _upsample(inputs: int, outputs: int, norm: str) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose3d(inputs, outputs, 2, 2, bias=False),
         normalisation(norm, outputs),

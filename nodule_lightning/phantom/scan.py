@@ -1,6 +1,6 @@
 """One phantom scan: the whole chest, its nodules, and the truth about both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import edt
@@ -57,7 +57,7 @@ IMITATIONS = (
 def make_phantom(settings: PhantomSettings, seed: int, index: int) -> Phantom:
     """Make scan `index` of the data set `seed`: always the same bytes, whatever else is made."""
     generator = np.random.default_rng([seed, 0, index])
-    scale = generator.uniform(*settings.body_scale)
+    scale = _draw(generator, settings.body_scale)
     thorax = anatomy.Thorax.draw(scale, generator.random() < settings.contrast_share, generator)
     grid, fine_per_slice = _draw_grid(settings, scale, generator)
     fine = _fine_grid(grid, fine_per_slice)
@@ -74,13 +74,13 @@ def make_phantom(settings: PhantomSettings, seed: int, index: int) -> Phantom:
     points = _lung_points(canvas, depth, thorax)
     vessels = _paint_trees(canvas, points, thorax, settings, generator)
     nodule_findings, excluded = _paint_findings(canvas, points, vessels, settings, (seed, index))
-    hu = acquire(canvas.hu, fine_per_slice, grid.spacing_zyx_mm[2], generator.uniform(*settings.noise_hu), generator)
+    hu = acquire(canvas.hu, fine_per_slice, grid.spacing_zyx_mm[2], _draw(generator, settings.noise_hu), generator)
     lungs = depth.reshape(grid.shape[0], fine_per_slice, *grid.shape[1:]).mean(axis=1) > 0
     return Phantom(Scan(f"phantom-{seed}-{index:04d}", hu, grid), nodule_findings, excluded, lungs)
 
 
 def _draw_grid(settings: PhantomSettings, scale: float, generator: Generator) -> tuple[Grid, int]:
-    pixel_mm, slice_mm = generator.uniform(*settings.pixel_mm), generator.uniform(*settings.slice_mm)
+    pixel_mm, slice_mm = _draw(generator, settings.pixel_mm), _draw(generator, settings.slice_mm)
     half_mm = scale * (anatomy.LUNG_HEIGHT_MM / 2 + generator.uniform(8, 20))
     count = int(2 * half_mm / slice_mm)
     side_mm = pixel_mm * (settings.matrix - 1)
@@ -157,3 +157,8 @@ def _paint_findings(
         np.array([nodule.diameter_mm for nodule in wanted]),
     )
     return nodule_findings, Findings(np.array(listed).reshape(-1, 3), np.full(len(listed), -1.0))
+
+
+def _draw(generator: Generator, bounds: Sequence[float]) -> float:
+    low, high = bounds
+    return generator.uniform(low, high)

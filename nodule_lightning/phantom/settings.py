@@ -1,5 +1,6 @@
 """What a phantom data set is drawn from."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,18 +85,18 @@ class PhantomSettings:
     """
 
     matrix: int = 512
-    pixel_mm: tuple[float, float] = (0.5, 0.95)
-    slice_mm: tuple[float, float] = (0.6, 2.5)
-    body_scale: tuple[float, float] = (0.9, 1.05)
-    nodule_counts: tuple[float, ...] = (6.0, 4.0, 3.0, 2.0, 1.0, 1.0)
+    pixel_mm: Sequence[float] = (0.5, 0.95)
+    slice_mm: Sequence[float] = (0.6, 2.5)
+    body_scale: Sequence[float] = (0.9, 1.05)
+    nodule_counts: Sequence[float] = (6.0, 4.0, 3.0, 2.0, 1.0, 1.0)
     diameters: str = "luna16"
     diameter_scale: float = 1.0
     largest_diameter_mm: float = 33.0
-    nodule_kinds: tuple[float, float, float] = (0.7, 0.12, 0.18)
-    nodule_places: tuple[float, float, float, float] = (0.45, 0.25, 0.22, 0.08)
-    imitations: tuple[int, int] = (0, 3)
+    nodule_kinds: Sequence[float] = (0.7, 0.12, 0.18)
+    nodule_places: Sequence[float] = (0.45, 0.25, 0.22, 0.08)
+    imitations: Sequence[int] = (0, 3)
     vessel_ends: int = 500
-    noise_hu: tuple[float, float] = (12.0, 40.0)
+    noise_hu: Sequence[float] = (12.0, 40.0)
     contrast_share: float = 0.4
 
     def __post_init__(self) -> None:

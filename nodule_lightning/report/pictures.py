@@ -65,11 +65,15 @@ class Tile:
 def outcomes(candidates: Candidates, nodules: Findings, excluded: Findings) -> list[Outcome]:
     """Tell of each mark of one scan what the score makes of it."""
     matching = match(_one_scan(candidates), _one_scan(nodules), _one_scan(excluded))
-    fate = np.full(len(candidates), Outcome.NOT_SCORED, dtype=object)
-    fate[matching.false_positive] = Outcome.FALSE_POSITIVE
-    fate[matching.ignored] = Outcome.IGNORED
-    fate[matching.hit] = Outcome.HIT
-    return list(fate)
+    fates = [Outcome.NOT_SCORED] * len(candidates)
+    for outcome, chosen in (
+        (Outcome.FALSE_POSITIVE, matching.false_positive),
+        (Outcome.IGNORED, matching.ignored),
+        (Outcome.HIT, matching.hit),
+    ):
+        for row in np.flatnonzero(chosen).tolist():
+            fates[row] = outcome
+    return fates
 
 
 def cut_tiles(
@@ -104,8 +108,8 @@ def draw_gallery(tiles: Sequence[Tile]) -> Figure:
 def draw_lung_crop(
     hu: Int16[np.ndarray, "z y x"],
     grid: Grid,
-    ct: UInt8[np.ndarray, "z y x"],
-    lung: UInt8[np.ndarray, "z y x"],
+    ct: UInt8[np.ndarray, "cz cy cx"],
+    lung: UInt8[np.ndarray, "cz cy cx"],
     crop_grid: Grid,
 ) -> Figure:
     """Draw the slice with most lung, as it was scanned and as the network sees it.

@@ -36,7 +36,7 @@ def entry(scan_id: str = "肺 1.2.3", spacing_mm: float = 1.0) -> Entry:
 
 
 def findings(*diameter_mm: float) -> Findings:
-    return Findings(np.arange(3.0 * len(diameter_mm)).reshape(-1, 3) / 7, np.array(diameter_mm))
+    return Findings(np.arange(3.0 * len(diameter_mm)).reshape(-1, 3) / 7, np.array(diameter_mm, dtype=np.float64))
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_unannotated_subsets_may_be_absent_and_are_in_no_set() -> None:
 
 
 def test_subsets_may_be_numbers() -> None:
-    assert split_scans(many(10), [0], 0.1, 0) == split_scans(many(10), ["0"], 0.1, 0)  # type: ignore[list-item]
+    assert split_scans(many(10), [0], 0.1, 0) == split_scans(many(10), ["0"], 0.1, 0)
 
 
 def test_neither_simpleitk_nor_torch_is_needed(cache: Path) -> None:

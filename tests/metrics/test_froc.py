@@ -26,9 +26,8 @@ def marks(*rows: tuple[str, float, float], z: float = 0.0) -> Table[Candidates]:
 def findings(*rows: tuple[str, float, float]) -> Table[Findings]:
     """Make findings from (scan, x, diameter)."""
     centre = np.array([[x, 0.0, 0.0] for _, x, _ in rows]).reshape(-1, 3)
-    return Table(
-        np.array([scan for scan, _, _ in rows]), Findings(centre, np.array([diameter for _, _, diameter in rows]))
-    )
+    diameter_mm = np.array([diameter for _, _, diameter in rows], dtype=np.float64)
+    return Table(np.array([scan for scan, _, _ in rows]), Findings(centre, diameter_mm))
 
 
 def score(case: Case, bootstraps: int = 0) -> FrocResult:

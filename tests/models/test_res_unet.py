@@ -5,17 +5,16 @@ import torch
 from torch import nn
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.models.blocks import Norm
 from nodule_lightning.models.res_unet import ResUNet
 
 
-def narrow(norm: Norm = "batch", stem_stride: int = 2, first_blocks: int = 0) -> ResUNet:
+def narrow(norm: str = "batch", stem_stride: int = 2, first_blocks: int = 0) -> ResUNet:
     return ResUNet((4, 4, 6, 8, 8), (first_blocks, 1, 1, 1), (8, 6), (1, 1), norm, stem_stride, dropout=0.1)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "instance"])
 @pytest.mark.parametrize(("stem_stride", "first_blocks"), [(1, 1), (2, 0), (2, 2)])
-def test_every_variant_gives_stride_4_and_gradients_everywhere(norm: Norm, stem_stride: int, first_blocks: int) -> None:
+def test_every_variant_gives_stride_4_and_gradients_everywhere(norm: str, stem_stride: int, first_blocks: int) -> None:
     torch.manual_seed(0)
     network = narrow(norm, stem_stride, first_blocks)
     features = network(torch.randn(2, 1, 32, 48, 32))

@@ -31,7 +31,8 @@ def pixels(figure: Figure) -> Float64[np.ndarray, "y x 4"]:
 
 def candidates(*centres: tuple[float, float, float], diameter: float = 8.0) -> Candidates:
     number = len(centres)
-    return Candidates(np.array(centres).reshape(-1, 3), np.linspace(0.9, 0.5, number), np.full(number, diameter))
+    centre_xyz_mm = np.array(centres, dtype=np.float64).reshape(-1, 3)
+    return Candidates(centre_xyz_mm, np.linspace(0.9, 0.5, number), np.full(number, diameter))
 
 
 def test_outcomes_follow_the_score() -> None:
