@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import Parameter
@@ -44,7 +46,7 @@ class NoduleDetector(pl.LightningModule):
         seed: of augmentation and of the pools of negatives.
 
     Raises:
-        FloatingPointError: in training, when a loss is not finite; names the scans of the batch.
+        FloatingPointError: in training, on every rank, when a loss is not finite; names the scans of the batch.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class NoduleDetector(pl.LightningModule):
 
     def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
         """Compute the loss of a batch of patches."""
-        generator = self._generator()
+        generator = self._generator(batch_idx)
         images, boxes = self.augment(batch, generator)
         maps = self.network(images)
         anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
         terms = self.loss(maps, self.assigner(anchors, boxes, batch.kind), generator)
+        self._require_finite(terms, batch)
         self._log_loss(terms, batch)
         return terms.total
 
@@ -109,18 +112,25 @@ class NoduleDetector(pl.LightningModule):
             "preparation": datamodule.preparation if isinstance(datamodule, NoduleDataModule) else {},
         }
 
-    def _generator(self) -> torch.Generator:
-        """Give a generator that depends on seed, step and rank alone, so that a resumed run draws the same."""
-        seed = (self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank
-        return torch.Generator(self.device).manual_seed(seed % 2**63)
+    def _generator(self, batch_idx: int) -> torch.Generator:
+        """Give a generator that depends on seed, epoch, batch and rank alone, so that a resumed run draws the same."""
+        origin = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx, self.global_rank))
+        return torch.Generator(self.device).manual_seed(int(origin.generate_state(1, np.uint64)[0]))
+
+    def _require_finite(self, terms: LossTerms, batch: PatchBatch) -> None:
+        # The loss is that of all ranks, so that they all stop here together: one alone would leave the others waiting.
+        if torch.isfinite(terms.total):
+            return
+        batches = [batch.scan_id] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(batches, batch.scan_id)
+        scans = ", ".join(sorted({scan_id for scan_ids in batches for scan_id in scan_ids}))
+        raise FloatingPointError(
+            f"the loss is {terms.total.item()} in step {self.global_step}, in a batch of the scans {scans}; "
+            "lower the learning rate or clip the gradient"
+        )
 
     def _log_loss(self, terms: LossTerms, batch: PatchBatch) -> None:
-        if not torch.isfinite(terms.total):
-            scans = ", ".join(sorted(set(batch.scan_id)))
-            raise FloatingPointError(
-                f"the loss is {terms.total.item()} in step {self.global_step}, in a batch of the scans {scans}; "
-                "lower the learning rate or clip the gradient"
-            )
         values = {"total": terms.total, "positive": terms.positive, "negative": terms.negative, "box": terms.box}
         for name, value in values.items():
             self.log(

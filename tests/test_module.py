@@ -1,5 +1,8 @@
 """The whole thread on tiny scans: it trains, scores, saves, repeats itself and stops on a broken loss."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float, Float32
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
@@ -14,10 +18,13 @@ from torch import Tensor
 import nodule_lightning
 from nodule_lightning.callbacks.validation_share import ValidationShare
 from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import AnchorDetector
 from nodule_lightning.module import CHECKPOINT_KEY, NoduleDetector
 from tests.balls import SETTINGS, tiny_datamodule, tiny_module, tiny_network, write_balls
+from tests.ranks import ENVIRONMENT
 
 pytestmark = [
     # Lightning 2.6 with torch 2.13
@@ -50,9 +57,12 @@ def fit(
     network: AnchorDetector | None = None,
     patches: int = 16,
     resume: Path | None = None,
+    augment: Augment | None = None,
+    accumulate: int = 1,
 ) -> tuple[NoduleDetector, pl.Trainer]:
     pl.seed_everything(0, verbose=False)
     module = tiny_module(network)
+    module.augment = augment or module.augment
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -65,6 +75,7 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=folder,
         log_every_n_steps=1,
+        accumulate_grad_batches=accumulate,
     )
     trainer.fit(module, datamodule=tiny_datamodule(cache, patches), ckpt_path=resume)
     return module, trainer
@@ -143,6 +154,47 @@ class Broken(AnchorDetector):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_scans(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"the loss is nan in step 0, .* scans scan\d"):
         fit(cache, tmp_path, network=Broken())
+
+
+@pytest.mark.ddp
+def test_a_loss_that_is_not_finite_on_one_rank_stops_them_all(cache: Path) -> None:
+    script = Path(__file__).with_name("broken_rank.py")
+    ended = subprocess.run(
+        [sys.executable, str(script), str(cache)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=90,
+    )
+    assert ended.returncode
+    # Of both ranks' batches: the eight patches are of more scans than the four of one rank can be.
+    said = re.findall(r"the loss is nan in step 0, in a batch of the scans ([\w, ]+);", ended.stderr)
+    assert len(set(said)) == 1
+    assert len(said[0].split(", ")) > 4
+
+
+class WatchedAugment(Augment):
+    """Notes with which seed each batch was drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seeds: list[int] = []
+
+    def __call__(
+        self, batch: PatchBatch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b 1 z y x"], Float32[Tensor, "b box 4"]]:
+        self.seeds.append(generator.initial_seed())
+        return super().__call__(batch, generator)
+
+
+def test_each_batch_has_draws_of_its_own_also_while_gradients_are_accumulated(cache: Path, tmp_path: Path) -> None:
+    first, second = WatchedAugment(), WatchedAugment()
+    _, trainer = fit(cache, tmp_path, augment=first, accumulate=4)
+    assert trainer.global_step == 2
+    assert len(set(first.seeds)) == 8
+    fit(cache, tmp_path, augment=second)
+    assert first.seeds == second.seeds
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ class NoduleDataModule(pl.LightningDataModule):
         test_subsets: Sequence[str | int] = (),
         validation_fraction: float = 0.1,
         seed: int = 0,
-        unannotated_subsets: Sequence[str] = (),
+        unannotated_subsets: Sequence[str | int] = (),
         *,
         fill_outside_lungs: bool = True,
         border_voxels: float = 8.0,

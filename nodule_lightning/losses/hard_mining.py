@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+import torch.distributed
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
@@ -13,7 +14,10 @@ from nodule_lightning.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The loss and its three parts, each a mean before any weight; a part without members is zero."""
+    """The loss and its three parts, each a mean before any weight; a part without members is zero.
+
+    With several processes these are the means over the batches of all of them, the same in each.
+    """
 
     total: Float[Tensor, ""]
     positive: Float[Tensor, ""]
@@ -69,9 +73,16 @@ class HardMiningLoss:
         logit, target = numbers[..., 0], assignment.target.flatten(1, 4)
         hard, mined = self._mine(logit.detach(), label, generator)
         negative_logit = logit.gather(1, hard)
-        positive = mean_where(cross_entropy(logit, 1), label == 1)
-        negative = mean_where(cross_entropy(negative_logit, 0), mined)
-        box = mean_where(smooth_l1_loss(numbers[..., 1:], target, reduction="none").sum(dim=-1), label == 1)
+        box_distance = smooth_l1_loss(numbers[..., 1:], target, reduction="none").sum(dim=-1)
+        sums = [
+            sum_where(cross_entropy(logit, 1), label == 1),
+            sum_where(cross_entropy(negative_logit, 0), mined),
+            sum_where(box_distance, label == 1),
+        ]
+        positives = (label == 1).sum()
+        positive, negative, box = means_over_ranks(
+            torch.stack(sums), torch.stack([positives, mined.sum(), positives])
+        ).unbind()
         total = self.positive_weight * positive + self.negative_weight * negative + self.box_weight * box
         return LossTerms(total, positive, negative, box)
 
@@ -86,7 +97,8 @@ class HardMiningLoss:
         positives = (label == 1).sum(dim=1, keepdim=True)
         kept = (positives * self.hard_per_positive).round().clamp(min=self.hard_per_patch)
         rank = torch.arange(scores.shape[1], device=logit.device)
-        return pool.indices.gather(1, ordered.indices), (rank < kept) & torch.isfinite(ordered.values)
+        # A logit that is not a number stays in, so that the loss tells of it.
+        return pool.indices.gather(1, ordered.indices), (rank < kept) & (ordered.values != -torch.inf)
 
 
 def cross_entropy(logit: Float[Tensor, "*n"], truth: int) -> Float[Tensor, "*n"]:
@@ -94,6 +106,21 @@ def cross_entropy(logit: Float[Tensor, "*n"], truth: int) -> Float[Tensor, "*n"]
     return binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
 
 
-def mean_where(values: Float[Tensor, "*n"], chosen: Bool[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """Average the chosen values; none chosen gives zero, with a zero gradient."""
-    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+def sum_where(values: Float[Tensor, "*n"], chosen: Bool[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """Add up the chosen values; none chosen gives zero, with a zero gradient."""
+    return torch.where(chosen, values, 0).sum()
+
+
+def means_over_ranks(sums: Float[Tensor, "part"], counts: Int[Tensor, "part"]) -> Float[Tensor, "part"]:
+    """Turn this process's sums and counts into the means over those of all processes.
+
+    The values are the same in each process. A gradient is that of this process's share, times the number of processes,
+    because DistributedDataParallel takes the mean of the gradients and not their sum.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return sums / counts.clamp(min=1)
+    together = torch.stack([sums.detach(), counts.to(sums.dtype)])
+    torch.distributed.all_reduce(together)
+    means = together[0] / together[1].clamp(min=1)
+    share = torch.distributed.get_world_size() * sums / together[1].clamp(min=1)
+    return means + (share - share.detach())

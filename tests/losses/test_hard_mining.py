@@ -1,6 +1,8 @@
 """The three-part loss, against numbers worked by hand."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ import torch
 from nodule_lightning.detection.assignment import Assignment
 from nodule_lightning.errors import InputError
 from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
+from tests.losses.loss_on_rank import PATCHES, POSITIVES, head, terms_and_gradient
+from tests.ranks import printed_by_two_ranks
 
 
 def assignment(label: list[list[int]], target: torch.Tensor | None = None) -> Assignment:
@@ -25,6 +29,10 @@ def maps(logits: list[list[float]]) -> torch.Tensor:
 
 def run(loss: HardMiningLoss, numbers: torch.Tensor, truth: Assignment) -> LossTerms:
     return loss(numbers, truth, torch.Generator().manual_seed(0))
+
+
+def parts(terms: LossTerms) -> tuple[torch.Tensor, ...]:
+    return terms.positive, terms.negative, terms.box
 
 
 def softplus(value: float) -> float:
@@ -94,6 +102,24 @@ def test_no_anchor_at_all_is_finite() -> None:
     numbers = torch.zeros(1, 0, 1, 1, 3, 5, requires_grad=True)
     empty = Assignment(torch.zeros(1, 0, 1, 1, 3, dtype=torch.int8), torch.zeros(1, 0, 1, 1, 3, 4))
     assert run(HardMiningLoss(), numbers, empty).total == 0
+
+
+@pytest.mark.parametrize("label", [[0, 0, 0], [1, 0, 0]])
+def test_what_is_not_a_number_is_not_hidden(label: list[int]) -> None:
+    numbers = maps([[0.0, math.nan, 0.0]])
+    assert torch.isnan(run(HardMiningLoss(), numbers, assignment([label])).total)
+
+
+@pytest.mark.ddp
+def test_two_processes_move_the_weights_like_one(tmp_path: Path) -> None:
+    """Else a rank with one positive would weigh as much as one with a dozen, and one with none would count as zero."""
+    printed = printed_by_two_ranks(Path(__file__).with_name("loss_on_rank.py"), tmp_path / "meeting")
+    assert printed[0] == printed[1]
+    for line, case in zip(printed[0].splitlines(), POSITIVES, strict=True):
+        values, gradient = json.loads(line)[case]
+        terms, alone = terms_and_gradient(head(), case, slice(0, PATCHES))
+        assert values == pytest.approx([terms.total.item(), *(part.item() for part in parts(terms))], abs=1e-6)
+        assert gradient == pytest.approx(alone, abs=1e-6)
 
 
 def test_bad_numbers_are_refused() -> None:

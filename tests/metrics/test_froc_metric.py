@@ -1,10 +1,7 @@
 """The metric in training: equal to the pure functions, and the same in one process and in two."""
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from nodule_lightning.metrics.functional import RATES, froc
 from nodule_lightning.structures import Candidates, Findings
 from tests.metrics.cases import random_case
 from tests.metrics.froc_on_rank import SEED, SHARES, add_scans
+from tests.ranks import printed_by_two_ranks
 
 # An empty rank is normal; torchmetrics warns of it.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric FROC was called before")
@@ -82,23 +80,7 @@ def test_values_are_floats_for_the_logger() -> None:
 
 @pytest.mark.ddp
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("froc_on_rank.py")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(script), str(rank), "2", str(tmp_path / "meeting")],
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env=environment,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        printed = [rank.communicate(timeout=90)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0]
+    printed = printed_by_two_ranks(Path(__file__).with_name("froc_on_rank.py"), tmp_path / "meeting")
     assert printed[0] == printed[1]
     together = {name: values for line in printed[0].splitlines() for name, values in json.loads(line).items()}
     assert together == {name: alone(sorted({*first, *second})) for name, (first, second) in SHARES.items()}
