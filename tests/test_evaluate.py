@@ -1,10 +1,9 @@
-"""Scoring csv files: what is written, what is refused, how fast it is."""
+"""Scoring csv files: what is written, what is refused, what is imported."""
 
 import csv
 import json
 import subprocess
 import sys
-import time
 from io import StringIO
 from pathlib import Path
 
@@ -119,7 +118,7 @@ def test_table_tells_score_counts_sizes_and_warnings(folder: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_golden_submission_in_less_than_three_seconds(real_data: Path, tmp_path: Path) -> None:
+def test_the_golden_submission_needs_no_heavy_package(real_data: Path, tmp_path: Path) -> None:
     luna = real_data / "luna16"
     code = (
         "import sys; from pathlib import Path;"
@@ -128,13 +127,10 @@ def test_golden_submission_in_less_than_three_seconds(real_data: Path, tmp_path:
         "print(evaluate_submission(*paths).mean, {'torch', 'wandb', 'pandas', 'sklearn', 'scipy'} & set(sys.modules))"
     )
     files = [luna / name for name in ("annotations.csv", "annotations_excluded.csv", "seriesuids.csv")]
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, real_data / "froc_golden" / "deeplung_dpn26.csv", *files, tmp_path],
         capture_output=True,
         encoding="utf-8",
         check=True,
     )
-    # Three seconds are promised on an idle machine; the tests may share theirs.
-    assert time.perf_counter() - start < 6
     assert done.stdout.split() == ["0.8419657913755723", "set()"]
