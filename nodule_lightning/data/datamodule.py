@@ -57,10 +57,14 @@ class WholeScanDataset(Dataset[WholeScan]):
 
 
 class RankStride(Sampler[int]):
-    """Give each rank its own scans, without repeating any to make the counts equal: FROC would count it twice."""
+    """Give each rank its own scans, without repeating any to make the counts equal.
+
+    A rank that would have none searches one of another's again, because Lightning leaves the loop of a rank without
+    batches out, and the others would wait for it. The metric counts a scan that comes twice once.
+    """
 
     def __init__(self, count: int, rank: int, world_size: int) -> None:
-        self.indices = range(rank, count, world_size)
+        self.indices = range(rank % max(min(count, world_size), 1), count, world_size)
 
     def __len__(self) -> int:
         return len(self.indices)

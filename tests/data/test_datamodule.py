@@ -69,6 +69,11 @@ def test_ranks_read_each_scan_exactly_once() -> None:
     assert ranks == [[0, 2, 4], [1, 3]]
 
 
+def test_no_rank_is_left_without_a_scan() -> None:
+    assert [list(RankStride(2, rank, 5)) for rank in range(5)] == [[0], [1], [0], [1], [0]]
+    assert [list(RankStride(0, rank, 2)) for rank in range(2)] == [[], []]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [({"patch_voxels": 50}, "multiple of 16"), ({"validation_fraction": 0.0}, "no scan .* for validation")],

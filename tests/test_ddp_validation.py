@@ -1,0 +1,82 @@
+"""Validation in two processes, through the console script: each validation scan counts once, and the first process alone writes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from nodule_lightning.io.tables import read_scan_ids
+from tests.balls import write_balls
+from tests.ranks import ENVIRONMENT
+
+pytestmark = pytest.mark.ddp
+
+TRAIN = (
+    "experiment=demo",
+    "trainer=ddp",
+    "trainer.devices=2",
+    "trainer.accelerator=cpu",
+    "trainer.sync_batchnorm=false",
+    "trainer.max_epochs=1",
+    "trainer.check_val_every_n_epoch=1",
+    "sampler.patches_per_epoch=16",
+    "datamodule.batch_size=4",
+    "datamodule.patch_voxels=32",
+    "logger=csv",
+    "+callbacks.watched._target_=tests.watched_scans.WatchedScans",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_balls(tmp_path / "the [cache]", 12)
+    return tmp_path
+
+
+def train(folder: Path, *arguments: str) -> list[dict[str, object]]:
+    """Train in the folder; give what each rank's validation was."""
+    command = [Path(sys.executable).parent / "nodule-train", "cache=the [cache]", "paths.run=run (1)", *TRAIN]
+    process = subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        cwd=folder,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=100)
+    finally:
+        # Both ranks: one that waits for the other heeds no politer signal.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, said
+    return [json.loads((folder / f"watched-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+
+
+def test_each_validation_scan_is_searched_by_one_rank_and_counts_once(folder: Path) -> None:
+    first, second = train(folder, "data.test_subsets=[]", "data.validation_fraction=0.42")
+    validation = read_scan_ids(folder / "run (1)" / "splits" / "validation.csv")
+    assert len(validation) == 5
+    assert first == {"searched": validation[::2], "counted": 5}
+    assert second == {"searched": validation[1::2], "counted": 5}
+    files = {path.relative_to(folder / "run (1)") for path in (folder / "run (1)").rglob("*") if path.is_file()}
+    logs = {path.name for path in files if path.suffix == ".log"}
+    # Each rank has a log of its own; all else is written once.
+    assert logs == {"train.log", "train_ddp_process_1.log"}
+    assert {path.parts[0] for path in files} == {".hydra", "checkpoints", "metrics", "splits", *logs}
+    assert [path.name for path in (folder / "run (1)" / "metrics").iterdir()] == ["version_0"]
+
+
+def test_fewer_validation_scans_than_ranks_neither_hang_nor_count_twice(folder: Path) -> None:
+    # The third subset has no nodules, and of the eight other scans a tenth is one.
+    first, second = train(folder, "data.test_subsets=[2]", "data.validation_fraction=0.1")
+    validation = read_scan_ids(folder / "run (1)" / "splits" / "validation.csv")
+    assert len(validation) == 1
+    assert first == second == {"searched": validation, "counted": 1}
