@@ -11,9 +11,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import write_whole
 from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
 from nodule_lightning.metrics.functional import RATES, Curve, FrocResult, froc
-from nodule_lightning.report.files import write_whole
 from nodule_lightning.structures import Candidates, Findings, Table
 
 METRICS, CURVE, FIGURE = "metrics.json", "froc.csv", "froc.png"

@@ -32,12 +32,11 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.lungs.segmentation import LungSettings, segment_lungs
 from nodule_lightning.resampling import box_grid, resample, shrink
-from nodule_lightning.structures import Findings, Scan
+from nodule_lightning.structures import AIR_HU, Findings, Scan
 
 if TYPE_CHECKING:
     from nodule_lightning.data.layouts import RawDataset
 
-AIR_HU = -1024
 _PREPARED, _SKIPPED = "prepared", "skipped"
 _Task = tuple[str, Path, Labels]
 

@@ -1,13 +1,20 @@
 """The vocabulary that all other modules share: scans, findings and candidates, in world millimetres."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int16, Int64, Shaped
 
 from nodule_lightning.geometry import Grid
+
+AIR_HU = -1024
+"""What stands where a scan has no value: the least that 12 bits of CT hold."""
+
+UNKNOWN_DIAMETER_MM = 10.0
+"""Size of a finding whose reader gave none, by LUNA16's evaluation script."""
 
 Rows = slice | Bool[np.ndarray, "n"] | Int64[np.ndarray, "m"]
 
@@ -44,6 +51,10 @@ class Findings:
 
     def __getitem__(self, rows: Rows) -> Self:
         return type(self)(self.centre_xyz_mm[rows], self.diameter_mm[rows])
+
+    def effective_diameter_mm(self) -> Float64[np.ndarray, "n"]:
+        """Give the diameters, with `UNKNOWN_DIAMETER_MM` where the reader gave none."""
+        return np.where(self.diameter_mm < 0, UNKNOWN_DIAMETER_MM, self.diameter_mm)
 
     @classmethod
     def empty(cls) -> Self:
@@ -121,12 +132,19 @@ class Table(Generic[RowsT]):
     def __getitem__(self, rows: Rows) -> Self:
         return type(self)(self.scan_id[rows], self.rows[rows])
 
+    def numbered(self) -> tuple[list[Hashable], Int64[np.ndarray, "n"]]:
+        """Number the scans in the order in which they appear; give their ids, and the number of each row's scan."""
+        ids = self.scan_id
+        # Rows of one scan mostly stand together: one look-up for each run of equal ids, and no sorting of long texts.
+        starts = np.flatnonzero(np.append(np.ones(min(len(ids), 1), dtype=bool), ids[1:] != ids[:-1]))
+        number: dict[Hashable, int] = {}
+        of_run = [number.setdefault(scan_id, len(number)) for scan_id in ids[starts].tolist()]
+        return list(number), np.repeat(np.array(of_run, dtype=np.int64), np.diff(np.append(starts, len(ids))))
+
     def by_scan(self) -> dict[str, RowsT]:
         """Give each scan's rows under its id, in the order of the table; a scan without rows is not there."""
-        ids, inverse = np.unique(self.scan_id, return_inverse=True)
-        order = np.argsort(inverse, kind="stable")
-        bounds = np.searchsorted(inverse[order], np.arange(len(ids) + 1))
-        return {
-            str(scan_id): self.rows[order[start:stop]]
-            for scan_id, start, stop in zip(ids, bounds[:-1], bounds[1:], strict=True)
-        }
+        ids, number = self.numbered()
+        rows = self.rows[np.argsort(number, kind="stable")]
+        stops = np.cumsum(np.bincount(number, minlength=len(ids))).tolist()
+        parts = {str(ids[scan]): rows[start:stop] for scan, (start, stop) in enumerate(pairwise([0, *stops]))}
+        return dict(sorted(parts.items()))

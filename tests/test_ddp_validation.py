@@ -1,4 +1,4 @@
-"""Validation in two processes, through the console script: each validation scan counts once, and the first process alone writes."""
+"""Validation in two processes, through the console script: each scan counts once, and only one process writes."""
 
 import json
 import os

@@ -17,9 +17,6 @@ from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.structures import Findings
 
-UNKNOWN_DIAMETER_MM = 10.0
-"""Size of a finding whose reader gave none, by LUNA16's rule."""
-
 
 @dataclass(frozen=True, slots=True)
 class Patch:
@@ -150,9 +147,8 @@ class PatchDataset(Dataset[Patch]):
 
 def voxel_boxes(findings: Findings, entry: Entry) -> Float64[np.ndarray, "n 4"]:
     """Bring findings to (z, y, x, diameter) in voxels of the entry."""
-    diameter_mm = np.where(findings.diameter_mm < 0, UNKNOWN_DIAMETER_MM, findings.diameter_mm)
     centre = entry.grid.to_index(findings.centre_xyz_mm)
-    return np.concatenate([centre, diameter_mm[:, None] / entry.grid.spacing_zyx_mm[0]], axis=1)
+    return np.concatenate([centre, findings.effective_diameter_mm()[:, None] / entry.grid.spacing_zyx_mm[0]], axis=1)
 
 
 def visible(boxes: Float64[np.ndarray, "n 4"], lung: UInt8[np.ndarray, "z y x"]) -> Bool[np.ndarray, "n"]:

@@ -21,10 +21,9 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.dicom import first_series, is_dicom, pick_series, read_series, silent
 from nodule_lightning.io.tables import check_scan_id
-from nodule_lightning.structures import Scan
+from nodule_lightning.structures import AIR_HU, Scan
 
 SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nrrd", ".nii")
-AIR_HU = -1024
 LARGEST_EXTENT_MM = 3000
 
 

@@ -6,10 +6,8 @@ beside their final name and then moved into place.
 
 import csv
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import replacing
 from nodule_lightning.structures import Candidates, Findings, Table
 
 COORDINATES = ("coordX", "coordY", "coordZ")
@@ -221,22 +220,7 @@ def _is_number(text: str) -> bool:
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with _replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside the final one, which takes its place when all went well."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        draft.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()

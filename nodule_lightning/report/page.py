@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from nodule_lightning.io.files import write_whole
 from nodule_lightning.metrics.functional import RATES, FrocResult
 from nodule_lightning.report.canvas import to_png
-from nodule_lightning.report.files import write_whole
 from nodule_lightning.report.froc_figure import RATE_LABELS, draw_froc
 from nodule_lightning.report.stylesheet import STYLESHEET
 

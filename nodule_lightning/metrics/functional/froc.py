@@ -12,7 +12,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.functional.bootstrap import bootstrap
 from nodule_lightning.metrics.functional.cautions import cautions
 from nodule_lightning.metrics.functional.curve import RATES, Curve, Events
-from nodule_lightning.metrics.functional.matching import Matching, effective_diameter_mm, match
+from nodule_lightning.metrics.functional.matching import Matching, match
 from nodule_lightning.metrics.functional.scan_list import ScanList
 from nodule_lightning.structures import Candidates, Findings, Table
 
@@ -233,7 +233,7 @@ def _count(matching: Matching, scans: int) -> Counts:
 
 
 def _by_size(events: Events, nodules: Findings, scans: int) -> tuple[SizeBin, ...]:
-    diameter = effective_diameter_mm(nodules)
+    diameter = nodules.effective_diameter_mm()
     bins = []
     for low, high in pairwise(SIZE_BORDERS_MM):
         inside = (diameter >= low) & (diameter < high)

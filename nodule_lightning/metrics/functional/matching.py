@@ -11,8 +11,6 @@ from jaxtyping import Bool, Float64, Int64
 from nodule_lightning.structures import Candidates, Findings, Table
 
 MARKS_PER_SCAN = 100
-# What LUNA16 takes where the excluded list gives no diameter.
-UNKNOWN_DIAMETER_MM = 10.0
 # The strict test decides; the search before it is this much wider, so that rounding cannot hide a mark from it.
 SEARCH_MARGIN_MM = 1e-6
 PAIRS_AT_ONCE = 1_000_000
@@ -89,7 +87,7 @@ def pairs_inside(
     marks: Table[Candidates], findings: Table[Findings]
 ) -> tuple[Int64[np.ndarray, "pair"], Int64[np.ndarray, "pair"]]:
     """Give the row of the finding and the row of the mark for every mark inside a finding of its own scan."""
-    radius = effective_diameter_mm(findings.rows) / 2.0
+    radius = findings.rows.effective_diameter_mm() / 2.0
     order, start, count = _level_with(marks, findings, radius + SEARCH_MARGIN_MM)
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
     for rows in np.array_split(np.arange(len(findings)), 1 + int(count.sum()) // PAIRS_AT_ONCE):
@@ -101,11 +99,6 @@ def pairs_inside(
         inside = squared < radius[finding] ** 2
         found.append((finding[inside], mark[inside]))
     return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
-
-
-def effective_diameter_mm(findings: Findings) -> Float64[np.ndarray, "n"]:
-    """Give the diameters, 10 mm where the reader gave none (a negative one)."""
-    return np.where(findings.diameter_mm < 0, UNKNOWN_DIAMETER_MM, findings.diameter_mm)
 
 
 def _level_with(

@@ -64,11 +64,6 @@ class ScanList:
 
     def locate(self, table: Table[RowsT]) -> Located[RowsT]:
         """Find the scan of each row."""
-        ids = table.scan_id
-        if not len(ids):
-            return Located(table, np.zeros(0, dtype=np.int64))
-        # Rows of one scan mostly stand together: one look-up for each run of equal ids.
-        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-        lengths = np.diff(np.append(starts, len(ids)))
-        places = [self.position.get(scan_id, -1) for scan_id in ids[starts].tolist()]
-        return Located(table, np.repeat(np.array(places, dtype=np.int64), lengths))
+        ids, number = table.numbered()
+        places = np.array([self.position.get(scan_id, -1) for scan_id in ids], dtype=np.int64)
+        return Located(table, places[number])

@@ -1,0 +1,23 @@
+"""Tables: rows by scan, whatever their order."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodule_lightning.structures import Candidates, Table
+
+
+@given(st.lists(st.sampled_from(["b", "a", "10", "9"]), max_size=12))
+def test_rows_of_a_scan_keep_their_order(ids: list[str]) -> None:
+    place = np.arange(len(ids), dtype=np.float64)
+    table = Table(np.array(ids, dtype=np.str_), Candidates(np.tile(place[:, None], 3), place, -place))
+    found = {scan_id: rows.probability.tolist() for scan_id, rows in table.by_scan().items()}
+    assert found == {scan_id: [place for place, other in enumerate(ids) if other == scan_id] for scan_id in set(ids)}
+    assert list(found) == sorted(found)
+
+
+def test_scans_are_numbered_as_they_appear() -> None:
+    table = Table(np.array([7, 3, 3, 7, 5]), Candidates(np.zeros((5, 3)), np.zeros(5), np.zeros(5)))
+    ids, number = table.numbered()
+    assert ids == [7, 3, 5]
+    assert number.tolist() == [0, 1, 1, 0, 2]
