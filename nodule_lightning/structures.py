@@ -145,6 +145,6 @@ class Table(Generic[RowsT]):
         """Give each scan's rows under its id, in the order of the table; a scan without rows is not there."""
         ids, number = self.numbered()
         rows = self.rows[np.argsort(number, kind="stable")]
-        stops = np.cumsum(np.bincount(number, minlength=len(ids))).tolist()
+        stops: list[int] = np.cumsum(np.bincount(number, minlength=len(ids))).tolist()
         parts = {str(ids[scan]): rows[start:stop] for scan, (start, stop) in enumerate(pairwise([0, *stops]))}
         return dict(sorted(parts.items()))

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 def train(folder: Path, *arguments: str) -> list[dict[str, object]]:
     """Train in the folder; give what each rank's validation was."""
-    command = [Path(sys.executable).parent / "nodule-train", "cache=the [cache]", "paths.run=run (1)", *TRAIN]
+    command = [str(Path(sys.executable).with_name("nodule-train")), "cache=the [cache]", "paths.run=run (1)", *TRAIN]
     process = subprocess.Popen(
         [*command, *arguments],
         stdout=subprocess.PIPE,

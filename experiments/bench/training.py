@@ -1,0 +1,123 @@
+"""Training and search on phantoms: the loader, a step and a search, the last two against the bare network."""
+
+import subprocess
+import sys
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_module
+from nodule_lightning.callbacks.quiet import silence_tips
+from omegaconf import DictConfig
+
+from experiments.bench.figures import Figure, figure, in_turn, ratios, timed
+from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.data.datamodule import NoduleDataModule
+from nodule_lightning.data.intensity import normalise
+from nodule_lightning.detection.inference import detect, padded_image
+from nodule_lightning.module import NoduleDetector
+
+SCANS, STEPS = 8, 12
+
+
+def phantom_cache(folder: Path) -> Path:
+    """Write and prepare a few of the demo's phantoms by the commands."""
+    for command, *arguments in (
+        ("phantom", f"output={folder / 'phantom'}", f"scans={SCANS}"),
+        ("prepare", f"data.root={folder / 'phantom'}", f"cache={folder / 'cache'}"),
+    ):
+        program = Path(sys.executable).with_name(f"nodule-{command}")
+        subprocess.run([str(program), *arguments], check=True, capture_output=True)
+    return folder / "cache"
+
+
+def training(cache: Path) -> list[Figure]:
+    """Time the demo's training on such a cache, and its search of one scan."""
+    silence_tips()
+    warnings.filterwarnings("ignore")
+    return [loader(composed(cache, "datamodule.patch_voxels=96")), step(composed(cache)), search(composed(cache))]
+
+
+def composed(cache: Path, *overrides: str) -> DictConfig:
+    """Compose the demo's configuration for a cache without test scans."""
+    with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
+        return compose("train", ["experiment=demo", f"cache='{cache}'", "data.test_subsets=[]", *overrides])
+
+
+def loader(config: DictConfig) -> Figure:
+    """Count the patches that one core cuts in a second; the first round warms the cache."""
+    datamodule: NoduleDataModule = instantiate(config.datamodule)
+    datamodule.setup("fit")
+    patches = sum(len(batch) for batch in datamodule.train_dataloader())
+    seconds = timed(lambda: sum(len(batch) for batch in datamodule.train_dataloader()), 3, warm=False)
+    return figure("patches of 96^3 in a second, one core", [patches / taken for taken in seconds], "", "warm cache")
+
+
+class StepClock(pl.Callback):
+    """Note the seconds of each step: augmentation, network, assignment, loss, backward, optimizer and logging."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = 0.0
+
+    def on_train_batch_start(self, *arguments: Any) -> None:  # noqa: ANN401 - Lightning's own signature
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, *arguments: Any) -> None:  # noqa: ANN401 - Lightning's own signature
+        """Stop it."""
+        self.seconds.append(time.perf_counter() - self._began)
+
+
+def step(config: DictConfig) -> Figure:
+    """Divide the time of a training step by that of the bare network's forward and backward pass."""
+    module: NoduleDetector = instantiate(config.module)
+    datamodule: NoduleDataModule = instantiate(config.datamodule)
+    side = datamodule.patch_voxels
+    images = torch.rand(datamodule.batch_size, 1, side, side, side)
+
+    def bare() -> None:
+        module.network.train()
+        module.network(images).sum().backward()
+
+    clock = StepClock()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=STEPS,
+        limit_val_batches=0,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        gradient_clip_val=1.0,
+    )
+    before = timed(bare, STEPS // 2)
+    trainer.fit(module, datamodule)
+    after = timed(bare, STEPS // 2)
+    # The first steps make the optimizer's state.
+    return ratios("training step / bare forward and backward", clock.seconds[2:], [*before, *after])
+
+
+def search(config: DictConfig) -> Figure:
+    """Divide the time of searching one whole scan by that of the bare network's forward pass over it."""
+    module: NoduleDetector = instantiate(config.module)
+    datamodule: NoduleDataModule = instantiate(config.datamodule)
+    datamodule.setup("fit")
+    entry = datamodule.catalog.entry(datamodule.catalog.scan_ids[0])
+    network = module.network.eval()
+    image = torch.from_numpy(padded_image(entry.ct, entry.lung.astype(bool), network.stride_total, module.inference))
+
+    @torch.inference_mode()
+    def bare() -> None:
+        network(normalise(image)[None, None])
+
+    searches, forwards = in_turn([partial(detect, network, entry, module.inference), bare], 5)
+    shape = " x ".join(map(str, image.shape))
+    return ratios(f"search of one scan ({shape}) / bare forward", searches, forwards)
