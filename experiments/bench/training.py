@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_module
-from nodule_lightning.callbacks.quiet import silence_tips
+from nodule_lightning.cli._quiet import silence_tips
 from omegaconf import DictConfig
 
 from experiments.bench.figures import Figure, figure, in_turn, ratios, timed

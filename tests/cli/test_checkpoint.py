@@ -56,7 +56,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda path: write_checkpoint(path, state_dict={}), "another model"),
     "another model's": (weights_of_another_model, "another model"),
     "of a constructor that was another": (a_constructor_that_was_another, "of this version"),
-    "of another kind of anchors": (another_kind_of_anchors, "another model"),
+    "of another kind of anchors": (another_kind_of_anchors, "that nodule-train"),
     "no recipe": (lambda path: torch.save({"nodule_lightning": {}, "state_dict": {}}, path), "another model"),
     "damaged on the way": (damaged_on_the_way, "is damaged"),
     "a target outside": (a_target_outside, "do not trust it"),

@@ -31,7 +31,7 @@ def test_a_refused_value_stays_an_input_error() -> None:
 def test_a_refusal_in_pythons_own_words_is_an_input_error() -> None:
     with pytest.raises(InputError, match=r"refused: .*AnchorGrid"):
         instantiate({"_target_": ANCHORS, "diameters_mm": ["large"]})
-    with pytest.raises(InputError, match=r"missing 1 required .*'backbone' .*AnchorDetector"):
+    with pytest.raises(InputError, match=r"missing .*'backbone' .*AnchorDetector"):
         instantiate({"_target_": "nodule_lightning.models.heads.AnchorDetector", "anchors": {"_target_": ANCHORS}})
 
 
@@ -45,7 +45,7 @@ def test_a_value_of_the_wrong_type_is_refused_before_anything_is_built() -> None
 
 def test_a_bug_in_a_constructor_stays_one() -> None:
     with pytest.raises(InstantiationException):
-        instantiate({"_target_": "nodule_lightning.models.heads.AnchorDetector", "anchors": {}, "backbone": {}})
+        instantiate({"_target_": "fractions.Fraction", "numerator": 1, "denominator": 0})
 
 
 def test_an_unknown_target_is_an_input_error() -> None:
