@@ -23,7 +23,7 @@ SMALL = (
     "trainer.check_val_every_n_epoch=1",
 )
 # Batch norm over processes needs a GPU.
-TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.sync_batchnorm=false")
+TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 
 
 @pytest.fixture(scope="module")

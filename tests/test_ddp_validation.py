@@ -21,7 +21,6 @@ TRAIN = (
     "trainer=ddp",
     "trainer.devices=2",
     "trainer.accelerator=cpu",
-    "trainer.sync_batchnorm=false",
     "trainer.max_epochs=1",
     "trainer.check_val_every_n_epoch=1",
     "sampler.patches_per_epoch=16",

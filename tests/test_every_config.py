@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._instantiate import check_keys, check_types, instantiate, targets
 from nodule_lightning.cli._signatures import imported
+from nodule_lightning.cli.train import chosen
 from nodule_lightning.errors import InputError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -45,6 +46,8 @@ def check(config: DictConfig) -> None:
     values = OmegaConf.to_container(config)
     assert isinstance(values, dict)
     del values["hydra"]
+    if "trainer" in values:
+        values["trainer"] = chosen(values["trainer"])
     for target, given in targets(values):
         check_keys(target, set(given))
         # The others stand for values of their own file.

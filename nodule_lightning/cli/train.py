@@ -94,8 +94,7 @@ def _trainer(config: DictConfig) -> "pl.Trainer":
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     values = {
-        **plain(config.trainer),
-        "precision": _precision(config.trainer.precision),
+        **chosen(plain(config.trainer)),
         "callbacks": list(plain(config.callbacks).values()),
         "logger": list(plain(config.logger).values()),
     }
@@ -108,17 +107,21 @@ def _trainer(config: DictConfig) -> "pl.Trainer":
     return trainer
 
 
-def _precision(wanted: str) -> str:
-    """Choose what `auto` means here."""
-    if wanted != "auto":
-        return wanted
-    return "bf16-mixed" if _is_quick_in_bf16() else "32-true"
-
-
-def _is_quick_in_bf16() -> bool:
+def chosen(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Choose what `auto` means on this machine for the precision and for batch norm over several processes."""
     import torch
 
-    if torch.cuda.is_available():
+    on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
+    precise = "bf16-mixed" if _is_quick_in_bf16(on_gpu) else "32-true"
+    # There is no batch norm over processes without GPUs.
+    meant = {"precision": precise, "sync_batchnorm": on_gpu}
+    return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}
+
+
+def _is_quick_in_bf16(on_gpu: bool) -> bool:
+    import torch
+
+    if on_gpu:
         return bool(torch.cuda.is_bf16_supported())
     # A CPU with AMX tiles is twice as quick in bf16; one without emulates it and can be a hundred times slower.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from nodule_lightning.cli import train
-from nodule_lightning.cli.train import require_same_split
+from nodule_lightning.cli.train import chosen, require_same_split
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
@@ -73,3 +74,26 @@ def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, ca
     write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
     assert "another model or version" in run(train.main, *arguments, "model=res_unet_narrow").line()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "amx", "expected"),
+    [
+        ("auto", True, False, ("bf16-mixed", True)),
+        ("cpu", True, False, ("32-true", False)),
+        ("auto", False, True, ("bf16-mixed", False)),
+        ("auto", False, False, ("32-true", False)),
+    ],
+)
+def test_auto_means_what_the_machine_is_quick_in(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, cuda: bool, amx: bool, expected: tuple[str, bool]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    values = {"accelerator": accelerator, "precision": "auto", "sync_batchnorm": "auto", "max_epochs": 3}
+    got = chosen(values)
+    assert (got["precision"], got["sync_batchnorm"]) == expected
+    assert chosen({**values, "precision": "16-mixed", "sync_batchnorm": False}) == {
+        **values, "precision": "16-mixed", "sync_batchnorm": False
+    }  # fmt: skip
