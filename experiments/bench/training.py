@@ -11,11 +11,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_module
-from nodule_lightning.cli._quiet import silence_tips
 from omegaconf import DictConfig
 
 from experiments.bench.figures import Figure, figure, in_turn, ratios, timed
 from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.cli._quiet import silence_tips
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.data.intensity import normalise
 from nodule_lightning.detection.inference import detect, padded_image
