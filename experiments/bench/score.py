@@ -30,7 +30,11 @@ def golden(real_data: Path, folder: Path) -> list[Figure]:
     names = ("annotations.csv", "annotations_excluded.csv", "seriesuids.csv")
     annotations, excluded, scans = (luna / name for name in names)
     score = partial(
-        froc, read_candidates(submission), read_findings(annotations), read_findings(excluded), read_scan_ids(scans)
+        froc,
+        read_candidates(submission),
+        read_findings(annotations),
+        read_findings(excluded, sized=False),
+        read_scan_ids(scans),
     )
     command = [
         str(Path(sys.executable).with_name("nodule-evaluate")),
