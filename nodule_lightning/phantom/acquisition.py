@@ -1,8 +1,8 @@
 """The scanner: blur, thick slices, noise with a kernel's texture, and the round field of view."""
 
 import numpy as np
-from jaxtyping import Float32, Int16
-from scipy import ndimage
+from jaxtyping import Bool, Float32, Int16
+from scipy import fft, ndimage
 
 Generator = np.random.Generator
 
@@ -23,28 +23,47 @@ def acquire(
         noise_hu: standard deviation of the noise.
         generator: source of chance.
     """
-    slices = hu.reshape(-1, fine_per_slice, *hu.shape[1:]).mean(axis=1)
     blur = generator.uniform(0.3, 0.6) / pixel_mm
-    slices = ndimage.gaussian_filter(slices, (0, blur, blur), truncate=3)
-    slices += noise_hu * _kernel_noise(slices.shape, generator)
-    slices = np.clip(slices, -1024, 3071)
-    _mask_field_of_view(slices, generator)
-    rounded: Int16[np.ndarray, "z y x"] = np.rint(slices).astype(np.int16)
-    return rounded
+    shape = (len(hu) // fine_per_slice, *hu.shape[1:])
+    noise = _kernel_noise(shape, generator)
+    outside = _outside_field_of_view(shape[1], shape[2])
+    padding_hu = generator.choice([-1024.0, -2000.0, -3024.0])
+    slices = np.empty(shape, dtype=np.int16)
+    # Slice by slice: what is in the processor's cache is worked on several times as fast.
+    for index, target in enumerate(slices):
+        ideal = hu[index * fine_per_slice : (index + 1) * fine_per_slice].mean(axis=0)
+        plane = ndimage.gaussian_filter(ideal, blur, truncate=3)
+        plane += np.float32(noise_hu) * noise[index]
+        np.clip(plane, -1024, 3071, out=plane)
+        plane[outside] = padding_hu
+        target[...] = np.rint(plane, out=plane)
+    return slices
 
 
-def _kernel_noise(shape: tuple[int, ...], generator: Generator) -> Float32[np.ndarray, "z y x"]:
+def _kernel_noise(shape: tuple[int, int, int], generator: Generator) -> Float32[np.ndarray, "z y x"]:
+    """Draw noise of unit variance, correlated within slices as a reconstruction kernel does, a little across them."""
     noise = generator.standard_normal(shape, dtype=np.float32)
     grain = generator.uniform(0.5, 1.0)
-    smooth = ndimage.gaussian_filter(noise, (0.4, grain, grain), truncate=3)
     # A sharp kernel has less noise at low frequencies: take a part of the very smooth away.
-    smooth -= generator.uniform(0.2, 0.9) * ndimage.gaussian_filter(smooth, (0, 2.5, 2.5), truncate=2)
-    smooth /= smooth.std()
-    noise[...] = smooth
+    sharpness = generator.uniform(0.2, 0.9)
+    rows, columns = np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2])
+    squared = (2 * np.pi) ** 2 * (rows[:, None] ** 2 + columns**2) / 2
+    kernel = (np.exp(-squared * grain**2) * (1 - sharpness * np.exp(-squared * 2.5**2))).astype(np.float32)
+    for plane in noise:
+        plane[...] = fft.irfft2(fft.rfft2(plane) * kernel, plane.shape)
+    neighbour = np.float32(np.exp(-0.5 / 0.4**2))
+    total = 0.0
+    below = noise[0].copy()
+    for index, plane in enumerate(noise):
+        above = noise[min(index + 1, len(noise) - 1)]
+        mixed = plane + neighbour * (below + above)
+        below = plane.copy()
+        plane[...] = mixed
+        total += float(np.einsum("yx,yx->", mixed, mixed))
+    noise /= np.float32(np.sqrt(total / noise.size))
     return noise
 
 
-def _mask_field_of_view(slices: Float32[np.ndarray, "z y x"], generator: Generator) -> None:
-    rows, columns = (np.linspace(-1, 1, count, dtype=np.float32) for count in slices.shape[1:])
-    outside = rows[:, None] ** 2 + columns[None, :] ** 2 > 1
-    slices[:, outside] = generator.choice([-1024.0, -2000.0, -3024.0])
+def _outside_field_of_view(rows: int, columns: int) -> Bool[np.ndarray, "y x"]:
+    y, x = (np.linspace(-1, 1, count, dtype=np.float32) for count in (rows, columns))
+    return np.asarray(y[:, None] ** 2 + x[None, :] ** 2 > 1)

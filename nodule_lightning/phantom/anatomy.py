@@ -1,122 +1,29 @@
-"""The chest that all else lies in: body, lungs, heart, great vessels, airway, bones and table.
+"""All that fills a chest: soft tissue, lungs, heart, great vessels, airway, bones and table."""
 
-All lengths are those of an adult in mm, times the body's scale. The frame is the scan's world: x to the patient's left,
-y to the back, z to the head, with the middle of the chest at zero.
-"""
-
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
-from nodule_lightning.phantom.canvas import Canvas, Coordinates, Point, paint_ellipsoid, paint_segment, soft_edge
-
-Generator = np.random.Generator
-Depth = Float32[np.ndarray, "z y x"]
+from nodule_lightning.phantom.canvas import Canvas, paint_ellipsoid, paint_segment, soft_edge
+from nodule_lightning.phantom.thorax import Depth, Generator, Thorax
+from nodule_lightning.phantom.trees import Tree, paint_tree
 
 AIR_HU, FAT_HU, MUSCLE_HU, BONE_HU, MARROW_HU = -1000.0, -100.0, 45.0, 480.0, 130.0
-LUNG_HEIGHT_MM = 235.0
-
-
-@dataclass(frozen=True, slots=True)
-class Thorax:
-    """The measures of one chest.
-
-    Attributes:
-        scale: size of the body, where 1 is an adult.
-        body_mm: half-axes of the body's oval along x and y.
-        fat_mm: thickness of the fat under the skin.
-        lung_mm: half-axes of each lung along x and y, the right one (negative x) first.
-        base_mm: world z of each lung's base, the right one first.
-        blood_hu: blood, with or without contrast medium.
-    """
-
-    scale: float
-    body_mm: tuple[float, float]
-    fat_mm: float
-    lung_mm: tuple[tuple[float, float], tuple[float, float]]
-    base_mm: tuple[float, float]
-    blood_hu: float
-
-    @classmethod
-    def draw(cls, scale: float, contrast: bool, generator: Generator) -> Self:
-        """Draw a chest of the given size; no two are alike, and no two lungs of one chest."""
-        s = scale
-
-        def lung() -> tuple[float, float]:
-            return s * generator.uniform(52, 60), s * generator.uniform(74, 86)
-
-        return cls(
-            scale=s,
-            body_mm=(s * generator.uniform(156, 168), s * generator.uniform(106, 118)),
-            fat_mm=s * generator.uniform(6, 16),
-            lung_mm=(lung(), lung()),
-            base_mm=(
-                s * (generator.uniform(-6, 10) - LUNG_HEIGHT_MM / 2),
-                s * (generator.uniform(-14, 2) - LUNG_HEIGHT_MM / 2),
-            ),
-            blood_hu=generator.uniform(140, 300) if contrast else generator.uniform(35, 55),
-        )
-
-    @property
-    def apex_mm(self) -> float:
-        """Give the world z of the lungs' upper end."""
-        return self.scale * LUNG_HEIGHT_MM / 2
-
-    def lung_box(self, side: int) -> tuple[Point, Point]:
-        """Give two opposite world corners of a box around one lung, with room for its uneven surface."""
-        s = self.scale
-        low, high = (s * 5.0, s * 142.0) if side > 0 else (s * -142.0, s * -5.0)
-        return np.array([low, s * -98.0, s * -150.0]), np.array([high, s * 100.0, s * 130.0])
-
-    def hilum(self, side: int) -> Point:
-        """Give the place where vessels and airways enter a lung; side is -1 (right) or 1 (left)."""
-        return self.scale * np.array([side * 30.0, 8.0, 8.0])
-
-    def lung_depth(self, side: int, coordinates: Coordinates) -> Depth:
-        """Measure, in mm and roughly, how deep each voxel lies inside a lung (negative outside)."""
-        s = self.scale
-        z, y, x = coordinates
-        half_x, half_y = self.lung_mm[(side + 1) // 2]
-        base = self.base_mm[(side + 1) // 2]
-        height = np.clip((z - base) / (self.apex_mm - base), 0, 1)
-        taper = np.sqrt(np.maximum(1 - height**3.2, 1e-3)) * (0.9 + 0.1 * np.sin(np.pi * height))
-        across, along = (x - side * s * 70) / (half_x * taper), (y - s * 2) / (half_y * taper)
-        oval = across**2 + along**2
-        depth = (1 - np.sqrt(oval)) * half_x * taper
-        dome = base + s * 30 * np.maximum(1 - oval, 0)
-        depth = np.minimum(depth, (z - dome) * 0.8)
-        depth = np.minimum(depth, side * x - s * (17 + 9 * np.exp(-((y - s * 55) ** 2) / (s * 40) ** 2)))
-        inside: Depth = np.minimum(depth, self._outside_heart(coordinates))
-        return inside
-
-    def _outside_heart(self, coordinates: Coordinates) -> Depth:
-        centre, radii = (values.tolist() for values in self.heart)
-        z, y, x = coordinates
-        scaled = np.sqrt(
-            ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 + ((z - centre[2]) / radii[2]) ** 2
-        )
-        outside: Depth = (scaled - 1) * radii[1]
-        return outside
-
-    @property
-    def heart(self) -> tuple[Point, Point]:
-        """Give the heart's centre and half-axes."""
-        return self.scale * np.array([22.0, -28.0, -58.0]), self.scale * np.array([56.0, 42.0, 52.0])
+FLUID_HU, FOAM_HU, DISEASE_HU = 12.0, -930.0, -380.0
+# The spine's levels from here on lie in the head.
+SKULL_LEVEL = 13
 
 
 def paint_soft_tissue(canvas: Canvas, thorax: Thorax) -> None:
     """Paint skin, fat and muscle, the heart and the great vessels."""
-    z, y, x = canvas.coordinates
     s = thorax.scale
-    shoulders = 1 + 0.1 * np.clip((z - s * 60) / (s * 60), 0, 1)
-    oval = np.sqrt((x / (thorax.body_mm[0] * shoulders)) ** 2 + (y / thorax.body_mm[1]) ** 2)
-    depth = (1 - oval) * thorax.body_mm[1]
-    voxel_mm = canvas.voxel_mm
-    canvas.blend(soft_edge(depth, voxel_mm), MUSCLE_HU)
-    canvas.blend(soft_edge(np.minimum(depth - 1.5 * s, thorax.fat_mm - depth), voxel_mm), FAT_HU)
+    for piece in canvas.slices():
+        z, y, x = piece.coordinates
+        half_x, half_y, middle_y = thorax.outline_mm(float(z.item()))
+        depth = (1 - np.sqrt((x / half_x) ** 2 + ((y - middle_y) / half_y) ** 2)) * half_y
+        piece.blend(soft_edge(depth, canvas.voxel_mm), MUSCLE_HU)
+        piece.blend(soft_edge(np.minimum(depth - 1.5 * s, thorax.fat_mm - depth), canvas.voxel_mm), FAT_HU)
     centre, radii = thorax.heart
     paint_ellipsoid(canvas, centre, radii * 0.97, thorax.blood_hu)
     for start, stop, radius in (
@@ -128,15 +35,31 @@ def paint_soft_tissue(canvas: Canvas, thorax: Thorax) -> None:
         paint_segment(canvas, s * np.array(start, float), s * np.array(stop, float), (s * radius,) * 2, thorax.blood_hu)
 
 
-def paint_airway(canvas: Canvas, thorax: Thorax) -> None:
-    """Paint the trachea and the two main bronchi with their walls."""
+def paint_airways(canvas: Canvas, thorax: Thorax, branches: Tree) -> None:
+    """Paint the trachea, the two main bronchi and their branches, all walls before the air that joins them."""
+    trunk = _trunk(thorax, reaches_head=bool(canvas.z_mm[-1] > thorax.scale * 150))
+    paint_tree(canvas, trunk, MUSCLE_HU, wall_mm=1.5)
+    paint_tree(canvas, branches, -150.0, wall_mm=0.7)
+    paint_tree(canvas, trunk, AIR_HU)
+    paint_tree(canvas, branches, AIR_HU)
+
+
+def main_bronchus_mm(thorax: Thorax) -> float:
+    """Give the radius of a main bronchus, where its branches begin."""
+    return thorax.scale * 5.5
+
+
+def _trunk(thorax: Thorax, *, reaches_head: bool) -> Tree:
     s = thorax.scale
-    carina = s * np.array([0.0, 14.0, 30.0])
-    pieces = [(s * np.array([0.0, 4.0, 150.0]), carina, s * 8.0)]
-    pieces += [(carina, thorax.hilum(side) + s * np.array([0.0, 4.0, 0.0]), s * 5.5) for side in (-1, 1)]
-    for wall_mm, hu in ((1.5, MUSCLE_HU), (0.0, AIR_HU)):
-        for start, stop, radius in pieces:
-            paint_segment(canvas, start, stop, (radius + wall_mm, radius + wall_mm), hu)
+    carina, larynx = s * np.array([0.0, 14.0, 30.0]), s * np.array([0.0, 4.0, 150.0])
+    pieces = [(larynx, carina, s * 8.0)]
+    for side in (-1, 1):
+        pieces.append((carina, thorax.hilum(side) + s * np.array([0.0, 4.0, 0.0]), main_bronchus_mm(thorax)))
+    if reaches_head:
+        gullet, palate = s * np.array([0.0, -8.0, 215.0]), s * np.array([0.0, -8.0, 300.0])
+        pieces += [(gullet, larynx, s * 8.0), (palate, gullet, s * 8.0)]
+    starts, stops, radii = zip(*pieces, strict=True)
+    return Tree(np.array(starts), np.array(stops), np.array([radii, radii]).T)
 
 
 def paint_lung(canvas: Canvas, thorax: Thorax, side: int, generator: Generator) -> Depth:
@@ -149,43 +72,76 @@ def paint_lung(canvas: Canvas, thorax: Thorax, side: int, generator: Generator) 
         generator: source of chance.
 
     Returns:
-        How deep each voxel of the window lies in the lung, in mm and roughly; negative outside.
+        How deep each voxel of the window lies in the lung's aerated part, in mm and roughly; negative outside.
     """
-    z, y, x = canvas.coordinates
     s = thorax.scale
-    depth = thorax.lung_depth(side, canvas.coordinates) + s * 1.5 * smooth_noise(canvas, s * 18.0, generator)
+    uneven = s * 1.5 * smooth_noise(canvas, s * 18.0, generator)
     mottle = smooth_noise(canvas, 6.0, generator) * generator.uniform(8, 25)
-    mottle += generator.uniform(-890, -830) + y * generator.uniform(0.1, 0.5)
-    canvas.blend(soft_edge(depth, canvas.voxel_mm), mottle)
+    base_hu, slope = generator.uniform(-890, -830), generator.uniform(0.1, 0.5)
     tilt = generator.uniform(0.5, 1.0)
-    wave = generator.uniform(-15, 15) - 4 * np.sin(x / 20)
-    sheet = np.abs(z - tilt * y - wave) / float(np.hypot(1, tilt))
-    canvas.blend(soft_edge(0.35 - sheet, canvas.voxel_mm) * (depth > 0) * generator.uniform(0.15, 0.4), 0.0)
+    offset = generator.uniform(-15, 15)
+    fissure = generator.uniform(0.15, 0.4)
+    dense = _disease(canvas, s * 14.0, generator) if thorax.diffuse else None
+    depth = np.empty(canvas.hu.shape, dtype=np.float32)
+    for index, piece in enumerate(canvas.slices()):
+        here = slice(index, index + 1)
+        z, y, x = piece.coordinates
+        if thorax.fluid_mm[(side + 1) // 2] is not None:
+            piece.blend(soft_edge(thorax.lung_depth(side, piece.coordinates), canvas.voxel_mm), FLUID_HU)
+        depth[here] = thorax.aerated_depth(side, piece.coordinates) + uneven[here]
+        hu = mottle[here] + (base_hu + y * slope)
+        if dense is not None:
+            hu += dense[here] * (DISEASE_HU - hu)
+        piece.blend(soft_edge(depth[here], canvas.voxel_mm), hu)
+        sheet = np.abs(z - tilt * y - (offset - 4 * np.sin(x / 20))) / float(np.hypot(1, tilt))
+        piece.blend(soft_edge(0.35 - sheet, canvas.voxel_mm) * (depth[here] > 0) * fissure, 0.0)
     return depth
+
+
+def _disease(canvas: Canvas, grain_mm: float, generator: Generator) -> Depth:
+    """Draw the share of each voxel in thick sheets that leave no way from one island of air to the next.
+
+    The three sheets are the zero levels of three independent noises: they part space into eight classes, each of too
+    little volume to hang together.
+    """
+    nearest = np.full(canvas.hu.shape, np.inf, dtype=np.float32)
+    for _ in range(3):
+        np.minimum(nearest, np.abs(smooth_noise(canvas, grain_mm, generator)), out=nearest)
+    return soft_edge((0.35 - nearest) * grain_mm / 2, canvas.voxel_mm)
 
 
 def paint_bones(canvas: Canvas, thorax: Thorax, generator: Generator) -> None:
     """Paint spine, ribs and breastbone; a rib ends in cartilage before the breastbone."""
     s = thorax.scale
     offset = generator.uniform(0, 22)
-    for level in range(-7, 8):
+    lowest, highest = (int(end / (s * 22)) for end in (canvas.z_mm[0], canvas.z_mm[-1]))
+    for level in range(min(-7, lowest), max(8, min(highest + 2, SKULL_LEVEL))):
         height = s * (level * 22 + offset)
-        vertebra = np.array([0.0, s * 74, height])
+        # The spine of the neck lies further to the front.
+        vertebra = np.array([0.0, s * (74 - 34 * min(max(height / s - 140, 0) / 50, 1)), height])
         paint_segment(
             canvas, vertebra, vertebra + np.array([0.0, 0.0, s * 15]), (s * 15, s * 15), generator.uniform(170, 260)
         )
-        paint_ellipsoid(canvas, np.array([0, s * 100, height]), s * np.array([11.0, 10.0, 8.0]), BONE_HU * 0.7)
-        for side in (-1, 1):
-            _paint_rib(canvas, thorax, side, height + s * 45)
+        paint_ellipsoid(canvas, vertebra + np.array([0.0, s * 26, 0.0]), s * np.array([11.0, 10.0, 8.0]), BONE_HU * 0.7)
+        if -8 < level < (8 if highest < 7 else 4):
+            for side in (-1, 1):
+                _paint_rib(canvas, thorax, side, height + s * 45)
     paint_segment(canvas, s * np.array([0, -93.0, -70]), s * np.array([0, -90.0, 70]), (s * 7, s * 9), BONE_HU * 0.5)
 
 
 def paint_table(canvas: Canvas, thorax: Thorax) -> None:
-    """Paint the curved table that the body lies on."""
-    _, y, x = canvas.coordinates
-    sag = thorax.body_mm[1] + thorax.scale * 4 - (x / 40) ** 2
-    shell = soft_edge(3.0 - np.abs(y - sag - 3.0), canvas.voxel_mm) * (np.abs(x) < thorax.scale * 190)
-    canvas.blend(np.broadcast_to(shell, canvas.hu.shape), -150.0)
+    """Paint the curved table that the body lies on; the wide one has a core of foam, as airy as a lung."""
+    half_mm = thorax.scale * (400 if thorax.arms else 190)
+    top = thorax.body_mm[1] + thorax.scale * 4
+    y, x = canvas.y_mm[:, None], canvas.x_mm[None, :]
+    below = y - (top - (x / 40) ** 2 * (0.3 if thorax.arms else 1.0))
+    inside = np.abs(x) < half_mm
+    if thorax.arms:
+        core = soft_edge(np.minimum(below, 40 - below), canvas.voxel_mm) * inside
+        canvas.blend(np.broadcast_to(core, canvas.hu.shape), FOAM_HU)
+    for depth in (3.0, 40.0) if thorax.arms else (3.0,):
+        shell = soft_edge(3.0 - np.abs(below - depth), canvas.voxel_mm) * inside
+        canvas.blend(np.broadcast_to(shell, canvas.hu.shape), -150.0)
 
 
 def smooth_noise(canvas: Canvas, grain_mm: float, generator: Generator) -> Depth:

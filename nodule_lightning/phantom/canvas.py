@@ -1,6 +1,6 @@
 """Paint soft-edged shapes into a volume: the partial-volume effect without supersampling."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,12 +22,14 @@ class Canvas:
         z_mm: world z of each slice.
         y_mm: world y of each row.
         x_mm: world x of each column.
+        voxel_mm: mean edge of a voxel, over which shapes fade out.
     """
 
     hu: Float32[np.ndarray, "z y x"]
     z_mm: Float32[np.ndarray, "z"]
     y_mm: Float32[np.ndarray, "y"]
     x_mm: Float32[np.ndarray, "x"]
+    voxel_mm: float
 
     @classmethod
     def blank(cls, grid: Grid, hu: float) -> Self:
@@ -37,17 +39,13 @@ class Canvas:
             for origin, spacing, count in zip(grid.origin_xyz_mm[::-1], grid.spacing_zyx_mm, grid.shape, strict=True)
         )
         z_mm, y_mm, x_mm = (axis.astype(np.float32) for axis in axes)
-        return cls(np.full(grid.shape, hu, dtype=np.float32), z_mm, y_mm, x_mm)
+        voxel_mm = sum(grid.spacing_zyx_mm) / 3
+        return cls(np.full(grid.shape, hu, dtype=np.float32), z_mm, y_mm, x_mm, voxel_mm)
 
     @property
     def coordinates(self) -> Coordinates:
         """Give the world place of all voxels as open (z, y, x) grids."""
         return self.z_mm[:, None, None], self.y_mm[None, :, None], self.x_mm[None, None, :]
-
-    @property
-    def voxel_mm(self) -> float:
-        """Give the mean edge of a voxel, over which shapes fade out."""
-        return float(np.mean([axis[1] - axis[0] for axis in (self.z_mm, self.y_mm, self.x_mm)]))
 
     def window(self, low_xyz_mm: Sequence[float] | Point, high_xyz_mm: Sequence[float] | Point) -> Self:
         """Give the part of the canvas between two corners; painting there paints the whole."""
@@ -57,13 +55,26 @@ class Canvas:
                 (self.z_mm, self.y_mm, self.x_mm), low_xyz_mm[::-1], high_xyz_mm[::-1], strict=True
             )
         ]
-        return type(self)(
-            self.hu[parts[0], parts[1], parts[2]], self.z_mm[parts[0]], self.y_mm[parts[1]], self.x_mm[parts[2]]
-        )
+        return self._part(self.hu, parts)
+
+    def slices(self) -> Iterator[Self]:
+        """Give each slice as a canvas: its sums stay in the processor's cache."""
+        for index in range(len(self.z_mm)):
+            yield self._part(self.hu, [slice(index, index + 1), slice(None), slice(None)])
+
+    def over(self, volume: Float32[np.ndarray, "z y x"]) -> Self:
+        """Put another volume of the same shape in the place of this one."""
+        return type(self)(volume, self.z_mm, self.y_mm, self.x_mm, self.voxel_mm)
+
+    def _part(self, volume: Float32[np.ndarray, "z y x"], parts: Sequence[slice]) -> Self:
+        z, y, x = parts
+        return type(self)(volume[z, y, x], self.z_mm[z], self.y_mm[y], self.x_mm[x], self.voxel_mm)
 
     def blend(self, coverage: Float[np.ndarray, "z y x"], hu: float | Float[np.ndarray, "z y x"]) -> None:
         """Mix a material in, by the share of each voxel that it covers."""
-        self.hu[...] += coverage * (hu - self.hu)
+        change = hu - self.hu
+        change *= coverage
+        self.hu[...] += change
 
 
 def soft_edge(inside_mm: Float[np.ndarray, "*shape"], voxel_mm: float) -> Float[np.ndarray, "*shape"]:

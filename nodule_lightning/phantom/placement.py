@@ -1,16 +1,31 @@
 """Where in the lungs a nodule, or what looks like one, may lie."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import cKDTree
 
 from nodule_lightning.phantom.canvas import Point
-from nodule_lightning.phantom.trees import Tree
 
 Generator = np.random.Generator
 ATTEMPTS = 60
+
+
+@runtime_checkable
+class Vessels(Protocol):
+    """The vessels of both lungs, grown or found in a scan."""
+
+    def __len__(self) -> int: ...
+
+    def clearance_mm(self, points_xyz_mm: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n"]:
+        """Measure how far each point lies from the nearest vessel."""
+        ...
+
+    def beside(self, radius_mm: float, attempts: int, generator: Generator) -> Float64[np.ndarray, "attempts 3"]:
+        """Draw centres from which a nodule of that radius touches a vessel."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +35,17 @@ class LungPoints:
     Attributes:
         xyz_mm: world place of each point.
         depth_mm: distance of each to the lung's surface.
-        middle_mm: distance |x| from the body's mid-plane that parts a lung's inner from its outer half.
+        middle_mm: distance from the body's mid-plane that parts a lung's inner from its outer half.
+        midplane_mm: world x of that plane.
     """
 
     xyz_mm: Float64[np.ndarray, "n 3"]
     depth_mm: Float64[np.ndarray, "n"]
     middle_mm: float
+    midplane_mm: float = 0.0
 
     def place(
-        self, place: str, radius_mm: float, vessels: Tree, taken: list[tuple[Point, float]], generator: Generator
+        self, place: str, radius_mm: float, vessels: Vessels, taken: list[tuple[Point, float]], generator: Generator
     ) -> Point:
         """Find a place of the wanted kind that keeps 4 mm from what is already there.
 
@@ -51,11 +68,11 @@ class LungPoints:
         return chosen
 
     def _options(
-        self, place: str, radius_mm: float, vessels: Tree, generator: Generator
+        self, place: str, radius_mm: float, vessels: Vessels, generator: Generator
     ) -> Float64[np.ndarray, "attempts 3"]:
-        inner = np.abs(self.xyz_mm[:, 0]) < self.middle_mm
+        inner = np.abs(self.xyz_mm[:, 0] - self.midplane_mm) < self.middle_mm
         if place == "vessel" and len(vessels):
-            beside = _beside(vessels, radius_mm, generator)
+            beside = vessels.beside(radius_mm, ATTEMPTS, generator)
             nearest = cKDTree(self.xyz_mm, balanced_tree=False, compact_nodes=False).query(beside)[1]
             inside = self.depth_mm[nearest] > radius_mm
             if inside.any():
@@ -70,17 +87,6 @@ class LungPoints:
             wanted = self.depth_mm >= min(radius_mm, float(self.depth_mm.max()))
         options: Float64[np.ndarray, "attempts 3"] = self.xyz_mm[generator.choice(np.flatnonzero(wanted), ATTEMPTS)]
         return options
-
-
-def _beside(vessels: Tree, radius_mm: float, generator: Generator) -> Float64[np.ndarray, "attempts 3"]:
-    pieces = generator.choice(len(vessels), ATTEMPTS)
-    share = generator.random((ATTEMPTS, 1))
-    start, stop = vessels.start_xyz_mm[pieces], vessels.stop_xyz_mm[pieces]
-    across = np.cross(stop - start, generator.standard_normal((ATTEMPTS, 3)))
-    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
-    reach = vessels.radius_mm[pieces].mean(1, keepdims=True) + 0.6 * radius_mm
-    beside: Float64[np.ndarray, "attempts 3"] = start + share * (stop - start) + reach * across
-    return beside
 
 
 def _gap(point: Point, radius_mm: float, taken: list[tuple[Point, float]]) -> float:

@@ -1,94 +1,108 @@
 """One phantom scan: the whole chest, its nodules, and the truth about both."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import edt
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from nodule_lightning.geometry import Grid
-from nodule_lightning.phantom import anatomy, nodules
+from nodule_lightning.phantom import anatomy, beyond, nodules
 from nodule_lightning.phantom.acquisition import acquire
 from nodule_lightning.phantom.canvas import Canvas, Point
+from nodule_lightning.phantom.imitations import anatomy_in_disguise, lesions
 from nodule_lightning.phantom.placement import LungPoints
 from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.phantom.thorax import LUNG_HEIGHT_MM, LUNG_REACH_MM, Depth, Generator, Thorax
 from nodule_lightning.phantom.trees import Tree, grow_tree, paint_tree
+from nodule_lightning.phantom.trouble import (
+    TROUBLES,
+    WIDE_MATRIX,
+    Trouble,
+    afflict,
+    draw_trouble,
+    drop_slices,
+    flip_axes,
+    phantom_id,
+)
+from nodule_lightning.phantom.truth import Phantom, label_nodules
 from nodule_lightning.structures import Findings, Scan
 
-Generator = np.random.Generator
-Painter = Callable[[Canvas, Point, Generator], None]
 
+def make_phantom(settings: PhantomSettings, seed: int, index: int, trouble: str = "") -> Phantom:
+    """Make scan `index` of the data set `seed`: always the same bytes, whatever else is made.
 
-@dataclass(frozen=True, slots=True)
-class Phantom:
-    """A scan and what is known about it.
+    Args:
+        settings: what the data set is drawn from.
+        seed: of the data set.
+        index: of the scan among those of its kind.
+        trouble: a kind of `TROUBLES`, or "" for a scan without.
 
-    Attributes:
-        scan: the CT.
-        nodules: the nodules to be found.
-        excluded: what looks like a nodule and was listed as none, with no diameter.
-        lungs: the true lungs, on the scan's grid.
+    Raises:
+        InputError: there is no such kind of trouble.
     """
-
-    scan: Scan
-    nodules: Findings
-    excluded: Findings
-    lungs: Bool[np.ndarray, "z y x"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Imitation:
-    paint: Painter
-    place: str
-    radius_mm: float
-    listed: bool
-
-
-IMITATIONS = (
-    _Imitation(nodules.paint_granuloma, "free", 2.5, listed=True),
-    _Imitation(nodules.paint_micronodule, "free", 1.2, listed=True),
-    _Imitation(nodules.paint_scar, "free", 6.0, listed=False),
-    _Imitation(nodules.paint_scar, "vessel", 4.0, listed=False),
-    _Imitation(nodules.paint_plaque, "pleura", 3.0, listed=False),
-)
-
-
-def make_phantom(settings: PhantomSettings, seed: int, index: int) -> Phantom:
-    """Make scan `index` of the data set `seed`: always the same bytes, whatever else is made."""
-    generator = np.random.default_rng([seed, 0, index])
+    case = draw_trouble(trouble, seed, index)
+    key = _kind_seed(seed, trouble)
+    generator = np.random.default_rng([key, 0, index])
+    apart = np.random.default_rng([key, 6, index])
     scale = _draw(generator, settings.body_scale)
-    thorax = anatomy.Thorax.draw(scale, generator.random() < settings.contrast_share, generator)
-    grid, fine_per_slice = _draw_grid(settings, scale, generator)
-    fine = _fine_grid(grid, fine_per_slice)
-    canvas = Canvas.blank(fine, anatomy.AIR_HU)
-    anatomy.paint_table(canvas, thorax)
-    anatomy.paint_soft_tissue(canvas, thorax)
-    anatomy.paint_bones(canvas, thorax, generator)
-    depth = np.full(fine.shape, -1.0, dtype=np.float32)
-    for side in (-1, 1):
-        box = thorax.lung_box(side)
-        deep = anatomy.paint_lung(canvas.window(*box), thorax, side, generator)
-        Canvas(depth, canvas.z_mm, canvas.y_mm, canvas.x_mm).window(*box).hu[...] = deep
-    anatomy.paint_airway(canvas, thorax)
+    thorax = Thorax.draw(scale, generator.random() < settings.contrast_share, generator)
+    thorax = afflict(thorax, case, apart)
+    grid, fine_per_slice = _draw_grid(settings, thorax, case, generator)
+    canvas = Canvas.blank(_fine_grid(grid, fine_per_slice), anatomy.AIR_HU)
+    depth = _paint_chest(canvas, thorax, case, generator)
     points = _lung_points(canvas, depth, thorax)
     vessels = _paint_trees(canvas, points, thorax, settings, generator)
-    nodule_findings, excluded = _paint_findings(canvas, points, vessels, settings, (seed, index))
+    found = _paint_findings(canvas, points, vessels, thorax, settings, (key, index))
     hu = acquire(canvas.hu, fine_per_slice, grid.spacing_zyx_mm[2], _draw(generator, settings.noise_hu), generator)
     lungs = depth.reshape(grid.shape[0], fine_per_slice, *grid.shape[1:]).mean(axis=1) > 0
-    return Phantom(Scan(f"phantom-{seed}-{index:04d}", hu, grid), nodule_findings, excluded, lungs)
-
-
-def _draw_grid(settings: PhantomSettings, scale: float, generator: Generator) -> tuple[Grid, int]:
-    pixel_mm, slice_mm = _draw(generator, settings.pixel_mm), _draw(generator, settings.slice_mm)
-    half_mm = scale * (anatomy.LUNG_HEIGHT_MM / 2 + generator.uniform(8, 20))
-    count = int(2 * half_mm / slice_mm)
-    side_mm = pixel_mm * (settings.matrix - 1)
     # The scanner's zero is not the body's: every scan has its own origin, as real ones have.
-    origin = np.array([-side_mm / 2, -side_mm / 2, -half_mm])
-    shape = (count, settings.matrix, settings.matrix)
-    grid = Grid(shape, (slice_mm, pixel_mm, pixel_mm), (float(origin[0]), float(origin[1]), float(origin[2])))
-    return grid, max(1, round(slice_mm / 1.25))
+    shift = apart.uniform((-40, -40, -400), (40, 40, 100))
+    phantom = Phantom(
+        Scan(phantom_id(seed, index, trouble), hu, _moved(grid, shift)),
+        Findings(found.nodules.centre_xyz_mm + shift, found.nodules.diameter_mm),
+        Findings(found.excluded.centre_xyz_mm + shift, found.excluded.diameter_mm),
+        lungs,
+        label_nodules(canvas, found.shares, fine_per_slice),
+    )
+    return flip_axes(drop_slices(phantom, case.gaps, apart), case.flipped_axes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Painted:
+    nodules: Findings
+    excluded: Findings
+    shares: list[Canvas]
+
+
+def _kind_seed(seed: int, trouble: str) -> int:
+    """Give the seed of all scans of one kind of trouble, so that no two kinds share their chests."""
+    if not trouble:
+        return seed
+    return int(np.random.SeedSequence([seed, 7, TROUBLES.index(trouble)]).generate_state(1)[0])
+
+
+def _draw_grid(settings: PhantomSettings, thorax: Thorax, case: Trouble, generator: Generator) -> tuple[Grid, int]:
+    scale, matrix = thorax.scale, settings.matrix
+    pixel_mm, slice_mm = _draw(generator, settings.pixel_mm), _draw(generator, settings.slice_mm)
+    pixel_mm = max(pixel_mm, 2 * scale * LUNG_REACH_MM / matrix)
+    if case.kind == "arms":
+        # The widest field of view of a scanner is 500 mm.
+        pixel_mm = scale * 500 / matrix
+    if case.kind == "wide_matrix":
+        pixel_mm, matrix = pixel_mm * matrix / WIDE_MATRIX, WIDE_MATRIX
+    half_mm = scale * (LUNG_HEIGHT_MM / 2 + generator.uniform(8, 20))
+    below_mm = half_mm + scale * case.below_mm
+    count = int((below_mm + half_mm + scale * case.above_mm) / slice_mm)
+    side_mm = pixel_mm * (matrix - 1)
+    origin = (-side_mm / 2, -side_mm / 2, -below_mm)
+    return Grid((count, matrix, matrix), (slice_mm, pixel_mm, pixel_mm), origin), max(1, round(slice_mm / 1.25))
+
+
+def _moved(grid: Grid, shift_xyz_mm: Point) -> Grid:
+    x, y, z = (np.array(grid.origin_xyz_mm) + shift_xyz_mm).tolist()
+    return replace(grid, origin_xyz_mm=(x, y, z))
 
 
 def _fine_grid(grid: Grid, fine_per_slice: int) -> Grid:
@@ -101,7 +115,26 @@ def _fine_grid(grid: Grid, fine_per_slice: int) -> Grid:
     )
 
 
-def _lung_points(canvas: Canvas, depth: anatomy.Depth, thorax: anatomy.Thorax) -> LungPoints:
+def _paint_chest(canvas: Canvas, thorax: Thorax, case: Trouble, generator: Generator) -> Depth:
+    """Paint all but what branches through the lungs; give how deep each voxel lies in them, negative outside."""
+    anatomy.paint_table(canvas, thorax)
+    anatomy.paint_soft_tissue(canvas, thorax)
+    if thorax.arms:
+        beyond.paint_arms(canvas, thorax)
+    if case.below_mm:
+        beyond.paint_abdomen(canvas, thorax, generator)
+    anatomy.paint_bones(canvas, thorax, generator)
+    if case.above_mm:
+        beyond.paint_head(canvas, thorax)
+    depth = np.full(canvas.hu.shape, -1.0, dtype=np.float32)
+    for side in (-1, 1):
+        box = thorax.lung_box(side)
+        deep = anatomy.paint_lung(canvas.window(*box), thorax, side, generator)
+        canvas.over(depth).window(*box).hu[...] = deep
+    return depth
+
+
+def _lung_points(canvas: Canvas, depth: Depth, thorax: Thorax) -> LungPoints:
     """Measure the true distance to the lung's surface on every other voxel, and keep those inside."""
     coarse = (slice(None, None, 2),) * 3
     axes = [axis[::2] for axis in (canvas.z_mm, canvas.y_mm, canvas.x_mm)]
@@ -113,50 +146,66 @@ def _lung_points(canvas: Canvas, depth: anatomy.Depth, thorax: anatomy.Thorax) -
 
 
 def _paint_trees(
-    canvas: Canvas, points: LungPoints, thorax: anatomy.Thorax, settings: PhantomSettings, generator: Generator
+    canvas: Canvas, points: LungPoints, thorax: Thorax, settings: PhantomSettings, generator: Generator
 ) -> Tree:
     """Paint arteries, veins and, beside the arteries, airways; give the vessels back."""
-    ends = max(8, int(settings.vessel_ends * thorax.scale**2))
-    vessels = []
+    ends, airway_ends = (
+        max(least, int(count * thorax.scale**2))
+        for least, count in ((8, settings.vessel_ends), (4, settings.airway_ends))
+    )
+    heart_xyz_mm, heart_radii_mm = thorax.heart
+    vessels, airways = [], []
     for side in (-1, 1):
         inside = np.flatnonzero((points.xyz_mm[:, 0] * side > 0) & (points.depth_mm > 2))
         for offset_mm in (-4.0, 5.0):
             root = thorax.hilum(side) + thorax.scale * np.array([0.0, offset_mm, 2 * offset_mm])
             tips = points.xyz_mm[generator.choice(inside, ends)]
             vessels.append(grow_tree(root, tips, generator.uniform(0.4, 0.55), generator))
-        tips = points.xyz_mm[generator.choice(inside, max(4, ends // 14))]
-        airway = grow_tree(thorax.hilum(side) + np.array([0.0, 4.0, 0.0]), tips, thorax.scale * 0.9, generator)
-        paint_tree(canvas, airway, -150.0, wall_mm=0.7)
-        paint_tree(canvas, airway, anatomy.AIR_HU)
+        tips = points.xyz_mm[generator.choice(inside, airway_ends)]
+        root = thorax.hilum(side) + np.array([0.0, 4.0, 0.0])
+        airway = grow_tree(root, tips, thorax.scale * 0.9, generator, anatomy.main_bronchus_mm(thorax))
+        from_heart = ((airway.start_xyz_mm + airway.stop_xyz_mm) / 2 - heart_xyz_mm) / heart_radii_mm
+        airways.append(airway[np.linalg.norm(from_heart, axis=1) > 1])
+    anatomy.paint_airways(canvas, thorax, Tree.join(airways))
     for tree in vessels:
         paint_tree(canvas, tree, thorax.blood_hu)
     return Tree.join(vessels)
 
 
 def _paint_findings(
-    canvas: Canvas, points: LungPoints, vessels: Tree, settings: PhantomSettings, key: tuple[int, int]
-) -> tuple[Findings, Findings]:
+    canvas: Canvas,
+    points: LungPoints,
+    vessels: Tree,
+    thorax: Thorax,
+    settings: PhantomSettings,
+    key: tuple[int, int],
+) -> _Painted:
     generator = np.random.default_rng([key[0], 4, key[1]])
     taken: list[tuple[Point, float]] = []
     wanted = sorted(nodules.draw_nodules(settings, *key), key=lambda nodule: -nodule.diameter_mm)
+    shares = []
     for nodule in wanted:
         centre = points.place(nodule.place, nodule.diameter_mm / 2, vessels, taken, generator)
-        nodules.paint_nodule(canvas, centre, nodule, generator)
+        shares.append(nodules.paint_nodule(canvas, centre, nodule, generator))
         taken.append((centre, nodule.diameter_mm / 2))
-    found = len(taken)
+    centres = [centre for centre, _ in taken]
     listed: list[Point] = []
-    for imitation in IMITATIONS:
-        for _ in range(int(generator.integers(settings.imitations[0], settings.imitations[1] + 1))):
-            centre = points.place(imitation.place, imitation.radius_mm, vessels, taken, generator)
-            imitation.paint(canvas, centre, generator)
-            taken.append((centre, imitation.radius_mm))
-            if imitation.listed:
-                listed.append(centre)
-    nodule_findings = Findings(
-        np.array([centre for centre, _ in taken[:found]]).reshape(-1, 3),
-        np.array([nodule.diameter_mm for nodule in wanted]),
+    for kinds, (fewest, most) in (
+        (lesions(), settings.imitations),
+        (anatomy_in_disguise(thorax.blood_hu), settings.anatomical_imitations),
+    ):
+        for imitation in kinds:
+            for _ in range(int(generator.integers(fewest, most + 1))):
+                centre = points.place(imitation.place, imitation.radius_mm, vessels, taken, generator)
+                imitation.paint(canvas, centre, generator)
+                taken.append((centre, imitation.radius_mm))
+                if imitation.listed:
+                    listed.append(centre)
+    return _Painted(
+        Findings(np.array(centres).reshape(-1, 3), np.array([nodule.diameter_mm for nodule in wanted])),
+        Findings(np.array(listed).reshape(-1, 3), np.full(len(listed), -1.0)),
+        shares,
     )
-    return nodule_findings, Findings(np.array(listed).reshape(-1, 3), np.full(len(listed), -1.0))
 
 
 def _draw(generator: Generator, bounds: Sequence[float]) -> float:

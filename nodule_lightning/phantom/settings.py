@@ -5,57 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.phantom.diameters import DIAMETER_QUANTILES_MM
 
-# Quantiles 0, 5, ... 100 % of the diameters (mm) in the challenges' public csv files: the 1186 nodules of LUNA16 and
-# the 975 of Tianchi's training set.
-DIAMETER_QUANTILES_MM: dict[str, tuple[float, ...]] = {
-    "luna16": (
-        3.25,
-        4.09,
-        4.40,
-        4.67,
-        4.90,
-        5.11,
-        5.31,
-        5.63,
-        5.90,
-        6.17,
-        6.43,
-        6.87,
-        7.30,
-        7.92,
-        8.72,
-        9.70,
-        11.07,
-        12.86,
-        15.48,
-        18.95,
-        32.27,
-    ),
-    "tianchi": (
-        2.90,
-        4.17,
-        4.54,
-        4.87,
-        5.11,
-        5.36,
-        5.68,
-        6.00,
-        6.35,
-        6.78,
-        7.26,
-        7.88,
-        8.42,
-        9.38,
-        10.46,
-        12.04,
-        13.46,
-        15.48,
-        18.57,
-        22.47,
-        39.97,
-    ),
-}
+# A mask of nodules holds their numbers in one byte.
+MOST_NODULES = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +19,7 @@ class PhantomSettings:
 
     Attributes:
         matrix: pixels along each side of a slice.
-        pixel_mm: range of the pixel spacing.
+        pixel_mm: range of the pixel spacing; a field of view that would cut off the lungs is widened.
         slice_mm: range of the slice thickness, which is also the distance between slices.
         body_scale: range of the size of the body, where 1 is an adult.
         nodule_counts: relative frequency of 0, 1, 2, ... nodules in a scan.
@@ -74,9 +27,12 @@ class PhantomSettings:
         diameter_scale: factor on those diameters; a small body has smaller nodules.
         largest_diameter_mm: larger draws are drawn again.
         nodule_kinds: share of solid, part-solid and ground-glass nodules.
+        lobulations: how far the surfaces of smooth to lobulated nodules swell and dip, as a share of the radius.
         nodule_places: share of nodules free in the lung, at a vessel, at the pleura and at the mediastinum.
-        imitations: range of the number of each kind of thing that looks like a nodule and is none.
+        imitations: range of the number of each of granulomas, micronodules, scars and pleural plaques.
+        anatomical_imitations: range of the number of each of vessel crossings, bronchi seen end-on and rib ends.
         vessel_ends: ends of each of the two vessel trees in one lung of an adult's size.
+        airway_ends: ends of the airway tree in one lung of an adult's size.
         noise_hu: range of the standard deviation of the noise in soft tissue.
         contrast_share: share of scans with contrast medium in the vessels.
 
@@ -93,14 +49,17 @@ class PhantomSettings:
     diameter_scale: float = 1.0
     largest_diameter_mm: float = 33.0
     nodule_kinds: Sequence[float] = (0.7, 0.12, 0.18)
+    lobulations: Sequence[float] = (0.08, 0.25, 0.6)
     nodule_places: Sequence[float] = (0.45, 0.25, 0.22, 0.08)
     imitations: Sequence[int] = (0, 3)
+    anatomical_imitations: Sequence[int] = (0, 2)
     vessel_ends: int = 500
+    airway_ends: int = 36
     noise_hu: Sequence[float] = (12.0, 40.0)
     contrast_share: float = 0.4
 
     def __post_init__(self) -> None:
-        for name in ("pixel_mm", "slice_mm", "body_scale", "imitations", "noise_hu"):
+        for name in ("pixel_mm", "slice_mm", "body_scale", "imitations", "anatomical_imitations", "noise_hu"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise InputError(f"phantom.{name} must be a rising range, not [{low}, {high}]")
@@ -108,6 +67,8 @@ class PhantomSettings:
             raise InputError(
                 f"phantom.diameters must be one of {sorted(DIAMETER_QUANTILES_MM)}, not {self.diameters!r}"
             )
+        if len(self.nodule_counts) > MOST_NODULES:
+            raise InputError(f"phantom.nodule_counts may go up to {MOST_NODULES} nodules a scan")
         if self.matrix < 64:
             raise InputError(f"phantom.matrix must be at least 64 pixels, not {self.matrix}")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from nodule_lightning.phantom.canvas import Canvas, Point, paint_segment
 
@@ -27,6 +27,9 @@ class Tree:
 
     def __len__(self) -> int:
         return len(self.radius_mm)
+
+    def __getitem__(self, pieces: Bool[np.ndarray, "n"]) -> Self:
+        return type(self)(self.start_xyz_mm[pieces], self.stop_xyz_mm[pieces], self.radius_mm[pieces])
 
     @classmethod
     def join(cls, trees: list[Self]) -> Self:
@@ -51,15 +54,34 @@ class Tree:
             nearest[index] = (distance - self.radius_mm.mean(1)).min()
         return nearest
 
+    def beside(self, radius_mm: float, attempts: int, generator: np.random.Generator) -> Points:
+        """Draw centres from which a nodule of that radius touches a tube."""
+        pieces = generator.choice(len(self), attempts)
+        share = generator.random((attempts, 1))
+        start, stop = self.start_xyz_mm[pieces], self.stop_xyz_mm[pieces]
+        across = np.cross(stop - start, generator.standard_normal((attempts, 3)))
+        across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
+        reach = self.radius_mm[pieces].mean(1, keepdims=True) + 0.6 * radius_mm
+        beside: Points = start + share * (stop - start) + reach * across
+        return beside
 
-def grow_tree(root_xyz_mm: Point, ends_xyz_mm: Points, tip_radius_mm: float, generator: np.random.Generator) -> Tree:
+
+def grow_tree(
+    root_xyz_mm: Point,
+    ends_xyz_mm: Points,
+    tip_radius_mm: float,
+    generator: np.random.Generator,
+    root_radius_mm: float | None = None,
+) -> Tree:
     """Grow a tree from its root to all of its ends.
 
     The ends are halved again and again across their widest direction; each branch heads for the middle of its half,
     and its radius follows Murray's law from the number of ends that it feeds (exponent 2.7, as measured in lungs).
+    Where the root is given another radius, the first piece leads from that to its own.
     """
     starts, stops, radii = [], [], []
-    pending = [(root_xyz_mm, ends_xyz_mm, tip_radius_mm * len(ends_xyz_mm) ** (1 / 2.7))]
+    first_mm = tip_radius_mm * len(ends_xyz_mm) ** (1 / 2.7) if root_radius_mm is None else root_radius_mm
+    pending = [(root_xyz_mm, ends_xyz_mm, first_mm)]
     while pending:
         start, ends, radius_before = pending.pop()
         count = len(ends)

@@ -1,15 +1,22 @@
 """The phantom: same seed, same scan; the truth that it tells is the truth that it paints."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_module
 
+from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
+from nodule_lightning.phantom import anatomy, beyond
 from nodule_lightning.phantom.canvas import Canvas, paint_segment
 from nodule_lightning.phantom.nodules import Nodule, draw_nodules, paint_nodule
-from nodule_lightning.phantom.scan import Phantom, make_phantom
+from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.phantom.thorax import Thorax
 from nodule_lightning.phantom.trees import Tree, grow_tree
+from nodule_lightning.phantom.truth import Phantom
 
 SMALL = PhantomSettings(
     matrix=128,
@@ -93,3 +100,83 @@ def test_a_tube_thinner_than_a_voxel_pales() -> None:
 def test_wrong_settings_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(InputError, match="phantom"):
         PhantomSettings(**values)  # type: ignore[arg-type]
+
+
+def test_every_scan_has_its_own_origin_and_findings_move_with_it(phantom: Phantom) -> None:
+    made = [phantom, *(make_phantom(SMALL, seed=3, index=index) for index in (2, 3))]
+    middles = np.array([item.scan.grid.corners_xyz_mm().mean(axis=0) for item in made])
+    assert (np.ptp(middles, axis=0) > 5).all()
+    for item in made:
+        for number in (1, 2):
+            labelled = item.scan.grid.to_world(np.argwhere(item.nodule_labels == number).astype(float))
+            away_mm = np.linalg.norm(labelled.mean(axis=0) - item.nodules.centre_xyz_mm[number - 1])
+            assert away_mm < 2.0
+
+
+def test_labels_are_as_large_as_the_nodules_and_denser_than_the_lung(phantom: Phantom) -> None:
+    grid = phantom.scan.grid
+    for number, diameter_mm in enumerate(phantom.nodules.diameter_mm, start=1):
+        inside = phantom.nodule_labels == number
+        volume_mm3 = np.count_nonzero(inside) * np.prod(grid.spacing_zyx_mm)
+        assert np.cbrt(6 / np.pi * volume_mm3) == pytest.approx(diameter_mm, rel=0.15, abs=1.0)
+        assert phantom.scan.hu[inside].max() > -500
+
+
+def test_the_field_of_view_never_cuts_the_lungs() -> None:
+    made = make_phantom(replace(SMALL, pixel_mm=(0.5, 0.5)), seed=3, index=1)
+    rows, columns = (np.linspace(-1, 1, count) for count in made.lungs.shape[1:])
+    outside = rows[:, None] ** 2 + columns**2 > 1
+    assert not (made.lungs.any(axis=0) & outside).any()
+    assert 0.5 < made.scan.grid.spacing_zyx_mm[1] < 0.9
+
+
+def test_airways_are_open_from_the_throat_to_their_branches() -> None:
+    generator = np.random.default_rng(0)
+    thorax = Thorax.draw(0.5, False, generator)
+    # Slices end above the mouth.
+    canvas = Canvas.blank(Grid((220, 128, 128), (1.0, 1.0, 1.0), (-64.0, -64.0, -64.0)), -850.0)
+    anatomy.paint_soft_tissue(canvas, thorax)
+    beyond.paint_head(canvas, thorax)
+    root = thorax.hilum(1) + np.array([0.0, 4.0, 0.0]) * 0.5
+    branches = grow_tree(root, root + np.array([[30.0, 0.0, 0.0], [30.0, 10.0, -20.0]]), 1.5, generator, 2.75)
+    anatomy.paint_airways(canvas, thorax, branches)
+    larynx, carina = np.array([0.0, 4.0, 150.0]) * 0.5, np.array([0.0, 14.0, 30.0]) * 0.5
+    throat = np.array([0.0, -8.0, 215.0]) * 0.5
+    stretches = [(throat, larynx), (larynx, carina), (carina, root)]
+    stretches += list(zip(branches.start_xyz_mm, branches.stop_xyz_mm, strict=True))
+    for start, stop in stretches:
+        # A wall left across a joint would be dense on the line through its middle.
+        line = start + np.linspace(0, 1, 40)[:, None] * (stop - start)
+        z, y, x = np.rint(line[:, ::-1] + 64).astype(int).T
+        assert canvas.hu[z, y, x].max() < -700
+    # The airway has a wall where it lies in the lung.
+    end = np.rint(branches.stop_xyz_mm[0][::-1] + 64).astype(int)
+    assert canvas.hu[end[0] - 4 : end[0] + 5, end[1], end[2]].max() > -600
+
+
+def test_no_airway_runs_through_the_heart() -> None:
+    settings = replace(
+        SMALL,
+        matrix=160,
+        body_scale=(0.7, 0.7),
+        pixel_mm=(1.5, 1.5),
+        slice_mm=(1.5, 1.5),
+        airway_ends=400,
+        noise_hu=(1, 2),
+    )
+    made = make_phantom(settings, 1, 0)
+    grid = made.scan.grid
+    offset = grid.to_world(np.indices(grid.shape).reshape(3, -1).T.astype(float)) - grid.corners_xyz_mm().mean(axis=0)
+    # Most of the heart, around its middle.
+    inside = (np.linalg.norm((offset / 0.7 - [22, -28, -58]) / [45, 34, 42], axis=1) < 1).reshape(grid.shape)
+    assert np.count_nonzero(inside) > 5000
+    assert made.scan.hu[inside].min() > 20
+
+
+def test_realistic_spans_the_ranges_of_luna16() -> None:
+    with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
+        settings = instantiate(compose("phantom", ["phantom=realistic"]).phantom)
+    assert settings.pixel_mm == [0.5, 0.95]
+    assert settings.slice_mm == [0.6, 2.5]
+    assert settings.matrix == 512
+    assert 0 < settings.contrast_share < 1
