@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import seed, whole_number, workers
+from nodule_lightning.cli._values import flag, seed, whole_number, workers
 
 
 def main() -> None:
@@ -17,9 +17,16 @@ def main() -> None:
 
 def write(config: DictConfig) -> None:
     """Write the scans and csv files."""
-    from nodule_lightning.phantom.dataset import write_dataset
+    from nodule_lightning.phantom.dataset import PhantomDataset, write_dataset
 
-    output, scans = Path(config.output), whole_number(config, "scans", least=1)
-    written = write_dataset(output, scans, seed(config), instantiate(config.phantom), workers(config))
-    nodules = sum(len(scan.nodules) for scan in progress(written, "phantoms", scans))
-    print(f"{scans} scans with {nodules} nodules are in {output}")
+    dataset = PhantomDataset(
+        settings=instantiate(config.phantom),
+        seed=seed(config),
+        scans=whole_number(config, "scans"),
+        trouble={str(kind): whole_number(config.trouble, kind) for kind in config.trouble},
+        layout=str(config.layout),
+    )
+    output = Path(config.output)
+    written = write_dataset(output, dataset, workers=workers(config), truth=flag(config, "truth"))
+    nodules = sum(len(scan.nodules) for scan in progress(written, "phantoms", len(dataset)))
+    print(f"{len(dataset)} scans with {nodules} nodules are in {output}")

@@ -211,7 +211,7 @@ def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: P
 @pytest.mark.parametrize(
     ("main", "arguments", "named"),
     [
-        (phantom.main, ["output=out", "scans=abc"], "scans must be a whole number of at least 1, not 'abc'"),
+        (phantom.main, ["output=out", "scans=abc"], "scans must be a whole number of at least 0, not 'abc'"),
         (phantom.main, ["output=out", "seed=0.5"], "seed must be a whole number"),
         (phantom.main, ["output=out", "workers=0"], "workers must be a whole number of at least 1, not 0"),
         (phantom.main, ["output=out", "phantom.pixel_mm=1"], "pixel_mm must be collections.abc.Sequence[float], not 1"),
