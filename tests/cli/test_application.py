@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from nodule_lightning.cli import evaluate, phantom, predict, prepare, report, train
+from nodule_lightning.cli import evaluate, phantom, plant, predict, prepare, report, train
 from nodule_lightning.cli._application import Task, run_application
 from nodule_lightning.errors import InputError
 from tests.cli.commands import Runner
 
 MAINS = {
     "phantom": phantom.main,
+    "plant": plant.main,
     "prepare": prepare.main,
     "train": train.main,
     "predict": predict.main,

@@ -1,0 +1,33 @@
+"""`nodule-plant`: plant nodules in copies of real scans."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.cli._progress import progress
+from nodule_lightning.cli._values import flag, seed
+
+
+def main() -> None:
+    """Run the command."""
+    run_application(write, "plant", path_keys=("input", "output", "annotations", "excluded"))
+
+
+def write(config: DictConfig) -> None:
+    """Write the planted scans and the csv files."""
+    from nodule_lightning.phantom.planted_dataset import PlantSource, plant_dataset
+
+    seed(config)
+    settings = instantiate(config.plant)
+    source = PlantSource(Path(config.input), _path(config.annotations), _path(config.excluded))
+    output = Path(config.output)
+    total = len(source) * settings.copies
+    written = progress(plant_dataset(source, output, settings, truth=flag(config, "truth")), "planting", total)
+    nodules = sum(len(scan.nodules) for scan in written)
+    print(f"{total} scans with {nodules} planted nodules are in {output}")
+
+
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)

@@ -1,0 +1,175 @@
+"""Write copies of real scans with planted nodules, as a data set in LUNA16's layout."""
+
+import csv
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import replacing
+from nodule_lightning.io.readers import find_scans, read_scan
+from nodule_lightning.io.tables import COORDINATES, join_findings, read_findings, write_findings, write_scan_ids
+from nodule_lightning.lungs.segmentation import LungSettings, segment_lungs
+from nodule_lightning.phantom.dataset import write_mask, write_scan
+from nodule_lightning.phantom.nodules import Nodule, draw_nodule
+from nodule_lightning.phantom.planting import plant_nodules
+from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.resampling import resample
+from nodule_lightning.structures import Findings, Scan, Table
+
+# LUNA16 lists nothing smaller as a nodule.
+SMALLEST_MM, LARGEST_MM = 2.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlantSettings:
+    """What is planted in each scan.
+
+    Attributes:
+        nodules: how many in each copy of a scan.
+        diameters_mm: the diameter of each, in place of `nodules` and of drawn diameters.
+        source: whose nodules' diameters are drawn: `luna16` or `tianchi`.
+        kinds: share of solid, part-solid and ground-glass nodules.
+        places: share of nodules free in the lung, at a vessel, at the pleura and at the mediastinum.
+        copies: how many copies of each scan are planted, each otherwise.
+        seed: another seed gives other nodules and places.
+
+    Raises:
+        InputError: a number or a diameter that cannot be, or an unknown source.
+    """
+
+    nodules: int = 6
+    diameters_mm: Sequence[float] | None = None
+    source: str = "luna16"
+    kinds: Sequence[float] = (0.7, 0.12, 0.18)
+    places: Sequence[float] = (0.45, 0.25, 0.22, 0.08)
+    copies: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.nodules < 1 or self.copies < 1:
+            raise InputError(f"nodules and copies must be at least 1, not {self.nodules} and {self.copies}")
+        for diameter_mm in self.diameters_mm or ():
+            if not SMALLEST_MM <= diameter_mm <= LARGEST_MM:
+                raise InputError(f"diameters_mm must lie between {SMALLEST_MM:g} and {LARGEST_MM:g}, not {diameter_mm}")
+        self._statistics()
+
+    def draw(self, scan_id: str, copy: int) -> list[Nodule]:
+        """Draw the nodules of one copy of a scan: the same whatever other scans there are."""
+        count = len(self.diameters_mm) if self.diameters_mm else self.nodules
+        first = _number(scan_id) % 100_000 + copy * count
+        drawn = [draw_nodule(self._statistics(), self.seed, first + number) for number in range(count)]
+        if not self.diameters_mm:
+            return drawn
+        return [
+            replace(nodule, diameter_mm=float(diameter))
+            for nodule, diameter in zip(drawn, self.diameters_mm, strict=True)
+        ]
+
+    def _statistics(self) -> PhantomSettings:
+        return PhantomSettings(diameters=self.source, nodule_kinds=self.kinds, nodule_places=self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedScan:
+    """One planted scan on disk.
+
+    Attributes:
+        scan_id: its `seriesuid`, which is no other scan's.
+        nodules: the planted nodules.
+        drawn: what was drawn for each of them.
+        known: the nodules that the scan had before, for its new id.
+        excluded: likewise, what was listed as no nodule.
+    """
+
+    scan_id: str
+    nodules: Findings
+    drawn: list[Nodule]
+    known: Findings
+    excluded: Findings
+
+
+class PlantSource:
+    """The scans to plant in, and what is known about them.
+
+    Args:
+        path: a scan file, a DICOM folder, or a folder of these at any depth.
+        annotations: csv of the nodules that the scans have; they are kept, and nothing is planted on them.
+        excluded: csv of the findings that count neither for nor against, likewise.
+
+    Raises:
+        InputError: there is no scan, or a csv file is missing or damaged.
+    """
+
+    def __init__(self, path: Path, annotations: Path | None = None, excluded: Path | None = None) -> None:
+        self.scans = find_scans(path)
+        self.known = read_findings(annotations).by_scan() if annotations else {}
+        self.excluded = read_findings(excluded, sized=False).by_scan() if excluded else {}
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+
+def plant_dataset(
+    source: PlantSource, output: Path, settings: PlantSettings, *, truth: bool = False
+) -> Iterator[PlantedScan]:
+    """Write `subset0/ID-planted-SEED-COPY.mhd` and `.raw` for each copy of each scan, then the csv files.
+
+    annotations.csv holds the planted and the known nodules, annotations_excluded.csv what was known as none,
+    planted.csv the planted ones alone, with the columns kind and place.
+
+    Args:
+        source: the scans.
+        output: a new or empty folder.
+        settings: what to plant.
+        truth: write also `truth/ID_nodules.nii.gz` (1 in the first planted nodule of the scan, 2 in the second ...).
+
+    Raises:
+        InputError: the folder is not empty, or a scan cannot be read or shows no lungs.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} holds files already: choose an empty or new folder for output=")
+    done = []
+    for scan_id, path in source.scans.items():
+        known = source.known.get(scan_id, Findings.empty())
+        excluded = source.excluded.get(scan_id, Findings.empty())
+        scan = read_scan(path)
+        mask = segment_lungs(scan, LungSettings())
+        if not mask.found:
+            raise InputError(f"{path}: no lungs were found, so nothing can be planted in it")
+        lungs = resample(mask.mask.astype(np.uint8), mask.grid, scan.grid, linear=False, outside=0) > 0
+        for copy in range(settings.copies):
+            drawn = settings.draw(scan_id, copy)
+            generator = np.random.default_rng([settings.seed, copy, _number(scan_id)])
+            planted = plant_nodules(scan, lungs, drawn, generator, known)
+            new_id = f"{scan_id}-planted-{settings.seed}-{copy}"
+            write_scan(output / "subset0", Scan(new_id, planted.scan.hu, scan.grid))
+            if truth:
+                write_mask(output / "truth" / f"{new_id}_nodules.nii.gz", planted.labels, scan.grid)
+            done.append(PlantedScan(new_id, planted.nodules, drawn, known, excluded))
+            yield done[-1]
+    _write_tables(output, done)
+
+
+def _number(scan_id: str) -> int:
+    return zlib.crc32(scan_id.encode())
+
+
+def _write_tables(output: Path, scans: Sequence[PlantedScan]) -> None:
+    with replacing(output / "planted.csv") as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("seriesuid", *COORDINATES, "diameter_mm", "kind", "place"))
+        for scan in scans:
+            rows = zip(scan.nodules.centre_xyz_mm.tolist(), scan.drawn, strict=True)
+            writer.writerows((scan.scan_id, *xyz, item.diameter_mm, item.kind, item.place) for xyz, item in rows)
+    write_scan_ids(output / "seriesuids.csv", [scan.scan_id for scan in scans])
+    write_findings(output / "annotations_excluded.csv", _join((scan.scan_id, scan.excluded) for scan in scans))
+    every = ((scan.scan_id, Findings.concatenate([scan.nodules, scan.known])) for scan in scans)
+    write_findings(output / "annotations.csv", _join(every))
+
+
+def _join(parts: Iterator[tuple[str, Findings]]) -> Table[Findings]:
+    return join_findings(Table(np.full(len(rows), scan_id), rows) for scan_id, rows in parts)

@@ -1,0 +1,48 @@
+"""`nodule-phantom` and `nodule-plant` on the command line."""
+
+from pathlib import Path
+
+from nodule_lightning.cli import phantom, plant
+from nodule_lightning.data.layouts import Tianchi
+from nodule_lightning.io.readers import find_scans
+from tests.cli.commands import Runner
+
+QUICK = (
+    "phantom=coarse",
+    "phantom.matrix=80",
+    "phantom.pixel_mm=[4.3,4.4]",
+    "phantom.slice_mm=[4,4.1]",
+    "phantom.vessel_ends=20",
+    "workers=1",
+)
+
+
+def test_layout_trouble_and_truth_are_chosen_on_the_command_line(run: Runner) -> None:
+    ended = run(
+        phantom.main, "output=made, 1", "scans=1", "trouble.abdomen=2", "layout=tianchi", "truth=true", "seed=3", *QUICK
+    )
+    assert ended.code == 0, ended.error
+    assert "3 scans with" in ended.out
+    assert sorted(Tianchi("made, 1").scans) == ["LKDS-00001", "LKDS-20001", "LKDS-20002"]
+    assert '"diameters": "tianchi"' in Path("made, 1/phantom.json").read_text(encoding="utf-8")
+    assert len(list(Path("made, 1/truth").iterdir())) == 6
+
+
+def test_a_smaller_rerun_and_wrong_kinds_are_one_line(run: Runner) -> None:
+    assert run(phantom.main, "output=made", "scans=2", *QUICK).code == 0
+    assert "give scans=2 or more" in run(phantom.main, "output=made", "scans=1", *QUICK).line()
+    assert "did you mean trouble.head?" in run(phantom.main, "output=other", "trouble.haed=1").line()
+    assert "luna16 or tianchi" in run(phantom.main, "output=other", "layout=lidc", "phantom.diameters=luna16").line()
+
+
+def test_plant_writes_scans_and_refuses_in_one_line(run: Runner) -> None:
+    assert run(phantom.main, "output=made", "scans=1", *QUICK).code == 0
+    ended = run(
+        plant.main, "input=made", "annotations=made/annotations.csv", "output=planted 2", "plant.diameters_mm=[9,12]"
+    )
+    assert ended.code == 0, ended.error
+    assert "1 scans with 2 planted nodules are in planted 2" in ended.out
+    assert list(find_scans(Path("planted 2"))) == ["phantom-0-0000-planted-0-0"]
+    assert "holds files already" in run(plant.main, "input=made", "output=planted 2").line()
+    assert "must lie between 2 and 60" in run(plant.main, "input=made", "output=x", "plant.diameters_mm=[1]").line()
+    assert "does not exist" in run(plant.main, "input=nowhere", "output=x").line()
