@@ -18,7 +18,7 @@ from rich.table import Table
 
 from experiments.bench.figures import Figure
 
-STRETCHES = ("golden", "million", "preparation", "training")
+STRETCHES = ("golden", "million", "phantoms", "preparation", "training")
 ROOT = Path(__file__).parents[2]
 
 
@@ -35,6 +35,10 @@ def measure(stretch: str, folder: Path) -> list[Figure]:
         from experiments.bench.score import million
 
         return million(folder)
+    if stretch == "phantoms":
+        from experiments.bench.phantoms import phantoms
+
+        return phantoms(folder)
     if stretch == "preparation":
         from experiments.bench.preparation import preparation
 

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 seed="${SEED:-0}"
 output="${OUTPUT:-outputs/demo/seed$seed}"
-scans="${SCANS:-60}"
+scans="${SCANS:-100}"
 
 step() {
     printf '\n$'
