@@ -1,5 +1,7 @@
 """Bring a volume onto another grid: block means for a coarser one, SimpleITK for any other."""
 
+from itertools import permutations
+
 import numpy as np
 from jaxtyping import Int16, Shaped
 
@@ -27,6 +29,46 @@ def shrink(hu: Int16[np.ndarray, "z y x"], grid: Grid, spacing_mm: float) -> tup
     sz, sy, sx = grid.spacing_zyx_mm
     blocks = Grid((z, y, x), (sz * fz, sy * fy, sx * fx), (origin[0], origin[1], origin[2]), grid.direction)
     return np.rint(total / (fz * fy * fx)).astype(np.int16), blocks
+
+
+def stand_upright(values: Shaped[np.ndarray, "z y x"], grid: Grid) -> tuple[Shaped[np.ndarray, "Z Y X"], Grid]:
+    """Turn and mirror the axes so that they follow the world's as nearly as they can: slices from the feet up.
+
+    No voxel changes its place in the world; the answer is a view.
+    """
+    order, flips = _turn(grid)
+    first = np.zeros(3)
+    for axis, is_flipped in zip(order, flips, strict=True):
+        first[axis] = grid.shape[axis] - 1 if is_flipped else 0
+    # A column of the matrix belongs to an index axis in (x, y, z); the array's axes run the other way.
+    columns = np.reshape(grid.direction, (3, 3))[:, [2 - axis for axis in reversed(order)]]
+    direction = columns * np.where(flips[::-1], -1.0, 1.0)
+    z, y, x = order
+    upright = Grid(
+        (grid.shape[z], grid.shape[y], grid.shape[x]),
+        (grid.spacing_zyx_mm[z], grid.spacing_zyx_mm[y], grid.spacing_zyx_mm[x]),
+        tuple(grid.to_world(first[None])[0].tolist()),
+        tuple(direction.ravel().tolist()),
+    )
+    return _mirror(values.transpose(order), flips), upright
+
+
+def lay_down(values: Shaped[np.ndarray, "Z Y X"], grid: Grid) -> Shaped[np.ndarray, "z y x"]:
+    """Undo `stand_upright`: bring a volume that stands upright back onto the grid it came from."""
+    order, flips = _turn(grid)
+    return _mirror(values, flips).transpose(np.argsort(order))
+
+
+def _turn(grid: Grid) -> tuple[tuple[int, int, int], list[bool]]:
+    """Give the array axis that runs nearest along the world's z, y and x, and whether it runs against it."""
+    axes = np.reshape(grid.direction, (3, 3))
+    x, y, z = max(permutations(range(3)), key=lambda order: float(np.abs(axes[range(3), order]).sum()))
+    flips = [bool(axes[world, column] < 0) for world, column in ((2, z), (1, y), (0, x))]
+    return (2 - z, 2 - y, 2 - x), flips
+
+
+def _mirror(values: Shaped[np.ndarray, "z y x"], flips: list[bool]) -> Shaped[np.ndarray, "z y x"]:
+    return values[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
 
 
 def box_grid(low_xyz_mm: np.ndarray, high_xyz_mm: np.ndarray, spacing_mm: float) -> Grid:

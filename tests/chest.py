@@ -97,3 +97,35 @@ def write_dicom(folder: Path, hu: Int16[np.ndarray, "z y x"], series: str, *, sp
         # Names that do not sort by place: the order must come from the positions.
         writer.SetFileName(str(folder / f"{series}-{(index * 7) % 97:03d}.dcm"))
         writer.Execute(image)
+
+
+TROUBLES = ("cut to pieces", "begins at the head", "very unequal", "filled with fluid")
+
+
+def draw_trouble(name: str) -> tuple[Scan, str, tuple[float, float]]:
+    """Draw a chest with one of the seed team's failures.
+
+    Returns:
+        The scan, the cure that it needs, and the size of the right and of the left lung against a whole one.
+    """
+    grid = GRID
+    if name == "begins at the head":
+        grid = Grid((GRID.shape[0] + 40, *GRID.shape[1:]), GRID.spacing_zyx_mm, GRID.origin_xyz_mm)
+    scan = draw_chest(grid)
+    world = world_of(grid)
+    x, y, z = np.moveaxis(world - CENTRE_XYZ_MM, -1, 0)
+    left = ball(world, lung_centre(1), LUNG_RADII_XYZ_MM)
+    if name == "cut to pieces":
+        lungs = left | ball(world, lung_centre(-1), LUNG_RADII_XYZ_MM)
+        dense = np.random.default_rng(0).normal(-560, 150, grid.shape).clip(-900, -330)
+        scan.hu[lungs] = dense[lungs]
+        return scan, "pieces", (1, 1)
+    if name == "begins at the head":
+        # Trachea, main bronchi, and a mouth that is open to the room.
+        scan.hu[(np.hypot(x, y) < 8) & (z > -10) & (z < 160)] = -1000
+        scan.hu[(np.abs(x) < 40) & (np.hypot(y, z) < 7)] = -1000
+        scan.hu[(np.abs(x) < 14) & (y < 0) & (np.abs(z - 150) < 10)] = -1000
+        return scan, "slices", (1, 1)
+    share = 0.6 if name == "very unequal" else 0.35
+    scan.hu[left & ~ball(world, lung_centre(1), LUNG_RADII_XYZ_MM * share)] = 20
+    return scan, "unequal" if name == "very unequal" else "one_lung", (1, share)

@@ -1,7 +1,7 @@
 """How a raw data set lies on disk: LUNA16, Tianchi, or any folder of scans with a csv file."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
@@ -9,6 +9,7 @@ from nodule_lightning.io.readers import find_scans
 from nodule_lightning.io.tables import join_findings, read_findings, read_subsets
 from nodule_lightning.structures import Findings, Table
 
+LUNG_MASKS = "seg-lungs-LUNA16"
 _CSV_FOLDERS = (".", "CSVFILES", "csv", "annotations", "evaluationScript/annotations")
 _TIANCHI_CSV = (
     "csv/{}/annotations.csv",
@@ -32,6 +33,7 @@ class RawDataset:
         excluded: the findings that count neither for nor against a detector, likewise.
         subset: the name of the subset of each scan on disk, "" where there is none.
         notes: what is missing and should be said.
+        lung_masks: the file of each lung mask that came with the data set.
     """
 
     scans: dict[str, Path]
@@ -39,13 +41,14 @@ class RawDataset:
     excluded: Table[Findings]
     subset: dict[str, str]
     notes: tuple[str, ...] = ()
+    lung_masks: dict[str, Path] = field(default_factory=dict)
 
 
 class Luna16(RawDataset):
     """LUNA16 as it is unpacked: `subset0` to `subset9` with UID.mhd and UID.raw, and the csv files.
 
     The csv files may lie beside the subsets, in `CSVFILES`, or where the evaluation script has them. Fewer subsets
-    and fewer scans than the csv files name are fine.
+    and fewer scans than the csv files name are fine. Its lung masks may lie in `seg-lungs-LUNA16`.
 
     Raises:
         InputError: there is no subset folder, no scan in them, or no annotations.csv.
@@ -64,7 +67,8 @@ class Luna16(RawDataset):
             raise InputError(f"{root} has no annotations.csv; copy LUNA16's csv files there")
         excluded = _first_file(root, [f"{folder}/annotations_excluded.csv" for folder in _CSV_FOLDERS])
         notes = () if excluded else (f"{root} has no annotations_excluded.csv: scores will not be LUNA16's",)
-        super().__init__(scans, read_findings(annotations), _excluded(excluded), subset, notes)
+        masks = {path.stem: path for path in sorted((root / LUNG_MASKS).glob("*.mhd"))}
+        super().__init__(scans, read_findings(annotations), _excluded(excluded), subset, notes, masks)
 
 
 class Tianchi(RawDataset):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK
-from jaxtyping import Int16, Shaped
+from jaxtyping import Int16, Integer, Shaped
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
@@ -25,6 +25,7 @@ from nodule_lightning.structures import AIR_HU, Scan
 
 SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nrrd", ".nii")
 LARGEST_EXTENT_MM = 3000
+_SAME_PLACE_MM = 1.0
 
 
 def read_scan(path: Path) -> Scan:
@@ -50,6 +51,23 @@ def read_scan(path: Path) -> Scan:
     _check_volume(path, image)
     values = SimpleITK.GetArrayViewFromImage(image)
     return Scan(scan_id, to_hu(values, may_be_offset=path.is_file()), _grid(path, image))
+
+
+def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:
+    """Read a label map that lies on the grid of a scan, such as a lung mask.
+
+    Raises:
+        InputError: the file is missing or damaged, or lies elsewhere than the scan.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    image = _read_file(path)
+    _check_volume(path, image)
+    there = _grid(path, image)
+    if there.shape != grid.shape or np.abs(there.corners_xyz_mm() - grid.corners_xyz_mm()).max() > _SAME_PLACE_MM:
+        raise InputError(f"{path} does not lie where its scan lies: shape {there.shape} against {grid.shape}")
+    labels: Integer[np.ndarray, "z y x"] = SimpleITK.GetArrayFromImage(image)
+    return labels
 
 
 def find_scans(folder: Path) -> dict[str, Path]:

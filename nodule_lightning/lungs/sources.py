@@ -1,0 +1,77 @@
+"""Where the lungs come from: the rules, LUNA16's own masks, the `lungmask` package, or nowhere."""
+
+from typing import Final
+
+import numpy as np
+from jaxtyping import Integer
+
+from nodule_lightning.errors import InputError
+from nodule_lightning.geometry import Grid
+from nodule_lightning.lungs.body import measure_body
+from nodule_lightning.lungs.morphology import Mask
+from nodule_lightning.lungs.rules import Lungs
+from nodule_lightning.lungs.segmentation import LungMask, box_body, finish, segment_lungs
+from nodule_lightning.lungs.settings import LungSettings
+from nodule_lightning.resampling import lay_down, shrink, stand_upright
+from nodule_lightning.structures import Scan
+
+# The two lungs; 5 is the trachea. The package's models number them 1 and 2.
+LUNA16_LABELS: Final = (3, 4)
+LUNGMASK_LABELS: Final = (1, 2)
+_WHOLE = 1000
+
+
+def locate_lungs(scan: Scan, settings: LungSettings, luna16_labels: np.ndarray | None = None) -> LungMask:
+    """Say where the lungs of a scan are, from the source that the settings name.
+
+    Args:
+        scan: the CT.
+        settings: the source, and how the mask goes beyond it.
+        luna16_labels: LUNA16's mask of this scan, on its grid; None where it has none.
+
+    Raises:
+        InputError: `lungmask` is not installed.
+    """
+    if settings.source == "none":
+        return box_body(scan, settings)
+    if settings.source == "lungmask":
+        return from_labels(scan, _apply_lungmask(scan), LUNGMASK_LABELS, settings)
+    if settings.source == "luna16_masks" and luna16_labels is not None:
+        return from_labels(scan, luna16_labels, LUNA16_LABELS, settings)
+    return segment_lungs(scan, settings)
+
+
+def from_labels(
+    scan: Scan, labels: Integer[np.ndarray, "z y x"], wanted: tuple[int, int], settings: LungSettings
+) -> LungMask:
+    """Take the lungs from a label map on the scan's grid; the rules find them where it holds none."""
+    hu, grid = stand_upright(*shrink(scan.hu, scan.grid, settings.coarse_mm))
+    one, other = (_mostly(labels == label, scan.grid, settings.coarse_mm) for label in wanted)
+    lungs = Lungs(one, other, grid)
+    if not lungs.both.any():
+        return segment_lungs(scan, settings)
+    return finish(_named_by_side(lungs), measure_body(hu < settings.threshold_hu, grid), settings)
+
+
+def _mostly(mask: Mask, grid: Grid, spacing_mm: float) -> Mask:
+    share, _ = stand_upright(*shrink(mask.astype(np.int16) * np.int16(_WHOLE), grid, spacing_mm))
+    return np.asarray(share >= _WHOLE // 2)
+
+
+def _named_by_side(lungs: Lungs) -> Lungs:
+    if lungs.right.any() and lungs.left.any() and np.nonzero(lungs.right)[2].mean() > np.nonzero(lungs.left)[2].mean():
+        return Lungs(lungs.left, lungs.right, lungs.grid)
+    return lungs
+
+
+def _apply_lungmask(scan: Scan) -> Integer[np.ndarray, "z y x"]:
+    try:
+        from lungmask import LMInferer
+    except ImportError:
+        raise InputError(
+            "lungs=lungmask needs the package lungmask, which is not installed: pip install lungmask, "
+            "or take lungs=default"
+        ) from None
+    upright, _ = stand_upright(scan.hu, scan.grid)
+    labels = LMInferer(tqdm_disable=True).apply(np.ascontiguousarray(upright))
+    return lay_down(np.asarray(labels), scan.grid)
