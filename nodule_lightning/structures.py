@@ -27,11 +27,13 @@ class Scan:
         scan_id: the `seriesuid` of the csv files.
         hu: the volume, padding already replaced by air.
         grid: where the volume lies in the world.
+        notes: what reading had to mend, such as missing slices.
     """
 
     scan_id: str
     hu: Int16[np.ndarray, "z y x"]
     grid: Grid
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

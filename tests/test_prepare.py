@@ -10,13 +10,15 @@ from scipy.spatial.transform import Rotation
 
 from nodule_lightning.data.cache import list_entries, open_entry, read_settings
 from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.data.filling import Summary, fill_cache, summarise
 from nodule_lightning.data.layouts import Luna16, RawDataset
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.readers import read_scan
 from nodule_lightning.io.tables import join_findings, read_findings
-from nodule_lightning.lungs.segmentation import FALLBACK_NOTE, LungSettings
-from nodule_lightning.prepare import PreparationSettings, Summary, prepare_dataset, prepare_scan
+from nodule_lightning.lungs.segmentation import FALLBACK_NOTE
+from nodule_lightning.lungs.settings import LungSettings
+from nodule_lightning.prepare import PreparationSettings, prepare_scan
 from nodule_lightning.structures import Findings, Scan, Table
 from tests.chest import CENTRE_XYZ_MM, GRID, NODULE_XYZ_MM, draw_chest, lung_centre, write_image
 
@@ -50,7 +52,8 @@ def test_the_same_chest_from_any_grid(name: str) -> None:
     assert np.allclose(seen, [grey(-850), grey(-850), grey(30), grey(40)], atol=2)
     assert [int(entry.lung[tuple(place)]) for place in index[:3]] == [1, 1, 1]
     assert entry.record["notes"] == []
-    assert entry.record["lung_volume_l"] == pytest.approx(0.79, abs=0.05)
+    assert entry.record["lungs"]["right_l"] == pytest.approx(0.394, abs=0.03)
+    assert entry.record["lungs"]["ratio"] == pytest.approx(1, abs=0.02)
     size = (entry.grid.corners_xyz_mm()[-1] - entry.grid.corners_xyz_mm()[0]).round()
     assert np.abs(size - (192, 106, 126)).max() < 16
 
@@ -67,7 +70,7 @@ def test_window() -> None:
     scan = draw_chest(lungs=False)
     for row, hu in enumerate((-1024, -750, -300, 0, 200, 600, 3000)):
         scan.hu[10 + 2 * row : 12 + 2 * row, 30:40, 45:55] = hu
-    lungs = replace(LungSettings(), min_volume_l=8.0)
+    lungs = LungSettings(source="none")
     entry = prepare_scan(scan, PreparationSettings(window_hu=(-1000, 600), spacing_mm=1.5, lungs=lungs))
     middles = GRID.to_world(np.array([[10.5 + 2 * row, 35, 50] for row in range(7)], dtype=np.float64))
     seen = [int(entry.ct[tuple(place)]) for place in np.rint(entry.grid.to_index(middles)).astype(int)]
@@ -78,14 +81,14 @@ def test_much_coarser_grids_average() -> None:
     scan = draw_chest()
     noise = np.random.default_rng(0).normal(0, 200, scan.hu.shape)
     noisy = replace(scan, hu=(scan.hu + noise).astype(np.int16))
-    settings = PreparationSettings(spacing_mm=9.0)
+    settings = PreparationSettings(spacing_mm=9.0, margin_mm=999)
     difference = prepare_scan(noisy, settings).ct.astype(int) - prepare_scan(scan, settings).ct
     assert difference.std() < 200 / 1800 * 255 / 3
 
 
 def test_no_lung_is_noted() -> None:
     entry = prepare_scan(draw_chest(lungs=False), COARSE)
-    assert entry.record["notes"] == [FALLBACK_NOTE]
+    assert entry.record["notes"] == [f"{FALLBACK_NOTE} (no lung found)"]
     assert entry.lung.mean() > 0.5
 
 
@@ -121,7 +124,11 @@ def raw(tmp_path: Path) -> Path:
 
 
 def prepare(raw: Path, cache: Path, settings: PreparationSettings = COARSE, workers: int = 1) -> Summary:
-    return prepare_dataset(Luna16(raw), cache, settings, workers=workers, progress=False)
+    return fill(Luna16(raw), cache, settings, workers)
+
+
+def fill(dataset: RawDataset, cache: Path, settings: PreparationSettings = COARSE, workers: int = 1) -> Summary:
+    return summarise(cache, dataset, fill_cache(dataset, cache, settings, workers=workers))
 
 
 def test_data_set(raw: Path, tmp_path: Path) -> None:
@@ -173,9 +180,9 @@ def test_other_scans_prepared_otherwise_are_not_mixed_in(raw: Path, tmp_path: Pa
     none = join_findings([])
     dataset = RawDataset({"other": path}, none, none, {"other": ""})
     with pytest.raises(InputError, match=r"holds 1\.2\.1, prepared with other settings .*spacing_mm 2\.0 and 1\.5"):
-        prepare_dataset(dataset, tmp_path / "cache", PreparationSettings(spacing_mm=1.5), progress=False)
+        fill(dataset, tmp_path / "cache", PreparationSettings(spacing_mm=1.5))
     assert list_entries(tmp_path / "cache") == ["1.2.1"]
-    prepare_dataset(dataset, tmp_path / "cache", COARSE, progress=False)
+    fill(dataset, tmp_path / "cache")
     catalog = Catalog.open(tmp_path / "cache")
     assert (catalog.subset("1.2.1"), catalog.subset("other")) == ("0", "")
 
@@ -184,7 +191,7 @@ def test_an_unforeseen_error_costs_one_scan(raw: Path, tmp_path: Path, monkeypat
     def trip(*_: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("nodule_lightning.prepare.prepare_scan", trip)
+    monkeypatch.setattr("nodule_lightning.data.filling.prepare_scan", trip)
     assert "ZeroDivisionError: by nought" in prepare(raw, tmp_path / "cache").failed["1.2.1"]
 
 

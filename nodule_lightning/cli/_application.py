@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -21,6 +22,7 @@ from nodule_lightning.cli._paths import quote_path_arguments
 from nodule_lightning.errors import InputError
 
 Task = Callable[[DictConfig], Any]
+INCOMPLETE = 1
 INPUT_ERROR = 2
 INTERRUPTED = 130
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
@@ -29,7 +31,8 @@ NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXI
 def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv: Sequence[str] | None = None) -> None:
     """Compose the configuration from the command line and hand it to the task.
 
-    Ends the process with code 2 after one line on stderr where the user's input is wrong, with 130 after Ctrl-C.
+    Ends the process with code 2 after one line on stderr where the user's input is wrong, with 1 where the task could
+    not do all of its work, with 130 after Ctrl-C.
     Any other exception is a bug and keeps its traceback.
 
     Args:
@@ -51,6 +54,8 @@ def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv
         application(functools.wraps(task)(guard))()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except IncompleteError:
+        sys.exit(INCOMPLETE)
     except SystemExit as end:
         # Lightning turns Ctrl-C into an exit with code 1.
         sys.exit(INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else end.code)
@@ -58,6 +63,10 @@ def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv
         if guard.entered:
             raise
         _refuse(explain(error, config_name))
+
+
+class IncompleteError(Exception):
+    """The task was done but for some of its parts, which it has named; the process ends with code 1."""
 
 
 class _Guard:
@@ -73,6 +82,12 @@ class _Guard:
             _require_values(config, self.path_keys)
             self.entered = True
             return self.task(config)
+        except IncompleteError as error:
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
+            # In a sweep, the other jobs go on; the sweeper raises this again when all are done.
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            sys.exit(INCOMPLETE)
         except (InputError, InterpolationResolutionError) as error:
             _remove_empty_run_folder()
             _refuse(str(error))

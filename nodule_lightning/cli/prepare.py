@@ -1,13 +1,21 @@
 """`nodule-prepare`: turn raw CT into a cache."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+from rich.table import Table as RichTable
+from rich.text import Text
 
-from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.cli._progress import progress
 from nodule_lightning.cli._values import workers
 from nodule_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from nodule_lightning.report.preparation_page import ScanCheck
 
 PATH_KEYS = ("cache", "data.root", "data.annotations", "data.excluded", "data.subsets")
 
@@ -18,21 +26,45 @@ def main() -> None:
 
 
 def prepare(config: DictConfig) -> None:
-    """Prepare every scan of the data set; an error at the end says if some could not be."""
-    from nodule_lightning.prepare import prepare_dataset
+    """Prepare every scan of the data set, or of one shard; an error at the end says if some could not be."""
+    from rich.console import Console
+
+    from nodule_lightning.data.filling import fill_cache, shard_of, summarise
+    from nodule_lightning.report.preparation_page import check_cache, write_preparation_page
 
     if config.data.root is None:
         raise InputError("missing: data.root=DIR, the folder of the raw scans")
+    cache = Path(config.cache)
     dataset, settings = instantiate(config.data.layout), instantiate(config.preparation)
-    summary = prepare_dataset(dataset, Path(config.cache), settings, workers(config))
+    scan_ids = shard_of(dataset, config.shard, config.shards)
+    outcomes = fill_cache(dataset, cache, settings, scan_ids, workers(config))
+    summary = summarise(cache, dataset, list(progress(outcomes, "preparing", len(scan_ids))))
+    page = write_preparation_page(cache, summary.failed)
+    Console().print(render(check_cache(cache), config.show))
     for note in summary.notes:
         print(f"note: {note}")
     for scan_id, reason in summary.failed.items():
         print(f"failed: {scan_id}: {reason}")
     print(
         f"{len(summary.prepared)} scans prepared, {len(summary.skipped)} were there already, "
-        f"{len(summary.failed)} failed; the cache is {config.cache}"
+        f"{len(summary.failed)} failed; the cache is {cache}, look at {page}"
     )
     if summary.failed:
         scan_id, reason = next(iter(summary.failed.items()))
-        raise InputError(f"{len(summary.failed)} of {len(dataset.scans)} scans failed; {scan_id}: {reason}")
+        raise IncompleteError(f"{len(summary.failed)} of {len(scan_ids)} scans failed; {scan_id}: {reason}")
+
+
+def render(checks: "Sequence[ScanCheck]", most: int) -> RichTable:
+    """Lay out the scans that most need to be looked at."""
+    from nodule_lightning.report.preparation_page import HEADINGS, row
+
+    caption = "air: right + left lung; nodules: in the crop, in the mask, of all annotated"
+    if len(checks) > most:
+        caption = f"the {most} of {len(checks)} scans that most need to be looked at; {caption}"
+    table = RichTable(caption=caption, caption_justify="left")
+    for place, heading in enumerate((*HEADINGS, "notes")):
+        is_id = place == 0
+        table.add_column(Text(heading), justify="left" if is_id else "right", overflow="fold", no_wrap=not is_id)
+    for check in checks[:most]:
+        table.add_row(*(Text(cell) for cell in (*row(check), str(len(check.notes) or ""))))
+    return table

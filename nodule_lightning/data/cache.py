@@ -3,16 +3,16 @@
     CACHE/scans/SCAN_ID/ct.npy      uint8, the windowed CT on an isotropic grid along the world axes
     CACHE/scans/SCAN_ID/lung.npy    uint8, 1 in the dilated lungs, 0 outside
     CACHE/scans/SCAN_ID/scan.json   grids, settings, subset, findings, what preparing noted
+    CACHE/scans/SCAN_ID/crop.jpg    the scan before and after, for the page that a person looks through
 
 An entry appears all at once, by renaming its folder, so a killed run leaves no half entry, and it holds its scan's
-findings itself: several runs can fill one cache without a file that they share. No path and nothing of a DICOM header
-is kept.
+findings itself. Several runs can fill one cache: an entry changes under the cache's lock, and what a killed run left
+half-written is known by its folder's lock, which died with it. No path and nothing of a DICOM header is kept.
 """
 
 import json
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,14 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import UInt8
 
+from nodule_lightning.data.replacing import DRAFT, held, lock, take_place
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.tables import check_scan_id
 from nodule_lightning.structures import Findings
 
-FORMAT_VERSION = 2
-_LEFTOVER_AGE_S = 3600
+FORMAT_VERSION = 3
+PICTURE = "crop.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,9 @@ class Entry:
         grid: where both lie; isotropic, along the world axes.
         original_grid: where the raw scan lay.
         settings: the preparation's settings as plain values.
-        record: what preparing noted: `notes` (list of str), `lung_volume_l`, and `source` (bytes and time of
-            change of the raw files, without which the scan could not be known as unchanged).
+        record: what preparing noted: `notes` (list of str), `lungs` and `scan` (the checks), `nodules` (how many are
+            annotated, in the crop and in the mask), and `source` (bytes and time of change of the raw files, without
+            which the scan could not be known as unchanged).
         labels: its subset and findings.
     """
 
@@ -80,15 +82,19 @@ class Entry:
     labels: Labels = field(default_factory=Labels)
 
 
-def write_entry(cache: Path, entry: Entry) -> None:
+def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None:
     """Put an entry into the cache at once, in the place of an older one.
+
+    Args:
+        cache: the cache's folder; made where it is missing.
+        entry: the prepared scan.
+        picture: a JPEG of the scan before and after.
 
     Raises:
         InputError: the cache cannot be written, say because the disk is full.
     """
     final = cache / "scans" / check_scan_id(entry.scan_id)
-    draft = final.with_name(f".tmp-{final.name}-{os.getpid()}")
-    old = final.with_name(f".old-{final.name}-{os.getpid()}")
+    draft = final.with_name(f"{DRAFT}{final.name}-{os.getpid()}-{os.urandom(4).hex()}")
     description = {
         "format": FORMAT_VERSION,
         "scan_id": entry.scan_id,
@@ -100,36 +106,42 @@ def write_entry(cache: Path, entry: Entry) -> None:
     }
     try:
         draft.mkdir(parents=True)
-        np.save(draft / "ct.npy", entry.ct)
-        np.save(draft / "lung.npy", entry.lung)
-        (draft / "scan.json").write_text(_json(description), encoding="utf-8")
-        # A folder cannot replace one that is not empty, so an older entry steps aside first.
-        if final.exists():
-            final.replace(old)
-        draft.replace(final)
+        with held(draft):
+            np.save(draft / "ct.npy", entry.ct)
+            np.save(draft / "lung.npy", entry.lung)
+            if picture is not None:
+                (draft / PICTURE).write_bytes(picture)
+            (draft / "scan.json").write_text(_json(description), encoding="utf-8")
+            with lock(cache):
+                take_place(draft, final)
     except OSError as error:
-        if old.exists() and not final.exists():
-            old.replace(final)
         raise InputError(f"{final} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
-def update_labels(cache: Path, scan_id: str, labels: Labels) -> None:
+def update_labels(cache: Path, scan_id: str, labels: Labels, nodules: Mapping[str, int] | None = None) -> None:
     """Give an entry other labels, say of a corrected csv file, in one step; its volumes stay.
+
+    Args:
+        cache: the cache's folder.
+        scan_id: the entry.
+        labels: its new labels.
+        nodules: what the record says of them; None leaves that as it is.
 
     Raises:
         InputError: there is no such entry, or it cannot be written.
     """
-    description = read_description(cache, scan_id)
-    if description["labels"] == labels.to_dict():
-        return
     path = cache / "scans" / scan_id / "scan.json"
     draft = path.with_name(f".scan.json-{os.getpid()}")
     try:
-        draft.write_text(_json({**description, "labels": labels.to_dict()}), encoding="utf-8")
-        draft.replace(path)
+        with lock(cache):
+            there = read_description(cache, scan_id)
+            record = there["record"] if nodules is None else {**there["record"], "nodules": dict(nodules)}
+            wanted = {**there, "record": record, "labels": labels.to_dict()}
+            if wanted != there:
+                draft.write_text(_json(wanted), encoding="utf-8")
+                draft.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     finally:
@@ -225,13 +237,6 @@ def settings_differences(first: Mapping[str, Any], second: Mapping[str, Any]) ->
     return [
         f"{name} {one.get(name)} and {two.get(name)}" for name in sorted({*one, *two}) if one.get(name) != two.get(name)
     ]
-
-
-def remove_leftovers(cache: Path) -> None:
-    """Delete what killed runs left half-written; what is younger than an hour may be another run's work."""
-    for path in (cache / "scans").glob(".*-*"):
-        if path.name.startswith((".tmp-", ".old-")) and time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _json(description: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """One self-contained report.html: the score, how sure it is, the pictures, and how it was made."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,10 +11,9 @@ from nodule_lightning.io.files import write_whole
 from nodule_lightning.metrics.functional import RATES, FrocResult
 from nodule_lightning.report.canvas import to_png
 from nodule_lightning.report.froc_figure import RATE_LABELS, draw_froc
-from nodule_lightning.report.stylesheet import STYLESHEET
+from nodule_lightning.report.markup import html_page, table
 
 PAGE: Final = "report.html"
-FOOTER: Final = "Made with nodule_lightning. Research software, not for clinical use."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +80,8 @@ def _page(
         *(_figure(picture) for picture in pictures),
         f"<section><h2>Command</h2><pre>{escape(command)}</pre></section>",
         _settings(settings),
-        f"<footer>{escape(FOOTER)}</footer>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLESHEET}</style></head>\n"
-        f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
-    )
+    return html_page(title, parts)
 
 
 def _headline(result: FrocResult) -> str:
@@ -104,7 +97,7 @@ def _headline(result: FrocResult) -> str:
         f'<section><h2>Mean sensitivity</h2><div class="score">{result.mean:.4f}</div>'
         f'<p class="faint">{sure}<br>{counts.true_positives} of {counts.nodules} nodules found'
         f" in {counts.scans} scans</p>"
-        + _table(("false positives per scan", "sensitivity", "95 % interval"), rows)
+        + table(("false positives per scan", "sensitivity", "95 % interval"), rows)
         + "</section>"
     )
 
@@ -128,18 +121,11 @@ def _size_table(result: FrocResult) -> str:
     ]
     return (
         "<section><h2>By size, at 1 false positive per scan</h2>"
-        + _table(("diameter", "nodules", "sensitivity", ""), sizes)
+        + table(("diameter", "nodules", "sensitivity", ""), sizes)
         + '<h2 style="margin-top:1.4rem">Counts</h2>'
-        + _table((), [(name, f"{number:,}") for name, number in tallies])
+        + table((), [(name, f"{number:,}") for name, number in tallies])
         + "</section>"
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out rows of text or markup that this module has made itself."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
 
 
 def _figure(picture: Picture) -> str:

@@ -15,12 +15,12 @@ from nodule_lightning.data.cache import (
     list_entries,
     open_entry,
     read_settings,
-    remove_leftovers,
     require_settings,
     settings_differences,
     update_labels,
     write_entry,
 )
+from nodule_lightning.data.replacing import held, remove_leftovers
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.structures import Findings
@@ -77,16 +77,25 @@ def test_a_failed_write_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest
     assert len(list((tmp_path / "scans").iterdir())) == 1
 
 
-def test_half_written_folders_are_no_entries_and_old_ones_are_removed(tmp_path: Path) -> None:
+def test_half_written_folders_are_no_entries_and_those_of_killed_runs_are_removed(tmp_path: Path) -> None:
     write_entry(tmp_path, entry())
-    for name in (".tmp-a-1", ".old-a-1", ".tmp-b-2"):
+    for name in (".tmp-a-1", f".old-{entry().scan_id}", ".tmp-b-2"):
         (tmp_path / "scans" / name).mkdir()
         (tmp_path / "scans" / name / "scan.json").write_text("{}")
-    for name in (".tmp-a-1", ".old-a-1"):
-        os.utime(tmp_path / "scans" / name, (0, 0))
     assert list_entries(tmp_path) == [entry().scan_id]
-    remove_leftovers(tmp_path)
+    with held(tmp_path / "scans/.tmp-b-2"):
+        remove_leftovers(tmp_path)
     assert sorted(path.name for path in (tmp_path / "scans").iterdir()) == [".tmp-b-2", entry().scan_id]
+    remove_leftovers(tmp_path)
+    assert list_entries(tmp_path) == [path.name for path in (tmp_path / "scans").iterdir()] == [entry().scan_id]
+
+
+def test_an_entry_whose_successor_was_killed_comes_back(tmp_path: Path) -> None:
+    write_entry(tmp_path, entry("a"))
+    (tmp_path / "scans/a").rename(tmp_path / "scans/.old-a")
+    assert list_entries(tmp_path) == []
+    remove_leftovers(tmp_path)
+    assert open_entry(tmp_path, "a").ct.max() > 0
 
 
 def test_damaged_and_absent_entries(tmp_path: Path) -> None:
