@@ -1,5 +1,6 @@
 """A plain chest drawn from formulas in world coordinates, so that any grid shows the same anatomy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,31 +72,42 @@ def write_image(path: Path, values: Shaped[np.ndarray, "*shape"], grid: Grid | N
     return path
 
 
-def write_dicom(folder: Path, hu: Int16[np.ndarray, "z y x"], series: str, *, spacing_mm: float = 2.5) -> None:
+def write_dicom(
+    folder: Path,
+    hu: Int16[np.ndarray, "z y x"],
+    series: str,
+    *,
+    grid: Grid | None = None,
+    z_mm: Sequence[float] | None = None,
+    prefix: str = "",
+) -> None:
     """Write axial slices with a rescale intercept of -1024 and all that tells who the patient is."""
+    grid = grid or Grid((len(hu), *hu.shape[1:]), (2.5, 0.8, 0.7), (-10.0, 20.0, 30.0))
+    x, y, z = grid.origin_xyz_mm
+    step_z, step_y, step_x = grid.spacing_zyx_mm
     folder.mkdir(parents=True, exist_ok=True)
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for index, plane in enumerate(hu):
         image = SimpleITK.GetImageFromArray(plane[None])
-        image.SetSpacing((0.7, 0.8, spacing_mm))
+        image.SetSpacing((step_x, step_y, step_z))
         tags = {
             "0008|0060": "CT",
             **PATIENT,
             "0020|000e": series,
             "0020|000d": "1.2.3",
-            "0008|0018": f"{series}.{index + 1}",
+            "0008|0018": f"{series}.{prefix}{index + 1}",
             "0020|0013": str(index + 1),
-            "0020|0032": f"-10\\20\\{30 + index * spacing_mm}",
+            "0020|0032": f"{x:.4f}\\{y:.4f}\\{z + index * step_z if z_mm is None else z_mm[index]:.4f}",
             "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0018|0050": str(spacing_mm),
+            "0018|0050": str(step_z),
             "0028|1052": "-1024",
             "0028|1053": "1",
         }
         for tag, value in tags.items():
             image.SetMetaData(tag, value)
         # Names that do not sort by place: the order must come from the positions.
-        writer.SetFileName(str(folder / f"{series}-{(index * 7) % 97:03d}.dcm"))
+        writer.SetFileName(str(folder / f"{prefix}{series}-{(index * 7) % 97:03d}.dcm"))
         writer.Execute(image)
 
 

@@ -9,13 +9,17 @@ from typing import BinaryIO
 
 import numpy as np
 import SimpleITK
-from jaxtyping import Float64
+from jaxtyping import Float64, Int16, Int64, Shaped
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import check_scan_id
 
 _LOCALISER_SLICES = 3
 _POSITION_TAG = "0020|0032"
+_SAME_PLACE_MM = 0.005
+_WIDEST_GAP_MM = 25.0
+# Of the usual distance: positions are written with few digits.
+_EVEN = 0.02
 
 
 def is_dicom(path: Path) -> bool:
@@ -58,12 +62,30 @@ def pick_series(folder: Path) -> tuple[str, Sequence[str]]:
     return check_scan_id(name), files
 
 
-def read_series(folder: Path, files: Sequence[str]) -> SimpleITK.Image:
-    """Read the ordered files of one series.
+def read_series(folder: Path, files: Sequence[str]) -> tuple[SimpleITK.Image, tuple[str, ...]]:
+    """Read the files of one series into evenly spaced slices.
+
+    Slices that are there twice are taken once. Where slices are missing or unevenly spaced, the volume is interpolated
+    between the true places. A few files of another size or direction, such as a localiser, are left out.
+
+    Returns:
+        The volume, and in words what had to be mended.
 
     Raises:
-        InputError: a slice is damaged, the slices are not evenly spaced, or the gantry was tilted.
+        InputError: a slice is damaged, two slices at one place differ, the gap is wide, or the gantry was tilted.
     """
+    try:
+        return _read_files(folder, files)
+    except InputError:
+        alike = _largest_group(files)
+        left_out = len(files) - len(alike)
+        if not 0 < left_out <= _LOCALISER_SLICES:
+            raise
+        image, notes = _read_files(folder, alike)
+        return image, (f"{left_out} slices of another size or direction were left out", *notes)
+
+
+def _read_files(folder: Path, files: Sequence[str]) -> tuple[SimpleITK.Image, tuple[str, ...]]:
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(files)
     reader.MetaDataDictionaryArrayUpdateOn()
@@ -72,25 +94,118 @@ def read_series(folder: Path, files: Sequence[str]) -> SimpleITK.Image:
             image = reader.Execute()
         except RuntimeError:
             raise InputError(f"{folder} cannot be read: a slice is damaged or of another size") from None
-    if len(files) > 1 and all(reader.HasMetaDataKey(index, _POSITION_TAG) for index in range(len(files))):
-        texts = [reader.GetMetaData(index, _POSITION_TAG) for index in range(len(files))]
-        _check_slices(folder, image, np.array([[float(value) for value in text.split("\\")] for text in texts]))
-    return image
-
-
-def _check_slices(folder: Path, image: SimpleITK.Image, position_xyz_mm: Float64[np.ndarray, "slice 3"]) -> None:
-    """Refuse slices whose places the volume's regular grid cannot tell: a missing slice, or a tilted gantry."""
+    if len(files) < 2 or not all(reader.HasMetaDataKey(index, _POSITION_TAG) for index in range(len(files))):
+        return image, ()
+    texts = [reader.GetMetaData(index, _POSITION_TAG) for index in range(len(files))]
+    position = np.array([[float(value) for value in text.split("\\")] for text in texts])
+    _refuse_tilt(folder, image, position)
     normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
-    depth = position_xyz_mm @ normal
-    gaps = np.abs(np.diff(depth))
-    if gaps.max() > 1.1 * np.median(gaps) + 0.01 or gaps.min() < 0.9 * np.median(gaps) - 0.01:
-        raise InputError(
-            f"{folder}: the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart, not evenly; "
-            "one is missing, damaged or there twice, copy the series again"
-        )
-    sideways = position_xyz_mm - np.outer(depth, normal)
+    return _place_slices(folder, image, position @ normal, position)
+
+
+def _refuse_tilt(folder: Path, image: SimpleITK.Image, position_xyz_mm: Float64[np.ndarray, "slice 3"]) -> None:
+    normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
+    sideways = position_xyz_mm - np.outer(position_xyz_mm @ normal, normal)
     if np.ptp(sideways, axis=0).max() > 1:
         raise InputError(f"{folder}: the slices are shifted sideways (tilted gantry); resample the series first")
+
+
+def _place_slices(
+    folder: Path,
+    image: SimpleITK.Image,
+    depth_mm: Float64[np.ndarray, "slice"],
+    position_xyz_mm: Float64[np.ndarray, "slice 3"],
+) -> tuple[SimpleITK.Image, tuple[str, ...]]:
+    """Bring the slices into order and onto even distances."""
+    order = np.argsort(depth_mm, kind="stable")
+    values = SimpleITK.GetArrayViewFromImage(image)
+    kept, repeats = _without_repeats(folder, values, depth_mm, order)
+    if len(kept) < 2:
+        raise InputError(f"{folder}: all slices lie at one place")
+    depth = depth_mm[kept]
+    even, notes = even_depths(depth)
+    if repeats:
+        notes = (f"{repeats} slices were there twice and are taken once", *notes)
+    widest = float(np.diff(depth).max())
+    if widest > _WIDEST_GAP_MM:
+        raise InputError(f"{folder}: {widest:.0f} mm without a slice; copy the series again")
+    placed = SimpleITK.GetImageFromArray(values[kept] if even is depth else _between(values, depth, kept, even))
+    placed.SetDirection(image.GetDirection())
+    placed.SetSpacing((*image.GetSpacing()[:2], float(even[-1] - even[0]) / (len(even) - 1)))
+    placed.SetOrigin(position_xyz_mm[kept[0]].tolist())
+    return placed, notes
+
+
+def _without_repeats(
+    folder: Path,
+    values: Shaped[np.ndarray, "slice y x"],
+    depth_mm: Float64[np.ndarray, "slice"],
+    order: Int64[np.ndarray, "slice"],
+) -> tuple[Int64[np.ndarray, "kept"], int]:
+    kept = [int(order[0])]
+    for index in order[1:].tolist():
+        if depth_mm[index] - depth_mm[kept[-1]] > _SAME_PLACE_MM:
+            kept.append(index)
+        elif not np.array_equal(values[index], values[kept[-1]]):
+            raise InputError(
+                f"{folder}: different slices of one series lie at one place ({depth_mm[index]:.2f} mm): "
+                "several phases or reconstructions; put each in a folder of its own"
+            )
+    return np.array(kept, dtype=np.int64), len(order) - len(kept)
+
+
+def even_depths(depth_mm: Float64[np.ndarray, "slice"]) -> tuple[Float64[np.ndarray, "even"], tuple[str, ...]]:
+    """Lay even distances over slices from the first to the last.
+
+    Args:
+        depth_mm: where the slices lie, rising.
+
+    Returns:
+        The even places, the same array where the slices are even already, and what to say about it.
+    """
+    gaps = np.diff(depth_mm)
+    usual = float(np.median(gaps))
+    regular = np.linspace(depth_mm[0], depth_mm[-1], len(depth_mm))
+    if np.abs(depth_mm - regular).max() <= _EVEN * usual:
+        return depth_mm, ()
+    count = round(float(depth_mm[-1] - depth_mm[0]) / usual) + 1
+    even = np.linspace(depth_mm[0], depth_mm[-1], max(2, count))
+    missing = int(np.rint(gaps / usual - 1).clip(min=0).sum())
+    first = int(np.argmax(gaps)) + 1
+    if missing:
+        return even, (f"{missing} slices are missing, first after slice {first}: filled in between their neighbours",)
+    return even, (f"the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: brought to {usual:.2f} mm",)
+
+
+def _between(
+    values: Shaped[np.ndarray, "slice y x"],
+    depth_mm: Float64[np.ndarray, "kept"],
+    kept: Int64[np.ndarray, "kept"],
+    even_mm: Float64[np.ndarray, "even"],
+) -> Int16[np.ndarray, "even y x"]:
+    low = np.clip(np.searchsorted(depth_mm, even_mm, side="right") - 1, 0, len(depth_mm) - 2)
+    share = (even_mm - depth_mm[low]) / (depth_mm[low + 1] - depth_mm[low])
+    between = np.empty((len(even_mm), *values.shape[1:]), dtype=np.int16)
+    for target, start, part in zip(between, low.tolist(), share.tolist(), strict=True):
+        one, other = (values[kept[place]].astype(np.float32) for place in (start, start + 1))
+        target[:] = np.rint(one + (other - one) * np.float32(part))
+    return between
+
+
+def _largest_group(files: Sequence[str]) -> list[str]:
+    """Give the files that agree in size and direction with most others, in order."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    reader = SimpleITK.ImageFileReader()
+    for file in files:
+        reader.SetFileName(file)
+        with silent():
+            try:
+                reader.ReadImageInformation()
+            except RuntimeError:
+                continue
+        direction = tuple(round(value, 3) for value in reader.GetDirection())
+        groups.setdefault((reader.GetSize(), direction), []).append(file)
+    return max(groups.values(), key=len, default=[])
 
 
 @contextmanager

@@ -39,18 +39,18 @@ def read_scan(path: Path) -> Scan:
 
     Raises:
         InputError: the file is missing, damaged, not three-dimensional or in colour; the folder holds no DICOM
-            series or several; the slices are not evenly spaced.
+            series or several; its slices contradict each other.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_dir():
         scan_id, files = pick_series(path)
-        image = read_series(path, files)
+        image, notes = read_series(path, files)
     else:
-        scan_id, image = _file_id(path), _read_file(path)
+        scan_id, image, notes = _file_id(path), _read_file(path), ()
     _check_volume(path, image)
     values = SimpleITK.GetArrayViewFromImage(image)
-    return Scan(scan_id, to_hu(values, may_be_offset=path.is_file()), _grid(path, image))
+    return Scan(scan_id, to_hu(values, may_be_offset=path.is_file()), _grid(path, image), notes)
 
 
 def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:

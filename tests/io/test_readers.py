@@ -1,7 +1,7 @@
 """Readers: every format gives the same volume in the same place, and bad files one line."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -207,11 +207,59 @@ def test_several_dicom_series_are_listed(tmp_path: Path) -> None:
     assert list(find_scans(tmp_path).values()) == [tmp_path]
 
 
-def test_missing_dicom_slice_is_refused(tmp_path: Path) -> None:
-    write_dicom(tmp_path, np.zeros((9, 12, 14), np.int16), UID)
-    (tmp_path / f"{UID}-028.dcm").unlink()
-    with pytest.raises(InputError, match=r"2\.50 to 5\.00 mm apart"):
+def ramp(z_mm: Sequence[float]) -> Int16[np.ndarray, "z y x"]:
+    """Draw slices whose values tell their place: 10 HU a mm."""
+    return np.repeat(np.rint(np.array(z_mm) * 10).astype(np.int16), 12 * 14).reshape(-1, 12, 14)
+
+
+def test_missing_dicom_slices_are_filled_in_at_their_place(tmp_path: Path) -> None:
+    z = [30.0 + 2.5 * index for index in range(12) if index not in (4, 5)]
+    write_dicom(tmp_path, ramp(z), UID, z_mm=z)
+    scan = read_scan(tmp_path)
+    assert scan.notes == ("2 slices are missing, first after slice 4: filled in between their neighbours",)
+    assert scan.hu.shape == (12, 12, 14)
+    assert np.allclose(scan.grid.corners_xyz_mm()[:, 2], [30, 30, 30, 30, 57.5, 57.5, 57.5, 57.5], atol=0.01)
+    places = scan.grid.to_world(np.array([[float(index), 0, 0] for index in range(12)]))
+    assert np.abs(scan.hu[:, 0, 0] / 10 - places[:, 2]).max() <= 0.05
+
+
+def test_unevenly_spaced_dicom_slices_are_brought_to_even_places(tmp_path: Path) -> None:
+    z = [30, 32.5, 35, 37, 39, 41, 43.5, 46, 48.5, 51.5]
+    write_dicom(tmp_path, ramp(z), UID, z_mm=z)
+    scan = read_scan(tmp_path)
+    assert scan.notes == ("the slices are 2.00 to 3.00 mm apart: brought to 2.50 mm",)
+    places = scan.grid.to_world(np.array([[float(index), 0, 0] for index in range(len(scan.hu))]))
+    assert np.abs(scan.hu[:, 0, 0] / 10 - places[:, 2]).max() <= 0.05
+    assert (places[0, 2], places[-1, 2]) == pytest.approx((30, 51.5))
+
+
+def test_a_wide_hole_in_a_dicom_series_is_refused(tmp_path: Path) -> None:
+    z = [*range(0, 20, 2), *range(60, 80, 2)]
+    write_dicom(tmp_path, ramp(z), UID, z_mm=z)
+    with pytest.raises(InputError, match="42 mm without a slice"):
         read_scan(tmp_path)
+
+
+def test_repeated_dicom_slices_are_taken_once_if_they_agree(tmp_path: Path) -> None:
+    z = [30.0 + 2.5 * index for index in range(9)]
+    write_dicom(tmp_path, ramp(z), UID)
+    write_dicom(tmp_path, ramp(z)[3:5], UID, z_mm=z[3:5], prefix="9")
+    scan = read_scan(tmp_path)
+    assert scan.notes == ("2 slices were there twice and are taken once",)
+    assert np.array_equal(scan.hu, ramp(z))
+    assert scan.grid.spacing_zyx_mm[0] == pytest.approx(2.5)
+    write_dicom(tmp_path, ramp(z)[5:6] + 1, UID, z_mm=z[5:6], prefix="8")
+    with pytest.raises(InputError, match=r"different slices of one series lie at one place \(42\.50 mm\)"):
+        read_scan(tmp_path)
+
+
+def test_a_localiser_in_the_same_dicom_series_is_left_out(tmp_path: Path) -> None:
+    z = [30.0 + 2.5 * index for index in range(9)]
+    write_dicom(tmp_path, ramp(z), UID)
+    write_dicom(tmp_path, np.zeros((1, 30, 30), np.int16), UID, prefix="9")
+    scan = read_scan(tmp_path)
+    assert np.array_equal(scan.hu, ramp(z))
+    assert scan.notes == ("1 slices of another size or direction were left out",)
 
 
 def test_find_scans(odd: Path) -> None:
