@@ -15,7 +15,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.lungs.settings import LungSettings
 from nodule_lightning.lungs.sources import locate_lungs
 from nodule_lightning.quality import check_lungs, check_scan, scan_notes
-from nodule_lightning.resampling import box_grid, resample, shrink
+from nodule_lightning.resampling import box_grid, resample, shrink, stand_upright
 from nodule_lightning.structures import AIR_HU, Scan
 
 
@@ -87,8 +87,10 @@ def prepare_scan(
         InputError: the settings ask for the lungmask package, which is not installed.
     """
     lungs = locate_lungs(scan, settings.lungs, luna16_labels)
+    # However the axes of the file run, the same blocks are averaged: the entry does not depend on the format.
+    upright, upright_grid = stand_upright(scan.hu, scan.grid)
     # Linear interpolation onto a much coarser grid would skip voxels, so whole blocks are averaged before.
-    hu, source = shrink(scan.hu, scan.grid, settings.spacing_mm)
+    hu, source = shrink(upright, upright_grid, settings.spacing_mm)
     corners = source.corners_xyz_mm()
     low = np.maximum(lungs.low_xyz_mm - settings.margin_mm, corners.min(axis=0))
     high = np.minimum(lungs.high_xyz_mm + settings.margin_mm, corners.max(axis=0))

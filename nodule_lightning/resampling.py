@@ -73,7 +73,8 @@ def _mirror(values: Shaped[np.ndarray, "z y x"], flips: list[bool]) -> Shaped[np
 
 def box_grid(low_xyz_mm: np.ndarray, high_xyz_mm: np.ndarray, spacing_mm: float) -> Grid:
     """Lay an isotropic grid along the world axes over a box of the world."""
-    count_xyz = np.floor((high_xyz_mm - low_xyz_mm) / spacing_mm + 1e-6).astype(int) + 1
+    # The last digits, which NIfTI does not keep, must not cost a row.
+    count_xyz = np.floor((high_xyz_mm - low_xyz_mm) / spacing_mm + 1e-3).astype(int) + 1
     nx, ny, nz = (int(count) for count in count_xyz)
     x, y, z = (float(value) for value in low_xyz_mm)
     return Grid((nz, ny, nx), (spacing_mm, spacing_mm, spacing_mm), (x, y, z), IDENTITY_DIRECTION)

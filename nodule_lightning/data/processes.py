@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -44,7 +45,7 @@ def _until_broken(
 ) -> Iterator[tuple[int, Result]]:
     """Give results as they come, until all are there or a process has died."""
     # Forking a process in which ITK or torch has started threads can hang it.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _share_cores, (workers,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (workers,))
     try:
         places = {pool.submit(work, task): place for place, task in items}
         for future in as_completed(places):
@@ -55,7 +56,16 @@ def _until_broken(
         pool.shutdown(cancel_futures=True)
 
 
-def _share_cores(workers: int) -> None:
+def _begin_worker(workers: int) -> None:
     import SimpleITK
 
+    Thread(target=_end_with_parent, daemon=True).start()
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def _end_with_parent() -> None:
+    # When the command is killed, its processes would otherwise wait for work for ever.
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -57,7 +57,7 @@ class LungMask:
 def segment_lungs(scan: Scan, settings: LungSettings) -> LungMask:
     """Find the lungs of a scan by the rules; where nothing looks like lungs, the body's box takes their place."""
     # The block mean is also the smoothing: without it the noise of a thin-slice scan would perforate the lungs.
-    hu, grid = stand_upright(*shrink(scan.hu, scan.grid, settings.coarse_mm))
+    hu, grid = shrink(*stand_upright(scan.hu, scan.grid), settings.coarse_mm)
     body = measure_body(hu < settings.threshold_hu, grid)
     loose = enclosed_air(hu < LOOSE_HU)
     failed: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ def segment_lungs(scan: Scan, settings: LungSettings) -> LungMask:
 
 def box_body(scan: Scan, settings: LungSettings) -> LungMask:
     """Take the body's box without a search for lungs."""
-    hu, grid = stand_upright(*shrink(scan.hu, scan.grid, settings.coarse_mm))
+    hu, grid = shrink(*stand_upright(scan.hu, scan.grid), settings.coarse_mm)
     return body_box(measure_body(hu < settings.threshold_hu, grid), grid)
 
 

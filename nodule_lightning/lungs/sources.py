@@ -1,5 +1,6 @@
 """Where the lungs come from: the rules, LUNA16's own masks, the `lungmask` package, or nowhere."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -36,8 +37,10 @@ def locate_lungs(scan: Scan, settings: LungSettings, luna16_labels: np.ndarray |
         return box_body(scan, settings)
     if settings.source == "lungmask":
         return from_labels(scan, _apply_lungmask(scan), LUNGMASK_LABELS, settings)
-    if settings.source == "luna16_masks" and luna16_labels is not None:
-        return from_labels(scan, luna16_labels, LUNA16_LABELS, settings)
+    if settings.source == "luna16_masks":
+        if luna16_labels is not None:
+            return from_labels(scan, luna16_labels, LUNA16_LABELS, settings)
+        return _by_rules(scan, settings, "LUNA16 has no mask of it")
     return segment_lungs(scan, settings)
 
 
@@ -45,16 +48,21 @@ def from_labels(
     scan: Scan, labels: Integer[np.ndarray, "z y x"], wanted: tuple[int, int], settings: LungSettings
 ) -> LungMask:
     """Take the lungs from a label map on the scan's grid; the rules find them where it holds none."""
-    hu, grid = stand_upright(*shrink(scan.hu, scan.grid, settings.coarse_mm))
+    hu, grid = shrink(*stand_upright(scan.hu, scan.grid), settings.coarse_mm)
     one, other = (_mostly(labels == label, scan.grid, settings.coarse_mm) for label in wanted)
     lungs = Lungs(one, other, grid)
     if not lungs.both.any():
-        return segment_lungs(scan, settings)
+        return _by_rules(scan, settings, "its lung mask is empty")
     return finish(_named_by_side(lungs), measure_body(hu < settings.threshold_hu, grid), settings)
 
 
+def _by_rules(scan: Scan, settings: LungSettings, reason: str) -> LungMask:
+    found = segment_lungs(scan, settings)
+    return replace(found, notes=(f"{reason}: the lungs were found by rules", *found.notes))
+
+
 def _mostly(mask: Mask, grid: Grid, spacing_mm: float) -> Mask:
-    share, _ = stand_upright(*shrink(mask.astype(np.int16) * np.int16(_WHOLE), grid, spacing_mm))
+    share, _ = shrink(*stand_upright(mask.astype(np.int16) * np.int16(_WHOLE), grid), spacing_mm)
     return np.asarray(share >= _WHOLE // 2)
 
 

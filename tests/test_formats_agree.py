@@ -1,0 +1,111 @@
+"""One scan in every format and direction gives one entry, and its nodule lies at one place of the world."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import Float64
+
+from nodule_lightning.data.cache import Entry
+from nodule_lightning.geometry import Grid
+from nodule_lightning.io.readers import read_scan
+from nodule_lightning.prepare import PreparationSettings, prepare_scan
+from nodule_lightning.structures import Scan
+from tests.chest import GRID, NODULE_XYZ_MM, draw_chest, write_dicom, write_image
+
+# The shape divides into no whole blocks, so averaging from the wrong end would show.
+PLACED = Grid((107, 173, 199), (1.5, 1.3, 1.4), (-130.25, -115.5, -228.75))
+FLIPS = {"right to left": (False, False, True), "all axes": (True, True, True), "head first": (True, False, False)}
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    chest = draw_chest(PLACED)
+    noise = np.random.default_rng(0).normal(0, 20, chest.hu.shape)
+    return replace(chest, hu=(chest.hu + noise).clip(-1024).astype(np.int16))
+
+
+@pytest.fixture(scope="module")
+def plain(scan: Scan) -> Entry:
+    return prepare_scan(scan, PreparationSettings())
+
+
+def flipped(scan: Scan, flips: tuple[bool, bool, bool]) -> Scan:
+    corner = scan.grid.to_world(np.where(flips, np.array(scan.grid.shape) - 1.0, 0.0)[None])[0]
+    signs = np.diag(np.where(flips[::-1], -1.0, 1.0))
+    grid = Grid(scan.hu.shape, scan.grid.spacing_zyx_mm, tuple(corner.tolist()), tuple(signs.ravel().tolist()))
+    return Scan(scan.scan_id, np.ascontiguousarray(np.flip(scan.hu, tuple(np.flatnonzero(flips).tolist()))), grid)
+
+
+def sagittal(scan: Scan) -> Scan:
+    """Store the slices from the right to the left, as an MR might be."""
+    nz, ny, nx = scan.hu.shape
+    z, y, x = scan.grid.spacing_zyx_mm
+    # Index x runs along world y, index y along world z, index z along world x.
+    grid = Grid((nx, nz, ny), (x, z, y), scan.grid.origin_xyz_mm, (0, 0, 1, 1, 0, 0, 0, 1, 0))
+    return Scan(scan.scan_id, np.ascontiguousarray(scan.hu.transpose(2, 0, 1)), grid)
+
+
+def nodule_place(entry: Entry) -> Float64[np.ndarray, "3"]:
+    """Find the nodule as the centre of what is bright around where it was drawn."""
+    index = np.rint(entry.grid.to_index(NODULE_XYZ_MM[None]))[0].astype(int)
+    window = tuple(slice(place - 9, place + 10) for place in index)
+    bright = np.argwhere(entry.ct[window] > 120) + index - 9
+    centre: Float64[np.ndarray, 3] = entry.grid.to_world(bright.astype(np.float64)).mean(axis=0)
+    return centre
+
+
+def assert_same(entry: Entry, plain: Entry, tolerance: int) -> None:
+    assert np.abs(entry.grid.corners_xyz_mm() - plain.grid.corners_xyz_mm()).max() < 0.01
+    assert np.abs(entry.ct.astype(int) - plain.ct).max() <= tolerance
+    assert (entry.lung != plain.lung).mean() < 0.005
+    assert np.abs(nodule_place(entry) - nodule_place(plain)).max() < 0.05
+
+
+def test_the_nodule_lies_where_it_was_drawn(plain: Entry) -> None:
+    assert np.abs(nodule_place(plain) - NODULE_XYZ_MM).max() < 0.5
+
+
+@pytest.mark.parametrize("name", ["chest.mhd", "chest.nii.gz", "chest.nrrd"])
+def test_file_formats(scan: Scan, plain: Entry, tmp_path: Path, name: str) -> None:
+    assert_same(
+        prepare_scan(read_scan(write_image(tmp_path / name, scan.hu, scan.grid)), PreparationSettings()), plain, 1
+    )
+
+
+@pytest.mark.parametrize("flips", FLIPS.values(), ids=FLIPS)
+def test_flipped_mhd(scan: Scan, plain: Entry, tmp_path: Path, flips: tuple[bool, bool, bool]) -> None:
+    turned = flipped(scan, flips)
+    path = write_image(tmp_path / "flipped.mhd", turned.hu, turned.grid)
+    read = read_scan(path)
+    places = np.random.default_rng(1).uniform(0, 1, (50, 3)) * scan.grid.shape
+    there = np.where(flips, np.array(scan.grid.shape) - 1 - places, places)
+    assert np.abs(read.grid.to_world(there) - scan.grid.to_world(places)).max() < 0.01
+    assert_same(prepare_scan(read, PreparationSettings()), plain, 1)
+
+
+def test_sagittal_slices(scan: Scan, plain: Entry) -> None:
+    assert_same(prepare_scan(sagittal(scan), PreparationSettings()), plain, 1)
+
+
+def test_shuffled_dicom(scan: Scan, plain: Entry, tmp_path: Path) -> None:
+    write_dicom(tmp_path / "series", scan.hu, "1.2.3.4", grid=scan.grid)
+    read = read_scan(tmp_path / "series")
+    assert np.abs(read.grid.corners_xyz_mm() - scan.grid.corners_xyz_mm()).max() < 0.01
+    assert_same(prepare_scan(read, PreparationSettings()), plain, 1)
+
+
+def test_varying_distances_between_dicom_slices(scan: Scan, plain: Entry, tmp_path: Path) -> None:
+    kept = [index for index in range(len(scan.hu)) if index % 7 != 3 or 50 < index < 60]
+    z = [PLACED.origin_xyz_mm[2] + index * PLACED.spacing_zyx_mm[0] for index in kept]
+    write_dicom(tmp_path / "series", scan.hu[kept], "1.2.3.4", grid=scan.grid, z_mm=z)
+    entry = prepare_scan(read_scan(tmp_path / "series"), PreparationSettings())
+    assert "slices are missing" in entry.record["notes"][0]
+    assert np.abs(nodule_place(entry) - NODULE_XYZ_MM).max() < 0.5
+    assert np.abs(entry.grid.corners_xyz_mm() - plain.grid.corners_xyz_mm()).max() < 3
+
+
+def test_coarse_chest_is_the_fine_one(plain: Entry) -> None:
+    coarse = prepare_scan(draw_chest(GRID), PreparationSettings())
+    assert np.abs(nodule_place(coarse) - nodule_place(plain)).max() < 0.5
