@@ -11,7 +11,7 @@ from rich.text import Text
 from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import workers
+from nodule_lightning.cli._values import whole_number, workers
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def prepare(config: DictConfig) -> None:
         raise InputError("missing: data.root=DIR, the folder of the raw scans")
     cache = Path(config.cache)
     dataset, settings = instantiate(config.data.layout), instantiate(config.preparation)
-    scan_ids = shard_of(dataset, config.shard, config.shards)
+    scan_ids = shard_of(dataset, whole_number(config, "shard"), whole_number(config, "shards", least=1))
     outcomes = fill_cache(dataset, cache, settings, scan_ids, workers(config))
     summary = summarise(cache, dataset, list(progress(outcomes, "preparing", len(scan_ids))))
     page = write_preparation_page(cache, summary.failed)
-    Console().print(render(check_cache(cache), config.show))
+    Console().print(render(check_cache(cache), whole_number(config, "show")))
     for note in summary.notes:
         print(f"note: {note}")
     for scan_id, reason in summary.failed.items():
