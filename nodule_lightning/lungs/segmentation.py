@@ -14,8 +14,7 @@ from nodule_lightning.lungs.checks import LOOSE_HU, MAX_LEFT_OUT, enclosed_air, 
 from nodule_lightning.lungs.cures import CURES, attempts, keep_lung_slices
 from nodule_lightning.lungs.morphology import Mask, close, crop_to, dilate, fill_hulls, world_box
 from nodule_lightning.lungs.rules import Lungs, Rules, drop_specks, find_lungs
-from nodule_lightning.lungs.settings import ONE_LUNG, PIECES
-from nodule_lightning.lungs.settings import LungSettings as LungSettings
+from nodule_lightning.lungs.settings import ONE_LUNG, PIECES, LungSettings
 from nodule_lightning.resampling import shrink, stand_upright
 from nodule_lightning.structures import Scan
 

@@ -12,7 +12,8 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import replacing
 from nodule_lightning.io.readers import find_scans, read_scan
 from nodule_lightning.io.tables import COORDINATES, join_findings, read_findings, write_findings, write_scan_ids
-from nodule_lightning.lungs.segmentation import LungSettings, segment_lungs
+from nodule_lightning.lungs.segmentation import segment_lungs
+from nodule_lightning.lungs.settings import LungSettings
 from nodule_lightning.phantom.dataset import write_mask, write_scan
 from nodule_lightning.phantom.nodules import Nodule, draw_nodule
 from nodule_lightning.phantom.planting import plant_nodules
