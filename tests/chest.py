@@ -111,11 +111,11 @@ def write_dicom(
         writer.Execute(image)
 
 
-TROUBLES = ("cut to pieces", "begins at the head", "very unequal", "filled with fluid")
+TROUBLES = ("cut to pieces", "begins at the head", "very unequal", "filled with fluid", "open chest wall")
 
 
 def draw_trouble(name: str) -> tuple[Scan, str, tuple[float, float]]:
-    """Draw a chest with one of the seed team's failures.
+    """Draw a chest with one of the seed team's failures, or with a wound.
 
     Returns:
         The scan, the cure that it needs, and the size of the right and of the left lung against a whole one.
@@ -138,6 +138,9 @@ def draw_trouble(name: str) -> tuple[Scan, str, tuple[float, float]]:
         scan.hu[(np.abs(x) < 40) & (np.hypot(y, z) < 7)] = -1000
         scan.hu[(np.abs(x) < 14) & (y < 0) & (np.abs(z - 150) < 10)] = -1000
         return scan, "slices", (1, 1)
+    if name == "open chest wall":
+        scan.hu[(x > 60) & (np.abs(y) < 3) & (np.abs(z) < 4)] = -1000
+        return scan, "leaks", (1, 1)
     share = 0.6 if name == "very unequal" else 0.35
     scan.hu[left & ~ball(world, lung_centre(1), LUNG_RADII_XYZ_MM * share)] = 20
     return scan, "unequal" if name == "very unequal" else "one_lung", (1, share)

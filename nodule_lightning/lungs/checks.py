@@ -14,7 +14,6 @@ MAX_LEFT_OUT: Final = 0.25
 _MIN_HEIGHT_MM, _MAX_HEIGHT_MM = 100.0, 400.0
 _MAX_OFFSET_MM = 90.0
 _MIN_OVERLAP = 0.5
-_MIN_SINGLE_RATIO = 8.0
 
 
 def enclosed_air(air: Mask) -> Mask:
@@ -55,7 +54,7 @@ def failed_checks(lungs: Lungs, share_left_out: float, body: Body, rules: Rules)
     if share_left_out > MAX_LEFT_OUT:
         failed.append(f"cut to pieces: {share_left_out:.0%} of what holds air is above the threshold")
     failed += _shape(lungs, body)
-    failed += _single(lungs) if rules.one_lung else _pair(lungs, rules)
+    failed += _single(lungs, rules) if rules.one_lung else _pair(lungs, rules)
     return tuple(failed)
 
 
@@ -88,8 +87,8 @@ def _pair(lungs: Lungs, rules: Rules) -> list[str]:
     return []
 
 
-def _single(lungs: Lungs) -> list[str]:
+def _single(lungs: Lungs, rules: Rules) -> list[str]:
     """Believe in a single lung only where the other holds next to nothing: else it was not found, not filled."""
-    if lungs.ratio < _MIN_SINGLE_RATIO:
+    if lungs.ratio <= rules.max_ratio:
         return [f"the other lung holds air: one is {lungs.ratio:.1f} times as large"]
     return []

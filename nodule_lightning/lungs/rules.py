@@ -10,6 +10,7 @@ import cc3d
 import edt
 import numpy as np
 from jaxtyping import Float64, Int, Integer
+from scipy import ndimage
 
 from nodule_lightning.geometry import Grid
 from nodule_lightning.lungs.body import Body, distance_to_middle_mm
@@ -36,6 +37,7 @@ class Rules:
         max_distance_mm: the mean over its slices of the smallest distance to the body's middle is below.
         max_ratio: the larger lung has at most this many times the air of the smaller.
         only_lung_slices: clear the slices above and below the lungs right after binarising.
+        close_leaks: air that only a narrow passage joins to the room is not the room's.
         one_lung: a single lung is enough.
     """
 
@@ -48,6 +50,7 @@ class Rules:
     max_distance_mm: float
     max_ratio: float
     only_lung_slices: bool = False
+    close_leaks: bool = False
     one_lung: bool = False
 
     @classmethod
@@ -110,7 +113,7 @@ class Lungs:
 
 def find_lungs(air: Mask, grid: Grid, body: Body, rules: Rules) -> Lungs:
     """Drop the room's air, remove the airway, apply the rules of the volume, tell the two lungs apart."""
-    inner = remove_airway(drop_outer_air(air), grid, body)
+    inner = remove_airway(drop_outer_air(air, close_leaks=rules.close_leaks), grid, body)
     lungs = tell_apart(keep_parts(inner, grid, body, rules), grid, body, rules)
     return add_other_side(lungs, inner, body) if rules.one_lung else lungs
 
@@ -127,13 +130,21 @@ def drop_specks(air: Mask, grid: Grid, rules: Rules) -> Mask:
     return np.asarray((large & (_eccentricity(labels, area, grid) <= rules.max_eccentricity))[labels])
 
 
-def drop_outer_air(air: Mask) -> Mask:
-    """Drop the air that reaches the scan's sides; the first and last slices are no sides, lungs may reach them."""
-    labels = cc3d.connected_components(air, connectivity=6)
-    is_inner = np.ones(int(labels.max()) + 1, dtype=bool)
+def drop_outer_air(air: Mask, *, close_leaks: bool = False) -> Mask:
+    """Drop the air that reaches the scan's sides; the first and last slices are no sides, lungs may reach them.
+
+    Args:
+        air: what is air.
+        close_leaks: let nothing pass that is at most two voxels wide.
+    """
+    wide = ndimage.binary_erosion(air, border_value=1) if close_leaks else air
+    labels = cc3d.connected_components(wide, connectivity=6)
+    is_outer = np.zeros(int(labels.max()) + 1, dtype=bool)
     for side in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
-        is_inner[side] = False
-    return np.asarray(air & is_inner[labels])
+        is_outer[side] = True
+    is_outer[0] = False
+    outer = is_outer[labels]
+    return np.asarray(air & ~(ndimage.binary_dilation(outer) if close_leaks else outer))
 
 
 def keep_parts(air: Mask, grid: Grid, body: Body, rules: Rules) -> Mask:

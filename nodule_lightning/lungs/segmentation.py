@@ -21,6 +21,7 @@ from nodule_lightning.structures import Scan
 FALLBACK_NOTE: Final = "no lung found: the body's box is used"
 # Halfway between the lungs at their usual -850 HU and soft tissue.
 _SURFACE_HU = -400
+_LOST_RATIO = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def finish(
     hulls = fill_hulls(right, settings.hull_growth) | fill_hulls(left, settings.hull_growth)
     mask = dilate(hulls, near, settings.dilation_mm)
     low, high = world_box(closed, near)
-    if ONE_LUNG in cures:
+    if ONE_LUNG in cures and lungs.ratio > _LOST_RATIO:
         low, high = _mirrored(low, high, body, lungs.grid)
     notes = (f"cured by {' and '.join(cures)} ({'; '.join(failed)})",) if cures else ()
     return LungMask(closed, mask, near, low, high, lungs.volume_l, cures, failed, _touching(lungs.both), True, notes)

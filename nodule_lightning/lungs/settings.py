@@ -8,10 +8,11 @@ from nodule_lightning.errors import InputError
 SOURCES: Final = ("rules", "luna16_masks", "lungmask", "none")
 PIECES: Final = "pieces"
 SLICES: Final = "slices"
+LEAKS: Final = "leaks"
 UNEQUAL: Final = "unequal"
 ONE_LUNG: Final = "one_lung"
 # The order in which they are tried; a single lung is believed only when nothing else has helped.
-EVERY_CURE: Final = (PIECES, SLICES, UNEQUAL, ONE_LUNG)
+EVERY_CURE: Final = (PIECES, SLICES, UNEQUAL, LEAKS, ONE_LUNG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,192 @@
+"""Measure the lung crop on phantoms with each trouble and without, and with each cure switched off.
+
+    python experiments/lung_crop/measure.py outputs/lung_crop [phantom=demo] [scans=20] [workers=2]
+
+Writes scans.csv, a row for each phantom and set of cures, and prints the tables of README.md.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from hydra import compose, initialize_config_module
+from scipy import ndimage
+
+from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.data.processes import run_in_processes
+from nodule_lightning.lungs.checks import enclosed_air
+from nodule_lightning.lungs.morphology import world_box
+from nodule_lightning.lungs.segmentation import LungMask, segment_lungs
+from nodule_lightning.lungs.settings import EVERY_CURE, LungSettings
+from nodule_lightning.phantom.scan import make_phantom
+from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.phantom.truth import Phantom
+from nodule_lightning.prepare import PreparationSettings
+from nodule_lightning.resampling import resample
+
+SEED: Final = 11
+# Truncated scans cannot be read, and are no matter of the crop.
+KINDS: Final = (
+    "", "head", "open mouth", "abdomen", "unequal", "fluid", "diffuse", "arms", "flipped", "wide_matrix",
+    "missing_slices",
+)  # fmt: skip
+OWN_TROUBLES: Final = {
+    "pieces": ("diffuse",),
+    "slices": ("open mouth",),
+    "unequal": ("unequal",),
+    "leaks": (),
+    "one_lung": ("fluid",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came of one phantom.
+
+    Attributes:
+        kind: its trouble; "" for none.
+        index: its number among those of its kind.
+        without: the cure that was switched off; "" where none was.
+        cures: those that were used.
+        nodules: how many it has.
+        in_crop: how many of them lie in the crop.
+        in_mask: how many of them lie in the mask.
+        crop_ratio: volume of the crop against that of the true lungs' box.
+        fallback: the body's box was used.
+        dice: of the lungs and the true lungs.
+    """
+
+    kind: str
+    index: int
+    without: str
+    cures: str
+    nodules: int
+    in_crop: int
+    in_mask: int
+    crop_ratio: float
+    fallback: bool
+    dice: float
+
+    @property
+    def failed(self) -> bool:
+        """Tell if a goal of the study is missed."""
+        least = 0.93 if self.kind else 0.97
+        return self.fallback or self.in_crop < self.nodules or self.crop_ratio > 1.5 or self.dice < least
+
+
+def main(output: Path, phantom: str, scans: int, workers: int) -> None:
+    """Measure all kinds and print the tables."""
+    with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
+        settings = instantiate(compose("phantom", ["output=none", f"phantom={phantom}"]).phantom)
+    tasks = [(kind, index) for kind in KINDS for index in range(scans if kind else 2 * scans)]
+    rows: list[Row] = []
+    for some in run_in_processes(partial(measure, settings=settings), tasks, workers, lambda _: []):
+        rows += some
+    rows.sort(key=lambda row: (KINDS.index(row.kind), row.index, row.without))
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "scans.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Row)])
+        writer.writerows([getattr(row, field.name) for field in fields(Row)] for row in rows)
+    print_kinds([row for row in rows if not row.without])
+    print_cures(rows)
+
+
+def measure(task: tuple[str, int], settings: PhantomSettings) -> list[Row]:
+    """Make one phantom; find its lungs with all cures, and without each of those that were used."""
+    kind, index = task
+    phantom = make_phantom(settings, SEED, index, "head" if kind == "open mouth" else kind)
+    if kind == "open mouth":
+        open_mouth(phantom)
+    found = segment_lungs(phantom.scan, LungSettings())
+    rows = [compare(kind, index, "", found, phantom)]
+    for cure in EVERY_CURE:
+        # Without a cure that was not used, the same is found.
+        without = found
+        if cure in found.cures:
+            others = tuple(name for name in EVERY_CURE if name != cure)
+            without = segment_lungs(phantom.scan, LungSettings(cures=others))
+        rows.append(compare(kind, index, cure, without, phantom))
+    return rows
+
+
+def compare(kind: str, index: int, without: str, found: LungMask, phantom: Phantom) -> Row:
+    """Compare what was found with the truth."""
+    grid, nodules = phantom.scan.grid, phantom.nodules.centre_xyz_mm
+    corners = grid.corners_xyz_mm()
+    margin_mm = PreparationSettings().margin_mm
+    low = np.maximum(found.low_xyz_mm - margin_mm, corners.min(axis=0))
+    high = np.minimum(found.high_xyz_mm + margin_mm, corners.max(axis=0))
+    true_low, true_high = world_box(phantom.lungs, grid)
+    lungs = resample(found.lungs.astype(np.uint8), found.grid, grid, linear=False, outside=0) > 0
+    place = np.rint(found.grid.to_index(nodules)).astype(int)
+    inside = ((place >= 0) & (place < found.mask.shape)).all(axis=1)
+    return Row(
+        kind,
+        index,
+        without,
+        "+".join(found.cures),
+        len(nodules),
+        int(((nodules >= low) & (nodules <= high)).all(axis=1).sum()),
+        int(found.mask[tuple(place[inside].T)].sum()),
+        round(float(np.prod(high - low) / np.prod(true_high - true_low)), 3),
+        not found.found,
+        round(float(2 * (lungs & phantom.lungs).sum() / (lungs.sum() + phantom.lungs.sum())), 4),
+    )
+
+
+def open_mouth(phantom: Phantom) -> None:
+    """Cut a passage from the throat of a phantom's head to the room in front of it, as mouth and nose are."""
+    hu, grid = phantom.scan.hu, phantom.scan.grid
+    dz, _, dx = grid.spacing_zyx_mm
+    above = int(np.flatnonzero(phantom.lungs.any(axis=(1, 2)))[-1]) + round(10 / dz)
+    labels, _ = ndimage.label(enclosed_air(hu[above:] < -600), structure=np.ones((3, 3, 3)))
+    throat = labels == labels[0].max()
+    # Below its upper end, where it may already be a sinus.
+    level = int(np.flatnonzero(throat.any(axis=(1, 2)))[-1] * 0.8)
+    y, x = (int(np.median(places)) for places in np.nonzero(throat[level]))
+    high, wide = max(1, round(5 / dz)), max(1, round(5 / dx))
+    hu[above + level - high : above + level + high + 1, : y + 1, x - wide : x + wide + 1] = -1000
+
+
+def print_kinds(rows: Sequence[Row]) -> None:
+    """Print a line for each kind of trouble."""
+    headings = ("trouble", "scans", "nodules in crop", "in mask", "crop / true box, median (most)", "body's box")
+    print(f"| {' | '.join((*headings, 'Dice, mean (least)', 'cures used'))} |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind in KINDS:
+        of_kind = [row for row in rows if row.kind == kind]
+        nodules, in_crop, in_mask = (
+            sum(getattr(row, name) for row in of_kind) for name in ("nodules", "in_crop", "in_mask")
+        )
+        ratio, dice = (np.array([getattr(row, name) for row in of_kind]) for name in ("crop_ratio", "dice"))
+        used = [row.cures or "none" for row in of_kind]
+        cures = ", ".join(f"{name} {used.count(name)}" for name in sorted(set(used)))
+        print(
+            f"| {kind or 'none'} | {len(of_kind)} | {in_crop} of {nodules} | {in_mask} | {np.median(ratio):.2f} "
+            f"({ratio.max():.2f}) | {sum(row.fallback for row in of_kind)} | {dice.mean():.3f} ({dice.min():.3f}) "
+            f"| {cures} |"
+        )
+
+
+def print_cures(rows: Sequence[Row]) -> None:
+    """Print, for each trouble, how many scans miss a goal with all cures and without each."""
+    print("\n| trouble | all cures | " + " | ".join(f"without {cure}" for cure in EVERY_CURE) + " |")
+    print("|---" * (len(EVERY_CURE) + 2) + "|")
+    for kind in KINDS:
+        of_kind = [row for row in rows if row.kind == kind]
+        counts = []
+        for cure in ("", *EVERY_CURE):
+            failed = sum(row.failed for row in of_kind if row.without == cure)
+            counts.append(f"**{failed}**" if kind in OWN_TROUBLES.get(cure, ()) else str(failed))
+        print(f"| {kind or 'none'} ({len(of_kind) // (len(EVERY_CURE) + 1)}) | {' | '.join(counts)} |")
+
+
+if __name__ == "__main__":
+    given = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    main(Path(sys.argv[1]), given.get("phantom", "demo"), int(given.get("scans", 20)), int(given.get("workers", 2)))
