@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from nodule_lightning.lungs.body import Body
-from nodule_lightning.lungs.morphology import Mask, label_in_slices
+from nodule_lightning.lungs.morphology import Mask, label_in_slices, voxel_l
 from nodule_lightning.lungs.rules import Lungs, Rules
 
 LOOSE_HU: Final = -150.0
@@ -14,6 +14,7 @@ MAX_LEFT_OUT: Final = 0.25
 _MIN_HEIGHT_MM, _MAX_HEIGHT_MM = 100.0, 400.0
 _MAX_OFFSET_MM = 90.0
 _MIN_OVERLAP = 0.5
+_AIRWAY_OFFSET_MM = 20.0
 
 
 def enclosed_air(air: Mask) -> Mask:
@@ -33,11 +34,12 @@ def left_out(hu: Int16[np.ndarray, "z y x"], loose: Mask, threshold_hu: float) -
     return float((loose & (hu >= threshold_hu)).sum() / max(1, loose.sum()))
 
 
-def failed_checks(lungs: Lungs, share_left_out: float, body: Body, rules: Rules) -> tuple[str, ...]:
+def failed_checks(lungs: Lungs, enclosed: Mask, share_left_out: float, body: Body, rules: Rules) -> tuple[str, ...]:
     """Name what is wrong with found lungs.
 
     Args:
         lungs: what was found.
+        enclosed: the air that reaches no side of its own slice, be it joined to the room elsewhere or not.
         share_left_out: what `left_out` gives for the rules' threshold.
         body: the patient; the measures are scaled to it.
         rules: what the lungs were found by.
@@ -54,7 +56,7 @@ def failed_checks(lungs: Lungs, share_left_out: float, body: Body, rules: Rules)
     if share_left_out > MAX_LEFT_OUT:
         failed.append(f"cut to pieces: {share_left_out:.0%} of what holds air is above the threshold")
     failed += _shape(lungs, body)
-    failed += _single(lungs, rules) if rules.one_lung else _pair(lungs, rules)
+    failed += _single(lungs, enclosed, body, rules) if rules.one_lung else _pair(lungs, rules)
     return tuple(failed)
 
 
@@ -87,8 +89,16 @@ def _pair(lungs: Lungs, rules: Rules) -> list[str]:
     return []
 
 
-def _single(lungs: Lungs, rules: Rules) -> list[str]:
+def _single(lungs: Lungs, enclosed: Mask, body: Body, rules: Rules) -> list[str]:
     """Believe in a single lung only where the other holds next to nothing: else it was not found, not filled."""
-    if lungs.ratio <= rules.max_ratio:
-        return [f"the other lung holds air: one is {lungs.ratio:.1f} times as large"]
+    found = lungs.both
+    slices = np.flatnonzero(found.any(axis=(1, 2)))
+    dx = lungs.grid.spacing_zyx_mm[2]
+    side = 1 if lungs.left.sum() < lungs.right.sum() else -1
+    offset_mm = side * (np.arange(found.shape[2]) * dx - body.middle_yx_mm[1])
+    # The airway runs down the middle.
+    beyond = enclosed[slices[0] : slices[-1] + 1][:, :, offset_mm > _AIRWAY_OFFSET_MM * body.scale]
+    other_l, lung_l = float(beyond.sum()) * voxel_l(lungs.grid), max(lungs.volume_l)
+    if other_l * rules.max_ratio >= lung_l:
+        return [f"the other lung is not filled: {other_l:.2f} l of air beside {lung_l:.2f} l"]
     return []

@@ -20,6 +20,7 @@ from nodule_lightning.lungs.settings import LungSettings
 _AIRWAY_MM2, _AIRWAY_OFFSET_MM, _AIRWAY_HEIGHT_MM = 900.0, 35.0, 25.0
 _EROSION_STEP_MM, _EROSION_STEPS = 2.0, 12
 _LUNGS_APART_MM = 70.0
+_CORE_RATIO = 4.0
 Labels = Integer[np.ndarray, "z y x"]
 
 
@@ -222,8 +223,14 @@ def _split(lungs: Mask, grid: Grid, body: Body, rules: Rules) -> tuple[Mask, Mas
         if len(size) < 3:
             continue
         first, second = np.argsort(-size, kind="stable")[:2]
-        if size[first] <= rules.max_ratio * size[second] and _side_by_side(labels, first, second, grid, body):
-            return _nearer(lungs, labels == first, labels == second, grid)
+        # Wear takes more of a small lung: the cores may differ more than the lungs.
+        if size[first] > _CORE_RATIO * rules.max_ratio * size[second]:
+            continue
+        if not _side_by_side(labels, first, second, grid, body):
+            continue
+        right, left = _nearer(lungs, labels == first, labels == second, grid)
+        if max(right.sum(), left.sum()) <= rules.max_ratio * min(right.sum(), left.sum()):
+            return right, left
     return lungs, np.zeros_like(lungs)
 
 

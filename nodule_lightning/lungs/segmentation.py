@@ -60,7 +60,8 @@ def segment_lungs(scan: Scan, settings: LungSettings) -> LungMask:
     # The block mean is also the smoothing: without it the noise of a thin-slice scan would perforate the lungs.
     hu, grid = shrink(*stand_upright(scan.hu, scan.grid), settings.coarse_mm)
     body = measure_body(hu < settings.threshold_hu, grid)
-    loose = enclosed_air(hu < LOOSE_HU)
+    # A table's hollow is enclosed too, but long and thin.
+    loose = drop_specks(enclosed_air(hu < LOOSE_HU), grid, Rules.of(settings))
     failed: tuple[str, ...] = ()
     for cures in _worth_trying(settings, left_out(hu, loose, settings.threshold_hu)):
         rules = Rules.of(settings)
@@ -125,7 +126,7 @@ def _attempt(
     if rules.only_lung_slices:
         air = keep_lung_slices(air, grid, body)
     lungs = find_lungs(air, grid, body, rules)
-    return lungs, failed_checks(lungs, left_out(hu, loose, rules.threshold_hu), body, rules)
+    return lungs, failed_checks(lungs, loose & air, left_out(hu, loose, rules.threshold_hu), body, rules)
 
 
 def _touching(lungs: Mask) -> tuple[str, ...]:

@@ -138,13 +138,28 @@ def test_each_trouble_is_cured_by_its_own_cure_alone(name: str) -> None:
 
 
 def test_two_troubles_need_two_cures() -> None:
-    scan, _, _ = draw_trouble("begins at the head")
-    scan.hu[ball(world_of(scan.grid), lung_centre(1), LUNG_RADII_XYZ_MM) & (scan.hu == -850)] = 20
-    small = ball(world_of(scan.grid), lung_centre(1), LUNG_RADII_XYZ_MM * 0.6)
-    scan.hu[small] = -850
+    scan, _, radii = draw_trouble("begins at the head")
+    dense = np.random.default_rng(0).normal(-560, 150, scan.hu.shape).clip(-900, -330)
+    lung = scan.hu == -850
+    scan.hu[lung] = dense[lung]
     lungs = segment_lungs(scan, LungSettings())
-    assert lungs.cures == ("slices", "unequal")
-    assert dice(lungs, (1, 0.6)) > 0.93
+    assert lungs.cures == ("pieces", "slices")
+    assert dice(lungs, radii) > 0.93
+
+
+def test_unequal_lungs_that_the_airway_joins_are_told_apart() -> None:
+    scan, _, _ = draw_trouble("very unequal")
+    x, y, z = np.moveaxis(world_of(scan.grid) - CENTRE_XYZ_MM, -1, 0)
+    scan.hu[(np.abs(x) < 40) & (np.hypot(y, z) < 7)] = -1000
+    lungs = segment_lungs(scan, LungSettings())
+    assert lungs.found
+    assert lungs.volume_l == pytest.approx((ONE_LUNG_L, ONE_LUNG_L * 0.6**3), rel=0.15)
+
+
+def test_a_lung_that_was_lost_is_not_taken_for_a_filled_one() -> None:
+    scan, _, _ = draw_trouble("open chest wall")
+    lungs = segment_lungs(scan, LungSettings(cures=("one_lung",)))
+    assert not lungs.found
 
 
 def test_the_box_of_one_lung_reaches_to_the_other_side() -> None:
