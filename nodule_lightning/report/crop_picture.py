@@ -35,7 +35,7 @@ def draw_crop(scan: Scan, entry: Entry) -> bytes:
             panels.append(_plane(low, high, across, float(depth)))
     pictures = [_before(scan, entry, plane) for plane in panels[:2]] + [_after(entry, plane) for plane in panels[2:]]
     buffer = BytesIO()
-    Image.fromarray(_beside(pictures)).save(buffer, "JPEG", quality=_QUALITY)
+    Image.fromarray(_beside(pictures)).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
