@@ -222,7 +222,7 @@ def _split(lungs: Mask, grid: Grid, body: Body, rules: Rules) -> tuple[Mask, Mas
         size[0] = 0
         if len(size) < 3:
             continue
-        first, second = np.argsort(-size, kind="stable")[:2]
+        first, second = (int(part) for part in np.argsort(-size, kind="stable")[:2])
         # Wear takes more of a small lung: the cores may differ more than the lungs.
         if size[first] > _CORE_RATIO * rules.max_ratio * size[second]:
             continue

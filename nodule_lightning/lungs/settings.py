@@ -1,5 +1,6 @@
 """What an experimenter turns about the lung crop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,7 +57,7 @@ class LungSettings:
     closing_mm: float = 10.0
     hull_growth: float = 1.5
     dilation_mm: float = 8.0
-    cures: tuple[str, ...] = EVERY_CURE
+    cures: Sequence[str] = EVERY_CURE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cures", tuple(self.cures))

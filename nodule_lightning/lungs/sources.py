@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
@@ -61,7 +61,7 @@ def _by_rules(scan: Scan, settings: LungSettings, reason: str) -> LungMask:
     return replace(found, notes=(f"{reason}: the lungs were found by rules", *found.notes))
 
 
-def _mostly(mask: Mask, grid: Grid, spacing_mm: float) -> Mask:
+def _mostly(mask: Mask, grid: Grid, spacing_mm: float) -> Bool[np.ndarray, "Z Y X"]:
     share, _ = shrink(*stand_upright(mask.astype(np.int16) * np.int16(_WHOLE), grid), spacing_mm)
     return np.asarray(share >= _WHOLE // 2)
 

@@ -1,5 +1,6 @@
 """One small picture of a scan before and after the lung crop, quick to draw and to look at."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Final
 
@@ -84,7 +85,7 @@ def _edge(mask: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"
     return np.asarray(mask & ~inner)
 
 
-def _beside(pictures: list[UInt8[np.ndarray, "row column 3"]]) -> UInt8[np.ndarray, "row column 3"]:
+def _beside(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> UInt8[np.ndarray, "row column 3"]:
     gap, height = 4, max(len(picture) for picture in pictures)
     width = sum(picture.shape[1] + gap for picture in pictures) - gap
     whole = np.full((height, width, 3), 255, dtype=np.uint8)

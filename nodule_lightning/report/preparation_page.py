@@ -10,7 +10,7 @@ from typing import Any, Final
 from nodule_lightning.data.cache import PICTURE, list_entries, read_description
 from nodule_lightning.data.filling import entry_notes
 from nodule_lightning.data.replacing import lock
-from nodule_lightning.report.files import write_whole
+from nodule_lightning.io.files import write_whole
 from nodule_lightning.report.markup import html_page, table
 
 PAGE: Final = "preparation.html"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,9 +153,9 @@ def test_a_killed_worker_costs_only_its_own_task() -> None:
 
 
 def test_a_killed_worker_is_told_by_the_id_of_its_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def all_killed(work: object, tasks: list[Task], workers: int, killed: object) -> list[Outcome]:
+    def all_killed(work: object, tasks: list[Task], workers: int, killed: object) -> Iterator[Outcome]:
         assert callable(killed)
-        return [killed(task) for task in tasks]
+        return map(killed, tasks)
 
     monkeypatch.setattr("nodule_lightning.data.filling.run_in_processes", all_killed)
     raw = Folder(write_scans(tmp_path / "raw", 2))
