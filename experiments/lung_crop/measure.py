@@ -1,6 +1,6 @@
 """Measure the lung crop on phantoms with each trouble and without, and with each cure switched off.
 
-    python experiments/lung_crop/measure.py outputs/lung_crop [phantom=demo] [scans=20] [workers=2]
+    python experiments/lung_crop/measure.py outputs/lung_crop [phantom=demo] [scans=20] [workers=2] [kinds=fluid,head]
 
 Writes scans.csv, a row for each phantom and set of cures, and prints the tables of README.md.
 """
@@ -79,11 +79,11 @@ class Row:
         return self.fallback or self.in_crop < self.nodules or self.crop_ratio > 1.5 or self.dice < least
 
 
-def main(output: Path, phantom: str, scans: int, workers: int) -> None:
-    """Measure all kinds and print the tables."""
+def main(output: Path, phantom: str, scans: int, workers: int, kinds: Sequence[str]) -> None:
+    """Measure kinds of trouble and print the tables."""
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         settings = instantiate(compose("phantom", ["output=none", f"phantom={phantom}"]).phantom)
-    tasks = [(kind, index) for kind in KINDS for index in range(scans if kind else 2 * scans)]
+    tasks = [(kind, index) for kind in kinds for index in range(scans if kind else 2 * scans)]
     rows: list[Row] = []
     for some in run_in_processes(partial(measure, settings=settings), tasks, workers, lambda _: []):
         rows += some
@@ -159,7 +159,7 @@ def print_kinds(rows: Sequence[Row]) -> None:
     headings = ("trouble", "scans", "nodules in crop", "in mask", "crop / true box, median (most)", "body's box")
     print(f"| {' | '.join((*headings, 'Dice, mean (least)', 'cures used'))} |")
     print("|---|---|---|---|---|---|---|---|")
-    for kind in KINDS:
+    for kind in _kinds(rows):
         of_kind = [row for row in rows if row.kind == kind]
         nodules, in_crop, in_mask = (
             sum(getattr(row, name) for row in of_kind) for name in ("nodules", "in_crop", "in_mask")
@@ -178,7 +178,7 @@ def print_cures(rows: Sequence[Row]) -> None:
     """Print, for each trouble, how many scans miss a goal with all cures and without each."""
     print("\n| trouble | all cures | " + " | ".join(f"without {cure}" for cure in EVERY_CURE) + " |")
     print("|---" * (len(EVERY_CURE) + 2) + "|")
-    for kind in KINDS:
+    for kind in _kinds(rows):
         of_kind = [row for row in rows if row.kind == kind]
         counts = []
         for cure in ("", *EVERY_CURE):
@@ -187,6 +187,17 @@ def print_cures(rows: Sequence[Row]) -> None:
         print(f"| {kind or 'none'} ({len(of_kind) // (len(EVERY_CURE) + 1)}) | {' | '.join(counts)} |")
 
 
+def _kinds(rows: Sequence[Row]) -> list[str]:
+    return [kind for kind in KINDS if any(row.kind == kind for row in rows)]
+
+
 if __name__ == "__main__":
     given = dict(argument.split("=", 1) for argument in sys.argv[2:])
-    main(Path(sys.argv[1]), given.get("phantom", "demo"), int(given.get("scans", 20)), int(given.get("workers", 2)))
+    chosen = given["kinds"].split(",") if "kinds" in given else KINDS
+    main(
+        Path(sys.argv[1]),
+        given.get("phantom", "demo"),
+        int(given.get("scans", 20)),
+        int(given.get("workers", 2)),
+        chosen,
+    )
