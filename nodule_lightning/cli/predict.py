@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
@@ -78,7 +78,8 @@ def _require_all(failures: Sequence["Failure"], scans: int) -> None:
         raise InputError(first.reason)
     for failure in failures:
         print(f"failed: {failure.scan_id}: {one_line(failure.reason)}")
-    raise InputError(f"{len(failures)} of {scans} scans failed and have no candidates; {first.scan_id}: {first.reason}")
+    message = f"{len(failures)} of {scans} scans failed and have no candidates; {first.scan_id}: {first.reason}"
+    raise InputError(message) if len(failures) == scans else IncompleteError(message)
 
 
 def _device(name: str) -> "torch.device":
