@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -45,11 +46,7 @@ def evaluate_submission(
     candidates, nodules = read_candidates(submission), read_findings(annotations)
     doubtful = None if excluded is None else read_findings(excluded, sized=False)
     scan_ids = _ids_of_tables(candidates, nodules) if scans is None else read_scan_ids(scans)
-    if len(candidates) and set(scan_ids).isdisjoint(candidates.scan_id.tolist()):
-        raise InputError(
-            f"{submission} marks none of the {len(scan_ids)} scans that count, but others such as "
-            f"{candidates.scan_id[0]}: give the submission, annotations and scans of one data set"
-        )
+    require_scans(submission, candidates, scan_ids)
     result = froc(candidates, nodules, doubtful, scan_ids, bootstraps=bootstraps, seed=seed)
     if scans is None:
         result = result.with_warning(
@@ -58,6 +55,19 @@ def evaluate_submission(
         )
     write_scores(result, output, submission.stem)
     return result
+
+
+def require_scans(submission: Path, candidates: Table[Candidates], scan_ids: Sequence[str]) -> None:
+    """Refuse a submission that marks other scans alone: its score of zero would say nothing.
+
+    Raises:
+        InputError: there are marks, and none is in a scan that counts.
+    """
+    if len(candidates) and set(scan_ids).isdisjoint(candidates.scan_id.tolist()):
+        raise InputError(
+            f"{submission} marks none of the {len(scan_ids)} scans that count, but others such as "
+            f"{candidates.scan_id[0]}: give the submission, annotations and scans of one data set"
+        )
 
 
 def write_scores(result: FrocResult, output: Path, label: str) -> None:

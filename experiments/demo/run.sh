@@ -16,6 +16,8 @@ step() {
 
 step nodule-phantom output="$output/phantom" scans="$scans" seed="$seed" phantom=demo
 step nodule-prepare data=luna16 data.root="$output/phantom" cache="$output/cache"
+# A run is never overwritten; the demo begins anew.
+rm -rf "$output/train"
 step nodule-train experiment=demo cache="$output/cache" seed="$seed" paths.run="$output/train"
 step nodule-predict checkpoint="$output/train/checkpoints/best.ckpt" input="$output/cache" \
     scans="$output/train/splits/test.csv" output="$output/prediction" show=3

@@ -28,7 +28,13 @@ INTERRUPTED = 130
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
-def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv: Sequence[str] | None = None) -> None:
+def run_application(
+    task: Task,
+    config_name: str,
+    path_keys: Sequence[str],
+    argv: Sequence[str] | None = None,
+    optional_paths: Sequence[str] = (),
+) -> None:
     """Compose the configuration from the command line and hand it to the task.
 
     Ends the process with code 2 after one line on stderr where the user's input is wrong, with 1 where the task could
@@ -40,6 +46,7 @@ def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv
         config_name: the primary configuration in `conf/`.
         path_keys: keys whose values are paths.
         argv: the command line without the program's name; the process's own if left out.
+        optional_paths: those of the keys that may be null.
     """
     arguments = sys.argv[1:] if argv is None else argv
     # Lightning starts its child processes from sys.argv, so they must find the quoted form there.
@@ -47,7 +54,7 @@ def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv
     # Without it Hydra prints and swallows what this function has to see.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     application = hydra.main(version_base="1.3", config_path="pkg://nodule_lightning.conf", config_name=config_name)
-    guard = _Guard(task, path_keys)
+    guard = _Guard(task, path_keys, optional_paths)
     # The user's own ./conf is on the search path, and most users have none.
     warnings.filterwarnings("ignore", message="provider=hydra.searchpath.* is not available")
     try:
@@ -63,6 +70,10 @@ def run_application(task: Task, config_name: str, path_keys: Sequence[str], argv
         if guard.entered:
             raise
         _refuse(explain(error, config_name))
+    except ValueError as error:
+        if guard.entered or "Config group override" not in str(error):
+            raise
+        _refuse("a group cannot be null: name one of its options, or leave it out")
 
 
 class IncompleteError(Exception):
@@ -72,14 +83,15 @@ class IncompleteError(Exception):
 class _Guard:
     """The task, with an end for wrong input that goes through Hydra's job runner without a word: SystemExit."""
 
-    def __init__(self, task: Task, path_keys: Sequence[str]) -> None:
+    def __init__(self, task: Task, path_keys: Sequence[str], optional_paths: Sequence[str]) -> None:
         self.task = task
         self.path_keys = path_keys
+        self.optional_paths = optional_paths
         self.entered = False
 
     def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - whatever the task gives to a sweeper
         try:
-            _require_values(config, self.path_keys)
+            _require_values(config, self.path_keys, self.optional_paths)
             self.entered = True
             return self.task(config)
         except IncompleteError as error:
@@ -98,14 +110,17 @@ class _Guard:
             _refuse(f"{error.filename} cannot be written: {error.strerror}")
 
 
-def _require_values(config: DictConfig, path_keys: Sequence[str]) -> None:
+def _require_values(config: DictConfig, path_keys: Sequence[str], optional_paths: Sequence[str]) -> None:
     missing = sorted(_missing(OmegaConf.to_container(config)))
     if missing:
         raise InputError(f"missing: {' '.join(f'{key}=VALUE' for key in missing)} (--help says what each one means)")
     for key in path_keys:
+        value = OmegaConf.select(config, key)
         # An unset shell variable must not become this folder.
-        if OmegaConf.select(config, key) == "":
+        if value == "":
             raise InputError(f"{key} is empty; give a path, . for this folder")
+        if value is None and key not in optional_paths:
+            raise InputError(f"{key} is null; give a path")
 
 
 def _missing(values: object, prefix: str = "") -> Iterator[str]:

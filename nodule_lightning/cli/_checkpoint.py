@@ -41,6 +41,7 @@ def load_detector(path: Path) -> Detector:
             if name.startswith(_NETWORK)
         }
         network.load_state_dict(weights)
+        _require_finite(network)
     except InputError as error:
         raise InputError(f"{path}: {error}; give a checkpoint that nodule-train of this version wrote") from None
     except (KeyError, TypeError, AttributeError, RuntimeError, HydraException) as error:
@@ -81,6 +82,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _require_finite(network: torch.nn.Module) -> None:
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise InputError(f"its weights {name} are not finite: the training had failed")
+
+
 def _check_bytes(path: Path) -> None:
     """Refuse weights that were damaged on the way: torch reads them without a look at their check sums."""
     if not zipfile.is_zipfile(path):
@@ -90,19 +97,20 @@ def _check_bytes(path: Path) -> None:
             raise EOFError(f"{damaged} is damaged")
 
 
-def require_network(path: Path, network: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of another network than the one to be trained on.
+def require_recipe(path: Path, recipe: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a checkpoint of another network or optimizer than the one to be trained on.
 
     Args:
         path: the checkpoint.
-        network: the plain values that the network is to be built from.
+        recipe: the plain values that `network` and `optim` are to be built from.
 
     Raises:
-        InputError: as for `read_checkpoint`, or some settings of the networks differ; it names each with both values.
+        InputError: as for `read_checkpoint`, or some settings differ; it names each with both values.
     """
-    there = read_checkpoint(path)[CHECKPOINT_KEY]["model"].get("network", {})
-    if differing := settings_differences(there, network):
-        raise InputError(
-            f"{path} is a checkpoint of another model (there and wanted): {'; '.join(differing)}; "
-            "resume with the arguments that the run was started with"
-        )
+    there = read_checkpoint(path)[CHECKPOINT_KEY]["model"]
+    for part, what in (("network", "model"), ("optim", "optimizer")):
+        if differing := settings_differences(there.get(part, {}), recipe[part]):
+            raise InputError(
+                f"{path} is a checkpoint of another {what} (there and wanted): {'; '.join(differing)}; "
+                "resume with the arguments that the run was started with"
+            )

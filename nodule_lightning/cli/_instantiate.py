@@ -16,7 +16,8 @@ from nodule_lightning.errors import InputError
 TRUSTED = ("nodule_lightning.", "torch.nn.")
 _RESERVED = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
-Node = DictConfig | Mapping[str, Any]
+# A group may be null, where a user says so: that is answered in one line.
+Node = DictConfig | Mapping[str, Any] | None
 
 
 def instantiate(config: Node) -> Any:  # noqa: ANN401 - the configuration says what it is
@@ -55,6 +56,8 @@ def instantiate_trusted(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the
 
 def plain(config: Node) -> dict[str, Any]:
     """Give a configuration as plain dicts, lists and values, every interpolation resolved."""
+    if not isinstance(config, Mapping):
+        raise InputError(f"{config!r} stands where a group of values is needed; leave that argument out")
     if not isinstance(config, DictConfig):
         return dict(config)
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -41,7 +41,8 @@ def _quote(argument: str, path_keys: Sequence[str]) -> str:
     match = _ARGUMENT.fullmatch(argument)
     if match is None or match["key"].lstrip("+") not in path_keys:
         return argument
-    text = match["value"]
+    # Hydra takes the bare sign for a value that is still to be given.
+    text = "./???" if match["value"] == "???" else match["value"]
     if _has_own_syntax(text) and not _exists(text):
         return argument
     return f"{match['key']}={QuotedString(escape_interpolations(text), Quote.single).with_quotes()}"

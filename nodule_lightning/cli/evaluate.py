@@ -12,7 +12,7 @@ PATH_KEYS = ("submission", "annotations", "excluded", "scans", "output")
 
 def main() -> None:
     """Run the command."""
-    run_application(evaluate, "evaluate", PATH_KEYS)
+    run_application(evaluate, "evaluate", PATH_KEYS, optional_paths=("excluded", "scans"))
 
 
 def evaluate(config: DictConfig) -> float:

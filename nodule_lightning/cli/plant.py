@@ -12,7 +12,9 @@ from nodule_lightning.cli._values import flag, seed
 
 def main() -> None:
     """Run the command."""
-    run_application(write, "plant", path_keys=("input", "output", "annotations", "excluded"))
+    run_application(
+        write, "plant", ("input", "output", "annotations", "excluded"), optional_paths=("annotations", "excluded")
+    )
 
 
 def write(config: DictConfig) -> None:

@@ -26,7 +26,7 @@ SUBMISSION = "submission.csv"
 
 def main() -> None:
     """Run the command."""
-    run_application(search, "predict", PATH_KEYS)
+    run_application(search, "predict", PATH_KEYS, optional_paths=("scans",))
 
 
 def search(config: DictConfig) -> None:
@@ -82,11 +82,13 @@ def _require_all(failures: Sequence["Failure"], scans: int) -> None:
     raise InputError(message) if len(failures) == scans else IncompleteError(message)
 
 
-def _device(name: str) -> "torch.device":
+def _device(name: object) -> "torch.device":
     import torch
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(name, str) or name.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

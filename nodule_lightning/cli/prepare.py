@@ -22,7 +22,9 @@ PATH_KEYS = ("cache", "data.root", "data.annotations", "data.excluded", "data.su
 
 def main() -> None:
     """Run the command."""
-    run_application(prepare, "prepare", PATH_KEYS)
+    run_application(
+        prepare, "prepare", PATH_KEYS, optional_paths=("data.root", "data.annotations", "data.excluded", "data.subsets")
+    )
 
 
 def prepare(config: DictConfig) -> None:

@@ -19,13 +19,14 @@ PATH_KEYS = ("submission", "cache", "output", "scans", "root")
 
 def main() -> None:
     """Run the command."""
-    run_application(report, "report", PATH_KEYS)
+    run_application(report, "report", PATH_KEYS, optional_paths=("scans", "root"))
 
 
 def report(config: DictConfig) -> None:
     """Score the submission against the cache's annotations and write the page."""
     from nodule_lightning.data.cache import read_settings
     from nodule_lightning.data.catalog import Catalog
+    from nodule_lightning.evaluate import require_scans
     from nodule_lightning.io.tables import read_candidates, read_scan_ids
     from nodule_lightning.metrics.functional import froc
     from nodule_lightning.report.page import write_report
@@ -34,6 +35,7 @@ def report(config: DictConfig) -> None:
     catalog = Catalog.open(Path(config.cache))
     scan_ids = list(catalog.scan_ids) if config.scans is None else read_scan_ids(Path(config.scans))
     candidates = read_candidates(Path(config.submission))
+    require_scans(Path(config.submission), candidates, scan_ids)
     result = froc(candidates, catalog.nodule_table(), catalog.excluded_table(), scan_ids)
     by_scan = candidates.by_scan()
     pictures = [

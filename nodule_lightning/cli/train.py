@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
 
+LAST = Path("checkpoints", "last.ckpt")
 SPLITS, SETS = "splits", ("train", "validation", "test")
 
 LOGGED_GROUPS = ("sampler", "augment", "model", "assign", "loss", "optim", "inference")
@@ -43,7 +44,7 @@ def train(config: DictConfig) -> float:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
-    from nodule_lightning.cli._checkpoint import require_network
+    from nodule_lightning.cli._checkpoint import require_recipe
     from nodule_lightning.cli._quiet import silence_tips
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -56,8 +57,10 @@ def train(config: DictConfig) -> float:
     datamodule: NoduleDataModule = instantiate(config.datamodule)
     datamodule.setup("fit")
     last = _last_checkpoint(folder, datamodule) if resume else None
-    if last is not None:
-        require_network(last, plain(config.model))
+    if last is None:
+        _require_new(folder)
+    else:
+        require_recipe(last, _recipe(config))
         require_same_split(folder / SPLITS, datamodule)
     module = _module(config)
     _require_spacing(module, datamodule)
@@ -85,8 +88,17 @@ def _require_a_validation(config: DictConfig) -> None:
 def _module(config: DictConfig) -> "NoduleDetector":
 
     module: NoduleDetector = instantiate(config.module)
-    module.recipe = {"network": plain(config.model), "inference": plain(config.inference)}
+    module.recipe = _recipe(config)
     return module
+
+
+def _recipe(config: DictConfig) -> dict[str, dict[str, Any]]:
+    return {"network": plain(config.model), "inference": plain(config.inference), "optim": plain(config.optim)}
+
+
+def _require_new(folder: Path) -> None:
+    if (folder / LAST).exists():
+        raise InputError(f"{folder} holds a run already: go on with resume=true, or name another paths.run")
 
 
 def _trainer(config: DictConfig) -> "pl.Trainer":
@@ -143,7 +155,7 @@ def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path:
     from nodule_lightning.data.cache import require_settings
     from nodule_lightning.module import CHECKPOINT_KEY
 
-    path = folder / "checkpoints" / "last.ckpt"
+    path = folder / LAST
     if not path.exists():
         raise InputError(f"{path} does not exist: to resume, name the run's folder with paths.run=DIR")
     require_settings(datamodule.cache, read_checkpoint(path)[CHECKPOINT_KEY]["preparation"])

@@ -109,6 +109,8 @@ class NoduleDataModule(pl.LightningDataModule):
         border_voxels: float = 8.0,
     ) -> None:
         super().__init__()
+        if batch_size < 1 or workers < 0:
+            raise InputError(f"batch_size must be at least 1 and workers not negative, not {batch_size} and {workers}")
         if patch_voxels < 16 or patch_voxels % 16:
             raise InputError(f"patch_voxels must be a multiple of 16, not {patch_voxels}")
         self.cache = Path(cache)
@@ -137,6 +139,9 @@ class NoduleDataModule(pl.LightningDataModule):
         self.split = split_scans(
             self.catalog, self.test_subsets, self.validation_fraction, self.seed, self.unannotated_subsets
         )
+        for scan_id in (*self.split.train, *self.split.validation):
+            # A damaged entry is found before hours were spent, not in the middle of them.
+            self.catalog.entry(scan_id)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         for name in needed.get(stage or "fit", ()):
             if not getattr(self.split, name):

@@ -82,7 +82,7 @@ def recipe() -> dict[str, Any]:
         # Not every test's folder has a conf/ of the user's.
         warnings.filterwarnings("ignore", message="provider=hydra.searchpath")
         config = compose("train", ["model=res_unet_narrow", "+model.anchors.spacing_mm=4.0", "cache=unused"])
-    return {"network": plain(config.model), "inference": plain(config.inference)}
+    return {"network": plain(config.model), "inference": plain(config.inference), "optim": plain(config.optim)}
 
 
 def write_checkpoint(path: Path, **changes: object) -> Path:

@@ -201,6 +201,13 @@ def test_report_with_a_missing_file(run: Runner, cache: Path, tmp_path: Path, ev
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_report_of_other_scans(run: Runner, cache: Path, tmp_path: Path) -> None:
+    marks = write(tmp_path / "submission.csv", HEADER + "probability\nelsewhere,1,2,3,0.5\n")
+    line = run(report.main, f"submission={marks}", f"cache={cache}", "output=out").line()
+    assert "others such as elsewhere" in line
+    assert not Path("out").exists()
+
+
 def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: Path, tmp_path: Path) -> None:
     marks = write(tmp_path / "submission.csv", HEADER + "probability\none,1,2,3,0.5\n")
     line = run(report.main, f"submission={marks}", f"cache={cache}", f"root={scan.parent}", "output=out").line()
@@ -220,6 +227,10 @@ def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: P
         (evaluate.main, ["submission=a", "annotations=b", "output=out", "seed=abc"], "seed must be"),
         (report.main, ["submission=a", "cache=b", "output=out", "best=few"], "best must be"),
         (predict.main, ["checkpoint=a", "input=b", "output=out", "show=true"], "show must be"),
+        (predict.main, ["checkpoint=null", "input=b", "output=out"], "checkpoint is null; give a path"),
+        (evaluate.main, ["submission=a", "annotations=b", "output=null"], "output is null; give a path"),
+        (prepare.main, ["data=null", "cache=c"], "a group cannot be null"),
+        (prepare.main, ["data.root=.", "data.layout=null", "cache=c"], "a group of values is needed"),
     ],
     ids=lambda part: part[-1] if isinstance(part, list) else "",
 )

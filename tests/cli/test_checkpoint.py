@@ -40,6 +40,13 @@ def a_target_outside(path: Path) -> None:
     write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
 
 
+def weights_of_a_failed_training(path: Path) -> None:
+    write_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    next(iter(checkpoint["state_dict"].values())).fill_(float("nan"))
+    torch.save(checkpoint, path)
+
+
 def damaged_on_the_way(path: Path) -> None:
     content = bytearray(write_checkpoint(path).read_bytes())
     middle = len(content) // 2
@@ -58,6 +65,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "of a constructor that was another": (a_constructor_that_was_another, "of this version"),
     "of another kind of anchors": (another_kind_of_anchors, "that nodule-train"),
     "no recipe": (lambda path: torch.save({"nodule_lightning": {}, "state_dict": {}}, path), "another model"),
+    "of a training that failed": (weights_of_a_failed_training, "not finite"),
     "damaged on the way": (damaged_on_the_way, "is damaged"),
     "a target outside": (a_target_outside, "do not trust it"),
 }

@@ -17,7 +17,7 @@ ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"
 
 def has_own_meaning(text: str) -> bool:
     quoted = text[:1] in ("'", '"') and text[:1] == text[-1:]
-    return text in ("null", "???") or quoted
+    return text == "null" or quoted
 
 
 @given((TRICKY | ANY).filter(lambda text: not has_own_meaning(text)), st.sampled_from(["", "+", "++"]))
@@ -26,6 +26,7 @@ def test_any_path_comes_back_identical(text: str, plus: str) -> None:
     value = OverridesParser.create().parse_override(argument).value()
     config = OmegaConf.create({"data": {"root": None}, "elsewhere": "${data.root}"})
     OmegaConf.update(config, "data.root", value)
+    text = "./???" if text == "???" else text
     assert config.data.root == text
     assert config.elsewhere == text
     config.built = {"_target_": "pathlib.PurePath", "_args_": ["${data.root}"]}

@@ -70,6 +70,26 @@ def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
     assert "backbone.channels [" in line
 
 
+def test_train_that_resumes_another_optimizer(run: Runner, cache: Path) -> None:
+    write_checkpoint(Path("run/checkpoints/last.ckpt"))
+    arguments = [f"cache={cache}", *STARTS, "model=res_unet_narrow", "data.validation_fraction=0.5"]
+    resumed = [*arguments, "paths.run=run", "resume=true"]
+    for change in ("optim=adamw", "optim.lr=1.0"):
+        line = run(train.main, *resumed, change).line()
+        assert "last.ckpt is a checkpoint of another optimizer (there and wanted): " in line
+        assert "lr 0.01 and " in line
+    # The splits of that run are missing: the next thing that is asked for.
+    assert "has other scans" in run(train.main, *resumed).line()
+
+
+def test_a_run_is_not_written_over(run: Runner, cache: Path) -> None:
+    path = write_checkpoint(Path("run/checkpoints/last.ckpt"))
+    before = path.read_bytes()
+    arguments = [f"cache={cache}", *STARTS, "model=res_unet_narrow", "data.validation_fraction=0.5", "paths.run=run"]
+    assert "holds a run already: go on with resume=true" in run(train.main, *arguments).line()
+    assert path.read_bytes() == before
+
+
 def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]

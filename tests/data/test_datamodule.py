@@ -76,7 +76,12 @@ def test_no_rank_is_left_without_a_scan() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [({"patch_voxels": 50}, "multiple of 16"), ({"validation_fraction": 0.0}, "no scan .* for validation")],
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"workers": -1}, "workers not negative"),
+        ({"patch_voxels": 50}, "multiple of 16"),
+        ({"validation_fraction": 0.0}, "no scan .* for validation"),
+    ],
 )
 def test_what_cannot_work_is_said(cache: Path, arguments: dict[str, float], named: str) -> None:
     with pytest.raises(InputError, match=named):
