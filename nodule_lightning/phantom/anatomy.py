@@ -21,6 +21,8 @@ def paint_soft_tissue(canvas: Canvas, thorax: Thorax) -> None:
     for piece in canvas.slices():
         z, y, x = piece.coordinates
         half_x, half_y, middle_y = thorax.outline_mm(float(z.item()))
+        if half_x == 0:
+            continue
         depth = (1 - np.sqrt((x / half_x) ** 2 + ((y - middle_y) / half_y) ** 2)) * half_y
         piece.blend(soft_edge(depth, canvas.voxel_mm), MUSCLE_HU)
         piece.blend(soft_edge(np.minimum(depth - 1.5 * s, thorax.fat_mm - depth), canvas.voxel_mm), FAT_HU)

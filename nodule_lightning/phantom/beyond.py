@@ -16,14 +16,13 @@ _HEAD_AIR = (
     ((0, -72, 345), (24, 8, 12)),
     ((0, -12, 318), (13, 11, 10)),
 )
+# Likewise, from the throat to the room: wide enough that voxels of 3 mm show the way in a small body too.
+_OPENINGS = (((0, -67, 268), (22, 70, 11)), ((0, -57, 297), (10, 54, 10)))
 
 
 def paint_head(canvas: Canvas, thorax: Thorax) -> None:
     """Paint a head on the neck: skull, brain, jaw, and the air of mouth, nose and sinuses; the throat is an airway."""
     s = thorax.scale
-    # Above the neck there is nothing yet but the neck itself, which goes on for ever.
-    top = canvas.window((-1e4, -1e4, s * 262), (1e4, 1e4, 1e4))
-    top.hu[...] = AIR_HU
     centre = s * np.array([0.0, 2.0, 335.0])
     for reach, hu in ((0.0, MUSCLE_HU), (-7.0, BONE_HU * 1.6), (-14.0, BRAIN_HU)):
         paint_ellipsoid(canvas, centre, s * (np.array([78.0, 96.0, 112.0]) + reach), hu)
@@ -37,6 +36,13 @@ def paint_head(canvas: Canvas, thorax: Thorax) -> None:
     for middle, half in _HEAD_AIR:
         paint_ellipsoid(canvas, s * np.array(middle, float), s * (np.array(half, float) + 2.5), BONE_HU)
     for middle, half in _HEAD_AIR:
+        paint_ellipsoid(canvas, s * np.array(middle, float), s * np.array(half, float), AIR_HU)
+
+
+def open_mouth_and_nose(canvas: Canvas, thorax: Thorax) -> None:
+    """Join the throat, through its painted wall, to the room: there, all air of the airways is open to the outside."""
+    s = thorax.scale
+    for middle, half in _OPENINGS:
         paint_ellipsoid(canvas, s * np.array(middle, float), s * np.array(half, float), AIR_HU)
 
 

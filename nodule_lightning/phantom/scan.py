@@ -54,6 +54,8 @@ def make_phantom(settings: PhantomSettings, seed: int, index: int, trouble: str 
     depth = _paint_chest(canvas, thorax, case, generator)
     points = _lung_points(canvas, depth, thorax)
     vessels = _paint_trees(canvas, points, thorax, settings, generator)
+    if case.above_mm:
+        beyond.open_mouth_and_nose(canvas, thorax)
     found = _paint_findings(canvas, points, vessels, thorax, settings, (key, index))
     hu = acquire(canvas.hu, fine_per_slice, grid.spacing_zyx_mm[2], _draw(generator, settings.noise_hu), generator)
     lungs = depth.reshape(grid.shape[0], fine_per_slice, *grid.shape[1:]).mean(axis=1) > 0

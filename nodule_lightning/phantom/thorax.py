@@ -78,13 +78,22 @@ class Thorax:
         return np.array([low, s * -98.0, s * -150.0]), np.array([high, s * 100.0, s * 130.0])
 
     def outline_mm(self, z_mm: float) -> tuple[float, float, float]:
-        """Give the half-axes of the body's oval at one height along x and y, and where its middle lies along y."""
+        """Give the half-axes of the body's oval at one height along x and y, and where its middle lies along y.
+
+        The neck ends inside the head; from there on the half-axes are zero.
+        """
         s = self.scale
         shoulders = 1 + 0.1 * min(max((z_mm - s * 60) / (s * 60), 0.0), 1.0)
         # Above the lungs, the shoulders slope to the neck.
         neck = min(max((z_mm - s * 142) / (s * 50), 0.0), 1.0)
         half_x, half_y = self.body_mm[0] * shoulders, self.body_mm[1]
-        return half_x + neck * (s * 60 - half_x), half_y + neck * (s * 64 - half_y), neck * s * 22
+        # A round end: the neck grows thinner as the head grows wider.
+        end = np.sqrt(1 - min(max((z_mm - s * 225) / (s * 75), 0.0), 1.0) ** 2)
+        return (
+            float(end * (half_x + neck * (s * 60 - half_x))),
+            float(end * (half_y + neck * (s * 64 - half_y))),
+            neck * s * 22,
+        )
 
     def hilum(self, side: int) -> Point:
         """Give the place where vessels and airways enter a lung; side is -1 (right) or 1 (left)."""

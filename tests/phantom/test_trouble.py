@@ -1,5 +1,6 @@
 """Trouble on request: each kind is what it says, and the truth stays true."""
 
+from dataclasses import replace
 from functools import cache
 
 import cc3d
@@ -9,10 +10,16 @@ import pytest
 from scipy import ndimage
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.lungs.segmentation import segment_lungs
+from nodule_lightning.lungs.settings import EVERY_CURE, LEAKS, SLICES, LungSettings
 from nodule_lightning.phantom.scan import make_phantom
+from nodule_lightning.phantom.settings import PhantomSettings
 from nodule_lightning.phantom.trouble import TROUBLES, draw_trouble
 from nodule_lightning.phantom.truth import Phantom
+from nodule_lightning.quality import check_scan
 from tests.phantom.small import ADULT
+
+SMALL = replace(ADULT, body_scale=(0.6, 0.66), pixel_mm=(1.7, 1.8), slice_mm=(1.7, 1.9))
 
 
 @cache
@@ -75,6 +82,22 @@ def test_a_scan_may_begin_at_the_head() -> None:
     # Throat, mouth and sinuses, far above the lungs; and a skull.
     assert np.count_nonzero(outside[top + 40 :]) > 100
     assert (phantom("head").scan.hu[top + 60 :] > 500).sum() > 500
+
+
+@pytest.mark.parametrize("settings", [ADULT, SMALL], ids=["adult", "small"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_mouth_and_nose_are_open_so_a_head_needs_the_cure_of_the_slices(settings: PhantomSettings, index: int) -> None:
+    scan = make_phantom(settings, 1, index, "head").scan
+    assert segment_lungs(scan, LungSettings()).cures == (SLICES,)
+    # In a small body the main bronchi are about two voxels wide, so that leak may be closed there.
+    others = tuple(name for name in EVERY_CURE if name not in (SLICES, LEAKS))
+    assert not segment_lungs(scan, LungSettings(cures=others)).found
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_a_head_grows_out_of_the_neck_without_a_jump(index: int) -> None:
+    thin = replace(ADULT, slice_mm=(1.5, 1.8), nodule_counts=(1,))
+    assert check_scan(make_phantom(thin, 1, index, "head").scan)["gaps"] == []
 
 
 def test_a_scan_may_run_into_the_abdomen_with_gas() -> None:
