@@ -7,10 +7,13 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import cKDTree
 
+from nodule_lightning.errors import InputError
 from nodule_lightning.phantom.canvas import Point
 
 Generator = np.random.Generator
 ATTEMPTS = 60
+# So often 60 places are drawn before a lung counts as full.
+DRAWS = 10
 
 
 @runtime_checkable
@@ -59,13 +62,34 @@ class LungPoints:
         Returns:
             A world point inside the lung: the best of many when none fits in full.
         """
+        return self._best(place, radius_mm, vessels, taken, generator)[0]
+
+    def place_apart(
+        self, place: str, radius_mm: float, vessels: Vessels, taken: list[tuple[Point, float]], generator: Generator
+    ) -> Point:
+        """Find a place as `place` does, but never one that overlaps with what is already there.
+
+        Raises:
+            InputError: no such place was found.
+        """
+        for _ in range(DRAWS):
+            centre, gap_mm = self._best(place, radius_mm, vessels, taken, generator)
+            if gap_mm >= 0:
+                return centre
+        raise InputError(
+            f"the lungs have no room left for a nodule of {2 * radius_mm:g} mm ({place}): plant fewer or smaller nodules"
+        )
+
+    def _best(
+        self, place: str, radius_mm: float, vessels: Vessels, taken: list[tuple[Point, float]], generator: Generator
+    ) -> tuple[Point, float]:
         options = self._options(place, radius_mm, vessels, generator)
         if place == "free":
             clearance = vessels.clearance_mm(options)
             options = options[np.argsort(clearance <= radius_mm + 1.0, kind="stable")]
         gaps = np.array([_gap(option, radius_mm, taken) for option in options])
-        chosen: Point = options[int(np.argmax(gaps > 4.0))] if (gaps > 4.0).any() else options[int(np.argmax(gaps))]
-        return chosen
+        chosen = int(np.argmax(gaps > 4.0) if (gaps > 4.0).any() else np.argmax(gaps))
+        return options[chosen], float(gaps[chosen])
 
     def _options(
         self, place: str, radius_mm: float, vessels: Vessels, generator: Generator

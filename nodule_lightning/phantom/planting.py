@@ -90,7 +90,8 @@ def plant_nodules(
         avoid: findings of the scan that nothing may be planted on.
 
     Raises:
-        InputError: there is no air in the lungs, or there are more nodules than a mask can number.
+        InputError: there is no air in the lungs, no room left in them, or there are more nodules than a mask can
+            number.
     """
     if len(nodules) > MOST_NODULES:
         raise InputError(f"at most {MOST_NODULES} nodules can be planted in a scan, not {len(nodules)}")
@@ -105,7 +106,7 @@ def plant_nodules(
     # The largest first: it finds room last.
     for number in sorted(range(len(nodules)), key=lambda index: -nodules[index].diameter_mm):
         nodule = nodules[number]
-        centre = points.place(nodule.place, nodule.diameter_mm / 2, vessels, taken, generator)
+        centre = points.place_apart(nodule.place, nodule.diameter_mm / 2, vessels, taken, generator)
         _plant_one(hu, labels, scan.grid, nodule, number + 1, centre, quality, generator)
         taken.append((centre, nodule.diameter_mm / 2))
         placed[number] = centre
@@ -117,7 +118,7 @@ def plant_nodules(
 
 
 def _occupied(findings: Findings) -> list[tuple[Point, float]]:
-    radii = np.maximum(findings.diameter_mm, 3.0) / 2
+    radii = np.maximum(findings.effective_diameter_mm(), 3.0) / 2
     return list(zip(findings.centre_xyz_mm, radii.tolist(), strict=True))
 
 

@@ -193,6 +193,16 @@ def test_nothing_is_planted_on_what_is_known() -> None:
     assert (np.linalg.norm(planted.nodules.centre_xyz_mm, axis=1) > 20 + 2.5 + 3).all()
 
 
+def test_nodules_never_overlap_and_full_lungs_are_said_to_be_full() -> None:
+    scan, lungs = chamber()
+    generator = np.random.default_rng(0)
+    planted = plant_nodules(scan, lungs, [Nodule(28.0, "solid", "free", 0.0)] * 3, generator).nodules
+    apart = np.linalg.norm(planted.centre_xyz_mm[:, None] - planted.centre_xyz_mm, axis=2)
+    assert apart[~np.eye(3, dtype=bool)].min() >= 28
+    with pytest.raises(InputError, match=r"no room left for a nodule of 40 mm .*: plant fewer or smaller nodules"):
+        plant_nodules(scan, lungs, [Nodule(40.0, "solid", "free", 0.0)] * 3, generator)
+
+
 def test_empty_and_impossible_wishes() -> None:
     scan, lungs = chamber()
     untouched = plant()
@@ -246,6 +256,17 @@ def test_a_planted_data_set_is_read_as_luna16(raw: Path, tmp_path: Path) -> None
             assert np.mean(after.hu[labels == number].astype(float) - before.hu[labels == number]) > 80
     both = [planted[f"phantom-2-0000-planted-4-{copy}"].centre_xyz_mm for copy in (0, 1)]
     assert not np.allclose(both[0], both[1])
+
+
+def test_nothing_is_planted_on_what_is_listed_as_no_nodule(raw: Path, tmp_path: Path) -> None:
+    (before,) = plant_dataset(PlantSource(raw / "phantom-2-0000.mhd"), tmp_path / "before", PlantSettings(nodules=3))
+    places = before.nodules.centre_xyz_mm
+    excluded = Table(np.full(3, "phantom-2-0000"), Findings(places, np.full(3, -1.0)))
+    write_findings(tmp_path / "excluded.csv", excluded)
+    source = PlantSource(raw / "phantom-2-0000.mhd", excluded=tmp_path / "excluded.csv")
+    (after,) = plant_dataset(source, tmp_path / "after", PlantSettings(nodules=3))
+    away = np.linalg.norm(after.nodules.centre_xyz_mm[:, None] - places, axis=2)
+    assert (away > 5 + after.nodules.diameter_mm[:, None] / 2).all()
 
 
 def test_planting_one_scan_gives_what_planting_all_gives(raw: Path, tmp_path: Path) -> None:
