@@ -145,7 +145,7 @@ def plant_dataset(
         for copy in range(settings.copies):
             drawn = settings.draw(scan_id, copy)
             generator = np.random.default_rng([settings.seed, copy, _number(scan_id)])
-            planted = plant_nodules(scan, lungs, drawn, generator, known)
+            planted = plant_nodules(scan, lungs, drawn, generator, Findings.concatenate([known, excluded]))
             new_id = f"{scan_id}-planted-{settings.seed}-{copy}"
             write_scan(output / "subset0", Scan(new_id, planted.scan.hu, scan.grid))
             if truth:
