@@ -12,6 +12,7 @@ from nodule_lightning.cli._instantiate import check_keys, check_types, instantia
 from nodule_lightning.cli._signatures import imported
 from nodule_lightning.cli.train import chosen
 from nodule_lightning.errors import InputError
+from nodule_lightning.phantom.settings import PhantomSettings
 
 CONF = Path(__file__).parent.parent / "conf"
 PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -76,6 +77,12 @@ def test_every_file(group: str, name: str) -> None:
     assert config.hydra.runtime.choices[group] == name
     if group in BUILT:
         instantiate(config[group])
+
+
+@pytest.mark.parametrize("name", [name for group, name in ENTRIES if group == "phantom"])
+def test_every_value_of_a_phantom_is_turned_without_a_plus(name: str) -> None:
+    config = composed("phantom", f"phantom={name}").phantom
+    assert set(config) - {"_target_"} == set(inspect.signature(PhantomSettings).parameters)
 
 
 @pytest.mark.parametrize("name", [name for group, name in ENTRIES if group == "data"])
