@@ -17,11 +17,11 @@ from nodule_lightning.geometry import Grid
 from nodule_lightning.io.files import replacing
 from nodule_lightning.phantom.layouts import Layout, Written, layout_named
 from nodule_lightning.phantom.scan import make_phantom
-from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.phantom.settings import PhantomSettings, check_seed
 from nodule_lightning.phantom.trouble import TROUBLES, draw_trouble
 from nodule_lightning.structures import Scan
 
-CLAIM = "phantom.json"
+CLAIM, TROUBLE = "phantom.json", "trouble.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class PhantomDataset:
         layout: `luna16` or `tianchi`.
 
     Raises:
-        InputError: there is no scan, less than no scan of a kind, or an unknown kind or layout.
+        InputError: there is no scan, less than no scan of a kind or more than the layout has ids for, a negative seed,
+            or an unknown kind or layout.
     """
 
     settings: PhantomSettings
@@ -46,11 +47,13 @@ class PhantomDataset:
     layout: str = "luna16"
 
     def __post_init__(self) -> None:
-        layout_named(self.layout)
+        check_seed(self.seed)
+        layout = layout_named(self.layout)
         for kind, count in self.counts.items():
             draw_trouble(kind, 0, 0)
             if count < 0:
                 raise InputError(f"{f'trouble.{kind}' if kind else 'scans'} must be 0 or more, not {count}")
+            layout.scan_id(self.seed, max(count - 1, 0), kind)
         if len(self) < 1:
             raise InputError("scans must be at least 1 where no scan with trouble is asked for")
 
@@ -88,7 +91,7 @@ def write_dataset(
     """
     layout = layout_named(dataset.layout)
     _claim(output, dataset)
-    for name in layout.csv_files():
+    for name in (*layout.csv_files(), TROUBLE):
         (output / name).unlink(missing_ok=True)
     cases = [(output, dataset, kind, index, truth) for kind, index in dataset.cases()]
     done = []
@@ -98,7 +101,7 @@ def write_dataset(
             yield written
     if any(kind for kind, _ in dataset.cases()):
         lines = ["seriesuid,trouble", *(f"{written.scan_id},{written.trouble}" for written in done)]
-        with replacing(output / "trouble.csv") as draft:
+        with replacing(output / TROUBLE) as draft:
             draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
     layout.write_tables(output, done)
 

@@ -37,7 +37,11 @@ class Layout(Protocol):
     """Names the scans of a data set, and writes its csv files."""
 
     def scan_id(self, seed: int, index: int, trouble: str) -> str:
-        """Name scan `index` of its kind."""
+        """Name scan `index` of its kind.
+
+        Raises:
+            InputError: the layout has no id for so many scans.
+        """
         ...
 
     def folder(self, index: int) -> str:
@@ -84,12 +88,21 @@ class TianchiLayout:
     Of ten scans six are for training, two for validation and two for the test, as in the challenge.
     """
 
+    ids_a_kind = 10000
     subsets = ("train", "train", "train", "val", "test", "train", "train", "train", "val", "test")
 
     def scan_id(self, seed: int, index: int, trouble: str) -> str:
-        """Number the scans from 1, and those of the n-th trouble from n times 10000."""
+        """Number the scans from 1, and those of the n-th trouble from n times 10000.
+
+        Raises:
+            InputError: the number would be that of a scan of the next trouble.
+        """
+        if index + 1 >= self.ids_a_kind:
+            raise InputError(
+                f"layout=tianchi has ids for {self.ids_a_kind - 1} scans of a kind: ask for fewer, or for layout=luna16"
+            )
         kind = TROUBLES.index(trouble) + 1 if trouble else 0
-        return f"LKDS-{kind * 10000 + index + 1:05d}"
+        return f"LKDS-{kind * self.ids_a_kind + index + 1:05d}"
 
     def folder(self, index: int) -> str:
         """Deal the scans out, so that a few already fill all three folders."""

@@ -77,7 +77,8 @@ class LungPoints:
             if gap_mm >= 0:
                 return centre
         raise InputError(
-            f"the lungs have no room left for a nodule of {2 * radius_mm:g} mm ({place}): plant fewer or smaller nodules"
+            f"the lungs have no room left for a nodule of {2 * radius_mm:g} mm ({place}): "
+            "plant fewer or smaller nodules"
         )
 
     def _best(

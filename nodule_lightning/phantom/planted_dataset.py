@@ -15,9 +15,10 @@ from nodule_lightning.io.tables import COORDINATES, join_findings, read_findings
 from nodule_lightning.lungs.segmentation import segment_lungs
 from nodule_lightning.lungs.settings import LungSettings
 from nodule_lightning.phantom.dataset import write_mask, write_scan
+from nodule_lightning.phantom.diameters import DIAMETER_QUANTILES_MM
 from nodule_lightning.phantom.nodules import Nodule, draw_nodule
 from nodule_lightning.phantom.planting import plant_nodules
-from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.phantom.settings import MOST_NODULES, PhantomSettings, check_seed, check_shares
 from nodule_lightning.resampling import resample
 from nodule_lightning.structures import Findings, Scan, Table
 
@@ -53,10 +54,17 @@ class PlantSettings:
     def __post_init__(self) -> None:
         if self.nodules < 1 or self.copies < 1:
             raise InputError(f"nodules and copies must be at least 1, not {self.nodules} and {self.copies}")
+        check_seed(self.seed)
+        check_shares("kinds", self.kinds, 3)
+        check_shares("places", self.places, 4)
+        count = self.nodules if self.diameters_mm is None else len(self.diameters_mm)
+        if not 0 < count <= MOST_NODULES:
+            raise InputError(f"from 1 to {MOST_NODULES} nodules can be planted in a scan, not {count}")
         for diameter_mm in self.diameters_mm or ():
             if not SMALLEST_MM <= diameter_mm <= LARGEST_MM:
                 raise InputError(f"diameters_mm must lie between {SMALLEST_MM:g} and {LARGEST_MM:g}, not {diameter_mm}")
-        self._statistics()
+        if self.source not in DIAMETER_QUANTILES_MM:
+            raise InputError(f"source must be one of {sorted(DIAMETER_QUANTILES_MM)}, not {self.source!r}")
 
     def draw(self, scan_id: str, copy: int) -> list[Nodule]:
         """Draw the nodules of one copy of a scan: the same whatever other scans there are."""

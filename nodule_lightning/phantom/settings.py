@@ -1,5 +1,6 @@
 """What a phantom data set is drawn from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,15 @@ from nodule_lightning.phantom.diameters import DIAMETER_QUANTILES_MM
 
 # A mask of nodules holds their numbers in one byte.
 MOST_NODULES = 255
+# Within these a chest fits in memory, and has slices and lungs to place something in.
+_BOUNDS = {
+    "pixel_mm": (0.1, 5.0),
+    "slice_mm": (0.1, 10.0),
+    "body_scale": (0.3, 2.0),
+    "imitations": (0, 1000),
+    "anatomical_imitations": (0, 1000),
+    "noise_hu": (0.0, 1000.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class PhantomSettings:
         contrast_share: share of scans with contrast medium in the vessels.
 
     Raises:
-        InputError: a range that is not rising, or an unknown source of diameters.
+        InputError: a range, share, number or diameter that cannot be, or an unknown source of diameters.
     """
 
     matrix: int = 512
@@ -59,19 +69,70 @@ class PhantomSettings:
     contrast_share: float = 0.4
 
     def __post_init__(self) -> None:
-        for name in ("pixel_mm", "slice_mm", "body_scale", "imitations", "anatomical_imitations", "noise_hu"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise InputError(f"phantom.{name} must be a rising range, not [{low}, {high}]")
+        for name, (least, most) in _BOUNDS.items():
+            _check_range(name, getattr(self, name), least, most)
+        if not 0 <= self.contrast_share <= 1:
+            raise InputError(f"phantom.contrast_share must lie between 0 and 1, not {self.contrast_share}")
+        if len(self.nodule_counts) > MOST_NODULES:
+            raise InputError(f"phantom.nodule_counts may go up to {MOST_NODULES} nodules a scan")
+        check_shares("phantom.nodule_counts", self.nodule_counts)
+        check_shares("phantom.nodule_kinds", self.nodule_kinds, 3)
+        check_shares("phantom.nodule_places", self.nodule_places, 4)
+        if not self.lobulations or not all(0 <= share <= 1 for share in self.lobulations):
+            raise InputError(f"phantom.lobulations must be shares from 0 to 1, not {list(self.lobulations)}")
+        for name, fewest in (("matrix", 64), ("vessel_ends", 1), ("airway_ends", 1)):
+            if getattr(self, name) < fewest:
+                raise InputError(f"phantom.{name} must be at least {fewest}, not {getattr(self, name)}")
+        self._check_diameters()
+
+    def _check_diameters(self) -> None:
         if self.diameters not in DIAMETER_QUANTILES_MM:
             raise InputError(
                 f"phantom.diameters must be one of {sorted(DIAMETER_QUANTILES_MM)}, not {self.diameters!r}"
             )
-        if len(self.nodule_counts) > MOST_NODULES:
-            raise InputError(f"phantom.nodule_counts may go up to {MOST_NODULES} nodules a scan")
-        if self.matrix < 64:
-            raise InputError(f"phantom.matrix must be at least 64 pixels, not {self.matrix}")
+        if not 0 < self.diameter_scale < math.inf:
+            raise InputError(f"phantom.diameter_scale must be positive, not {self.diameter_scale}")
+        smallest_mm = DIAMETER_QUANTILES_MM[self.diameters][0] * self.diameter_scale
+        if not self.largest_diameter_mm >= smallest_mm:
+            raise InputError(
+                f"phantom.largest_diameter_mm must be at least {smallest_mm:.2f}, the smallest that is drawn, "
+                f"not {self.largest_diameter_mm}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the settings in plain values, for JSON."""
         return asdict(self)
+
+
+def check_shares(name: str, shares: Sequence[float], count: int | None = None) -> None:
+    """See that relative frequencies can be drawn from.
+
+    Args:
+        name: the setting's, for the message.
+        shares: of each kind; their sum may be anything but 0.
+        count: how many kinds there are; any number of at least one where it is left out.
+
+    Raises:
+        InputError: a share is negative, all are 0, or there are more or fewer than kinds.
+    """
+    total = sum(shares)
+    if not all(share >= 0 for share in shares) or not 0 < total < math.inf or len(shares) != (count or len(shares)):
+        wanted = "shares" if count is None else f"{count} shares"
+        raise InputError(f"{name} must be {wanted}, none negative and not all 0, not {list(shares)}")
+
+
+def check_seed(seed: int) -> None:
+    """See that a generator takes a seed.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if seed < 0:
+        raise InputError(f"seed must be 0 or more, not {seed}")
+
+
+def _check_range(name: str, bounds: Sequence[float], least: float, most: float) -> None:
+    if len(bounds) != 2 or not least <= bounds[0] <= bounds[1] <= most:
+        raise InputError(
+            f"phantom.{name} must be a range [low, high] that rises, from {least:g} to {most:g}, not {list(bounds)}"
+        )

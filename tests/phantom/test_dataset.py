@@ -11,8 +11,10 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.readers import read_scan
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.phantom.dataset import PhantomDataset, write_dataset
+from nodule_lightning.phantom.layouts import TianchiLayout
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.phantom.trouble import TROUBLES
 
 QUICK = PhantomSettings(
     matrix=64,
@@ -133,10 +135,11 @@ def test_a_data_set_may_grow_and_every_scan_has_its_rows(tmp_path: Path) -> None
 
 
 def test_while_a_data_set_grows_it_has_no_csv_file(tmp_path: Path) -> None:
-    write(tmp_path, PhantomDataset(QUICK, scans=1))
-    growing = write_dataset(tmp_path, PhantomDataset(QUICK, scans=3), workers=1)
+    write(tmp_path, PhantomDataset(QUICK, scans=1, trouble={"arms": 1}))
+    growing = write_dataset(tmp_path, PhantomDataset(QUICK, scans=3, trouble={"arms": 1}), workers=1)
     next(growing)
     growing.close()
+    assert not list(tmp_path.glob("*.csv"))
     with pytest.raises(InputError, match=r"has no annotations\.csv"):
         Luna16(tmp_path)
 
@@ -165,6 +168,12 @@ def test_a_folder_with_other_files_and_a_damaged_claim_are_refused(tmp_path: Pat
         write(tmp_path, PhantomDataset(QUICK, scans=1))
 
 
+def test_every_id_of_tianchis_layout_is_another_scans() -> None:
+    PhantomDataset(QUICK, scans=9_999, layout="tianchi")
+    last_and_first = [(9_998, ""), (0, TROUBLES[0]), (9_998, TROUBLES[0]), (0, TROUBLES[1])]
+    assert len({TianchiLayout().scan_id(0, index, kind) for index, kind in last_and_first}) == 4
+
+
 @pytest.mark.parametrize(
     ("values", "what"),
     [
@@ -173,6 +182,9 @@ def test_a_folder_with_other_files_and_a_damaged_claim_are_refused(tmp_path: Pat
         ({"trouble": {"arms": -2}}, r"trouble\.arms must be 0 or more"),
         ({"trouble": {"arm": 1}}, "trouble must be one of"),
         ({"layout": "lidc"}, "luna16 or tianchi, not 'lidc'"),
+        ({"layout": "tianchi", "scans": 10_000}, "ids for 9999 scans of a kind"),
+        ({"layout": "tianchi", "trouble": {"arms": 10_000}}, "ids for 9999 scans of a kind"),
+        ({"seed": -1}, "seed must be 0 or more, not -1"),
     ],
 )
 def test_wrong_wishes_are_refused(values: dict[str, object], what: str) -> None:

@@ -1,6 +1,7 @@
 """The phantom: same seed, same scan; the truth that it tells is the truth that it paints."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,11 +96,44 @@ def test_a_tube_thinner_than_a_voxel_pales() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"diameters": "lidc"}, {"noise_hu": (9.0, 3.0)}, {"matrix": 12}], ids=["source", "range", "matrix"]
+    "values",
+    [
+        {"diameters": "lidc"},
+        {"noise_hu": (9.0, 3.0)},
+        {"noise_hu": (9.0,)},
+        {"noise_hu": (-1.0, 3.0)},
+        {"slice_mm": (0, 0)},
+        {"slice_mm": (1.0, 400.0)},
+        {"pixel_mm": (0.0, 1.0)},
+        {"body_scale": (0.0, 1.0)},
+        {"matrix": 12},
+        {"vessel_ends": -3},
+        {"nodule_counts": (0,)},
+        {"nodule_counts": ()},
+        {"nodule_counts": (1, -1, 2)},
+        {"nodule_kinds": (1, 0)},
+        {"nodule_kinds": (0, 0, 0)},
+        {"nodule_places": (1, 0, 0)},
+        {"nodule_places": (np.nan, 0, 0, 1)},
+        {"lobulations": ()},
+        {"lobulations": (-0.2,)},
+        {"contrast_share": 1.5},
+        {"diameter_scale": 0.0},
+        {"largest_diameter_mm": 2.0},
+    ],
+    ids=lambda values: "=".join(map(str, *values.items())),
 )
-def test_wrong_settings_are_refused(values: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="phantom"):
-        PhantomSettings(**values)  # type: ignore[arg-type]
+def test_wrong_settings_are_refused(values: dict[str, Any]) -> None:
+    (name,) = values
+    with pytest.raises(InputError, match=rf"phantom\.{name} "):
+        PhantomSettings(**values)
+
+
+def test_the_smallest_and_coarsest_chest_can_be_made() -> None:
+    settings = PhantomSettings(
+        matrix=64, pixel_mm=(5, 5), slice_mm=(10, 10), body_scale=(0.3, 0.3), nodule_counts=(0, 1), vessel_ends=1
+    )
+    assert len(make_phantom(settings, 0, 0).nodules) == 1
 
 
 def test_every_scan_has_its_own_origin_and_findings_move_with_it(phantom: Phantom) -> None:

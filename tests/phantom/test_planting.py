@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,7 +300,7 @@ def test_in_a_real_scan_a_nodule_is_as_noisy_and_as_sharp_as_its_surroundings(re
     assert 0.7 < ours / theirs < 1.4
 
 
-def test_a_full_folder_a_scan_without_lungs_and_wrong_values_are_refused(raw: Path, tmp_path: Path) -> None:
+def test_a_full_folder_and_a_scan_without_lungs_are_refused(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(InputError, match="holds files already"):
         list(plant_dataset(PlantSource(raw), tmp_path, PlantSettings()))
@@ -307,6 +308,23 @@ def test_a_full_folder_a_scan_without_lungs_and_wrong_values_are_refused(raw: Pa
     write_scan(tmp_path / "bare", replace(scan, hu=np.full_like(scan.hu, 30)))
     with pytest.raises(InputError, match="no lungs were found"):
         list(plant_dataset(PlantSource(tmp_path / "bare"), tmp_path / "out", PlantSettings()))
-    for values in ({"nodules": 0}, {"copies": 0}, {"diameters_mm": (900.0,)}, {"source": "lidc"}):
-        with pytest.raises(InputError):
-            PlantSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"nodules": 0}, "at least 1"),
+        ({"nodules": 256}, "from 1 to 255 nodules"),
+        ({"copies": 0}, "at least 1"),
+        ({"diameters_mm": (900.0,)}, "between 2 and 60"),
+        ({"diameters_mm": ()}, "from 1 to 255 nodules"),
+        ({"source": "lidc"}, "source must be one of"),
+        ({"kinds": (1, 0)}, "kinds must be 3 shares"),
+        ({"kinds": (1, -1, 1)}, "kinds must be 3 shares"),
+        ({"places": (0, 0, 0, 0)}, "places must be 4 shares, none negative and not all 0"),
+        ({"seed": -1}, "seed must be 0 or more, not -1"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        PlantSettings(**values)
