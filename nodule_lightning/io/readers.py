@@ -25,6 +25,10 @@ from nodule_lightning.structures import AIR_HU, Scan
 
 SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nrrd", ".nii")
 LARGEST_EXTENT_MM = 3000
+# The folder of true masks, and the files beside it that say that it is one.
+TRUTH = "truth"
+CLAIM, PLANTED = "phantom.json", "planted.csv"
+_MADE_HERE = {CLAIM, PLANTED}
 _SAME_PLACE_MM = 1.0
 
 
@@ -71,7 +75,9 @@ def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:
 
 
 def find_scans(folder: Path) -> dict[str, Path]:
-    """Find every scan in a folder and below it; hidden files are passed over.
+    """Find every scan in a folder and below it.
+
+    Hidden files are passed over, and the true masks that `nodule-phantom` and `nodule-plant` write beside their scans.
 
     Args:
         folder: a folder of scan files and DICOM folders at any depth, or one scan.
@@ -89,7 +95,8 @@ def find_scans(folder: Path) -> dict[str, Path]:
         return {_file_id(folder): folder}
     found: dict[str, Path] = {}
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        masks = {TRUTH} if not _MADE_HERE.isdisjoint(names) else set()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in masks)
         for scan_id, path in _scans_in(Path(parent), sorted(names)):
             if scan_id in found:
                 raise InputError(f"{found[scan_id]} and {path} are both the scan {scan_id}; keep one")

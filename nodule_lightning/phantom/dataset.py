@@ -15,13 +15,14 @@ from jaxtyping import Shaped
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.files import replacing
+from nodule_lightning.io.readers import CLAIM, TRUTH
 from nodule_lightning.phantom.layouts import Layout, Written, layout_named
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings, check_seed
 from nodule_lightning.phantom.trouble import TROUBLES, draw_trouble
 from nodule_lightning.structures import Scan
 
-CLAIM, TROUBLE = "phantom.json", "trouble.csv"
+TROUBLE = "trouble.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,6 @@ def _write_one(output: Path, dataset: PhantomDataset, kind: str, index: int, tru
     if share < 1:
         os.truncate(header.with_suffix(".raw"), int(scan.hu.nbytes * share))
     if truth:
-        write_mask(output / "truth" / f"{scan.scan_id}_lungs.nii.gz", phantom.lungs, scan.grid)
-        write_mask(output / "truth" / f"{scan.scan_id}_nodules.nii.gz", phantom.nodule_labels, scan.grid)
+        write_mask(output / TRUTH / f"{scan.scan_id}_lungs.nii.gz", phantom.lungs, scan.grid)
+        write_mask(output / TRUTH / f"{scan.scan_id}_nodules.nii.gz", phantom.nodule_labels, scan.grid)
     return Written(scan.scan_id, folder, kind, phantom.nodules, phantom.excluded)

@@ -8,7 +8,7 @@ import SimpleITK
 
 from nodule_lightning.data.layouts import Luna16, Tianchi
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.readers import read_scan
+from nodule_lightning.io.readers import find_scans, read_scan
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.phantom.dataset import PhantomDataset, write_dataset
 from nodule_lightning.phantom.layouts import TianchiLayout
@@ -88,7 +88,11 @@ def test_truth_is_written_on_request_on_the_grid_of_the_scan(tmp_path: Path) -> 
             assert np.array_equal(SimpleITK.GetArrayFromImage(image), expected)
             assert np.allclose(image.GetOrigin(), made.scan.grid.origin_xyz_mm, atol=1e-3)
             assert np.allclose(image.GetDirection(), made.scan.grid.direction, atol=1e-5)
-    assert sorted(Luna16(tmp_path / "with").scans) == ["phantom-0-0000", "phantom-0-flipped-0000"]
+    assert (
+        sorted(find_scans(tmp_path / "with"))
+        == sorted(Luna16(tmp_path / "with").scans)
+        == ["phantom-0-0000", "phantom-0-flipped-0000"]
+    )
 
 
 def test_trouble_comes_in_the_number_asked_for_and_leaves_other_scans_alone(tmp_path: Path) -> None:
