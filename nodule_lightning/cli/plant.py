@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.cli._values import flag, seed
@@ -18,17 +18,23 @@ def main() -> None:
 
 
 def write(config: DictConfig) -> None:
-    """Write the planted scans and the csv files."""
-    from nodule_lightning.phantom.planted_dataset import PlantSource, plant_dataset
+    """Write the planted scans and the csv files; an error at the end says if some scans failed."""
+    from nodule_lightning.phantom.planted_dataset import FailedScan, PlantedScan, PlantSource, plant_dataset
 
     seed(config)
     settings = instantiate(config.plant)
     source = PlantSource(Path(config.input), _path(config.annotations), _path(config.excluded))
     output = Path(config.output)
     total = len(source) * settings.copies
-    written = progress(plant_dataset(source, output, settings, truth=flag(config, "truth")), "planting", total)
+    outcomes = list(progress(plant_dataset(source, output, settings, truth=flag(config, "truth")), "planting", total))
+    written = [scan for scan in outcomes if isinstance(scan, PlantedScan)]
+    failed = [scan for scan in outcomes if isinstance(scan, FailedScan)]
+    for scan in failed:
+        print(f"failed: {scan.scan_id}: {scan.reason}")
     nodules = sum(len(scan.nodules) for scan in written)
-    print(f"{total} scans with {nodules} planted nodules are in {output}")
+    print(f"{len(written)} scans with {nodules} planted nodules are in {output}")
+    if failed:
+        raise IncompleteError(f"{len(failed)} of {len(source)} scans failed; {failed[0].scan_id}: {failed[0].reason}")
 
 
 def _path(value: str | None) -> Path | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import replacing
-from nodule_lightning.io.readers import find_scans, read_scan
+from nodule_lightning.io.readers import PLANTED, TRUTH, find_scans, read_scan
 from nodule_lightning.io.tables import COORDINATES, join_findings, read_findings, write_findings, write_scan_ids
 from nodule_lightning.lungs.segmentation import segment_lungs
 from nodule_lightning.lungs.settings import LungSettings
@@ -101,6 +101,19 @@ class PlantedScan:
     excluded: Findings
 
 
+@dataclass(frozen=True, slots=True)
+class FailedScan:
+    """A scan that nothing, or nothing more, could be planted in.
+
+    Attributes:
+        scan_id: its own id.
+        reason: what is wrong with it.
+    """
+
+    scan_id: str
+    reason: str
+
+
 class PlantSource:
     """The scans to plant in, and what is known about them.
 
@@ -124,11 +137,12 @@ class PlantSource:
 
 def plant_dataset(
     source: PlantSource, output: Path, settings: PlantSettings, *, truth: bool = False
-) -> Iterator[PlantedScan]:
+) -> Iterator[PlantedScan | FailedScan]:
     """Write `subset0/ID-planted-SEED-COPY.mhd` and `.raw` for each copy of each scan, then the csv files.
 
     annotations.csv holds the planted and the known nodules, annotations_excluded.csv what was known as none,
-    planted.csv the planted ones alone, with the columns kind and place.
+    planted.csv the planted ones alone, with the columns kind and place. A scan that fails is named, and the others go
+    on; of its copies, those before the failure stay.
 
     Args:
         source: the scans.
@@ -137,30 +151,42 @@ def plant_dataset(
         truth: write also `truth/ID_nodules.nii.gz` (1 in the first planted nodule of the scan, 2 in the second ...).
 
     Raises:
-        InputError: the folder is not empty, or a scan cannot be read or shows no lungs.
+        InputError: the folder is not empty.
     """
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} holds files already: choose an empty or new folder for output=")
     done = []
-    for scan_id, path in source.scans.items():
-        known = source.known.get(scan_id, Findings.empty())
-        excluded = source.excluded.get(scan_id, Findings.empty())
-        scan = read_scan(path)
-        mask = segment_lungs(scan, LungSettings())
-        if not mask.found:
-            raise InputError(f"{path}: no lungs were found, so nothing can be planted in it")
-        lungs = resample(mask.mask.astype(np.uint8), mask.grid, scan.grid, linear=False, outside=0) > 0
-        for copy in range(settings.copies):
-            drawn = settings.draw(scan_id, copy)
-            generator = np.random.default_rng([settings.seed, copy, _number(scan_id)])
-            planted = plant_nodules(scan, lungs, drawn, generator, Findings.concatenate([known, excluded]))
-            new_id = f"{scan_id}-planted-{settings.seed}-{copy}"
-            write_scan(output / "subset0", Scan(new_id, planted.scan.hu, scan.grid))
-            if truth:
-                write_mask(output / "truth" / f"{new_id}_nodules.nii.gz", planted.labels, scan.grid)
-            done.append(PlantedScan(new_id, planted.nodules, drawn, known, excluded))
-            yield done[-1]
-    _write_tables(output, done)
+    for scan_id in source.scans:
+        try:
+            for planted in _plant_copies(source, scan_id, output, settings, truth=truth):
+                done.append(planted)
+                yield planted
+        except InputError as error:
+            yield FailedScan(scan_id, str(error))
+    if done:
+        _write_tables(output, done)
+
+
+def _plant_copies(
+    source: PlantSource, scan_id: str, output: Path, settings: PlantSettings, *, truth: bool
+) -> Iterator[PlantedScan]:
+    path = source.scans[scan_id]
+    known = source.known.get(scan_id, Findings.empty())
+    excluded = source.excluded.get(scan_id, Findings.empty())
+    scan = read_scan(path)
+    mask = segment_lungs(scan, LungSettings())
+    if not mask.found:
+        raise InputError(f"{path}: no lungs were found, so nothing can be planted in it")
+    lungs = resample(mask.mask.astype(np.uint8), mask.grid, scan.grid, linear=False, outside=0) > 0
+    for copy in range(settings.copies):
+        drawn = settings.draw(scan_id, copy)
+        generator = np.random.default_rng([settings.seed, copy, _number(scan_id)])
+        planted = plant_nodules(scan, lungs, drawn, generator, Findings.concatenate([known, excluded]))
+        new_id = f"{scan_id}-planted-{settings.seed}-{copy}"
+        write_scan(output / "subset0", Scan(new_id, planted.scan.hu, scan.grid))
+        if truth:
+            write_mask(output / TRUTH / f"{new_id}_nodules.nii.gz", planted.labels, scan.grid)
+        yield PlantedScan(new_id, planted.nodules, drawn, known, excluded)
 
 
 def _number(scan_id: str) -> int:
@@ -168,7 +194,7 @@ def _number(scan_id: str) -> int:
 
 
 def _write_tables(output: Path, scans: Sequence[PlantedScan]) -> None:
-    with replacing(output / "planted.csv") as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with replacing(output / PLANTED) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("seriesuid", *COORDINATES, "diameter_mm", "kind", "place"))
         for scan in scans:

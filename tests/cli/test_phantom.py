@@ -43,6 +43,12 @@ def test_plant_writes_scans_and_refuses_in_one_line(run: Runner) -> None:
     assert ended.code == 0, ended.error
     assert "1 scans with 2 planted nodules are in planted 2" in ended.out
     assert list(find_scans(Path("planted 2"))) == ["phantom-0-0000-planted-0-0"]
+    Path("made/subset0/cut.mha").write_bytes(b"cut")
+    ended = run(plant.main, "input=made", "output=some", "plant.diameters_mm=[9]")
+    assert ended.code == 1
+    assert "failed: cut: " in ended.out
+    assert "1 scans with 1 planted nodules are in some" in ended.out
+    assert "1 of 2 scans failed; cut: " in ended.error
     assert "holds files already" in run(plant.main, "input=made", "output=planted 2").line()
     assert "must lie between 2 and 60" in run(plant.main, "input=made", "output=x", "plant.diameters_mm=[1]").line()
     assert "does not exist" in run(plant.main, "input=nowhere", "output=x").line()

@@ -1,6 +1,8 @@
 """Planted nodules: where and as large as they are said to be, no sharper or smoother than the scan around them."""
 
 import csv
+import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,11 +15,11 @@ from scipy import ndimage
 from nodule_lightning.data.layouts import Luna16
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.readers import read_scan
+from nodule_lightning.io.readers import find_scans, read_scan
 from nodule_lightning.io.tables import read_findings, write_findings
 from nodule_lightning.phantom.dataset import write_scan
 from nodule_lightning.phantom.nodules import Nodule
-from nodule_lightning.phantom.planted_dataset import PlantSettings, PlantSource, plant_dataset
+from nodule_lightning.phantom.planted_dataset import FailedScan, PlantedScan, PlantSettings, PlantSource, plant_dataset
 from nodule_lightning.phantom.planting import Planted, plant_nodules
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.scan_quality import ScanQuality
@@ -231,11 +233,16 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def planted_scans(outcomes: Iterable[PlantedScan | FailedScan]) -> list[PlantedScan]:
+    return [scan for scan in outcomes if isinstance(scan, PlantedScan)]
+
+
 def test_a_planted_data_set_is_read_as_luna16(raw: Path, tmp_path: Path) -> None:
     settings = PlantSettings(diameters_mm=(5.0, 9.0, 12.0), copies=2, seed=4)
     source = PlantSource(raw, raw / "annotations.csv", raw / "annotations_excluded.csv")
-    assert len(list(plant_dataset(source, tmp_path / "out", settings, truth=True))) == 4
+    assert len(planted_scans(plant_dataset(source, tmp_path / "out", settings, truth=True))) == 4
     read = Luna16(tmp_path / "out")
+    assert sorted(find_scans(tmp_path / "out")) == sorted(read.scans)
     assert sorted(read.scans) == sorted(
         f"{name}-planted-4-{copy}" for name in ("phantom-2-0000", "phantom-2-flipped-0000") for copy in (0, 1)
     )
@@ -260,12 +267,13 @@ def test_a_planted_data_set_is_read_as_luna16(raw: Path, tmp_path: Path) -> None
 
 
 def test_nothing_is_planted_on_what_is_listed_as_no_nodule(raw: Path, tmp_path: Path) -> None:
-    (before,) = plant_dataset(PlantSource(raw / "phantom-2-0000.mhd"), tmp_path / "before", PlantSettings(nodules=3))
+    scan = PlantSource(raw / "phantom-2-0000.mhd")
+    (before,) = planted_scans(plant_dataset(scan, tmp_path / "before", PlantSettings(nodules=3)))
     places = before.nodules.centre_xyz_mm
     excluded = Table(np.full(3, "phantom-2-0000"), Findings(places, np.full(3, -1.0)))
     write_findings(tmp_path / "excluded.csv", excluded)
     source = PlantSource(raw / "phantom-2-0000.mhd", excluded=tmp_path / "excluded.csv")
-    (after,) = plant_dataset(source, tmp_path / "after", PlantSettings(nodules=3))
+    (after,) = planted_scans(plant_dataset(source, tmp_path / "after", PlantSettings(nodules=3)))
     away = np.linalg.norm(after.nodules.centre_xyz_mm[:, None] - places, axis=2)
     assert (away > 5 + after.nodules.diameter_mm[:, None] / 2).all()
 
@@ -282,7 +290,7 @@ def test_planting_one_scan_gives_what_planting_all_gives(raw: Path, tmp_path: Pa
 def test_in_a_real_scan_a_nodule_is_as_noisy_and_as_sharp_as_its_surroundings(real_data: Path, tmp_path: Path) -> None:
     settings = PlantSettings(diameters_mm=(6.0, 8.0, 12.0, 20.0), kinds=(1, 0, 0), places=(1, 0, 0, 0))
     path = next((real_data / "lidc/subset3").glob("*.mhd"))
-    (written,) = plant_dataset(PlantSource(path), tmp_path, settings, truth=True)
+    (written,) = planted_scans(plant_dataset(PlantSource(path), tmp_path, settings, truth=True))
     scan = read_scan(tmp_path / f"subset0/{written.scan_id}.mhd")
     labels = read_scan(tmp_path / f"truth/{written.scan_id}_nodules.nii.gz").hu
     volume_mm3 = np.bincount(labels.ravel())[1:] * np.prod(scan.grid.spacing_zyx_mm)
@@ -300,14 +308,27 @@ def test_in_a_real_scan_a_nodule_is_as_noisy_and_as_sharp_as_its_surroundings(re
     assert 0.7 < ours / theirs < 1.4
 
 
-def test_a_full_folder_and_a_scan_without_lungs_are_refused(raw: Path, tmp_path: Path) -> None:
+def test_a_full_folder_is_refused(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(InputError, match="holds files already"):
         list(plant_dataset(PlantSource(raw), tmp_path, PlantSettings()))
+
+
+def test_scans_that_fail_are_named_and_the_others_go_on(raw: Path, tmp_path: Path) -> None:
     scan, _ = chamber()
-    write_scan(tmp_path / "bare", replace(scan, hu=np.full_like(scan.hu, 30)))
-    with pytest.raises(InputError, match="no lungs were found"):
-        list(plant_dataset(PlantSource(tmp_path / "bare"), tmp_path / "out", PlantSettings()))
+    write_scan(tmp_path / "in", replace(scan, scan_id="bare", hu=np.full_like(scan.hu, 30)))
+    (tmp_path / "in/cut.nii.gz").write_bytes(b"cut")
+    alone = list(plant_dataset(PlantSource(tmp_path / "in"), tmp_path / "none", PlantSettings()))
+    assert not planted_scans(alone)
+    assert not (tmp_path / "none").exists()
+    for path in raw.glob("phantom-2-flipped-0000.*"):
+        shutil.copy(path, tmp_path / "in")
+    outcomes = list(plant_dataset(PlantSource(tmp_path / "in"), tmp_path / "out", PlantSettings(nodules=2, copies=2)))
+    failed = {outcome.scan_id: outcome.reason for outcome in outcomes if isinstance(outcome, FailedScan)}
+    assert sorted(failed) == ["bare", "cut"]
+    assert "no lungs were found" in failed["bare"]
+    assert len(planted_scans(outcomes)) == len(Luna16(tmp_path / "out").scans) == 2
+    assert len(read_findings(tmp_path / "out/planted.csv")) == 4
 
 
 @pytest.mark.parametrize(
