@@ -58,9 +58,9 @@ def check_nodules(nodules: Findings, grid: Grid, lung: UInt8[np.ndarray, "z y x"
 
 
 def in_crop(findings: Findings, grid: Grid) -> Bool[np.ndarray, "n"]:
-    """Tell of each finding if its centre lies in the crop."""
-    index = grid.to_index(findings.centre_xyz_mm)
-    return np.asarray(((index >= -0.5) & (index <= np.array(grid.shape) - 0.5)).all(axis=1))
+    """Tell of each finding if its centre lies in a voxel of the crop."""
+    nearest = np.rint(grid.to_index(findings.centre_xyz_mm))
+    return np.asarray(((nearest >= 0) & (nearest < grid.shape)).all(axis=1))
 
 
 def scan_notes(checks: dict[str, Any], lungs: LungMask) -> list[str]:

@@ -79,3 +79,14 @@ def test_missing_slices_of_a_real_scan_are_found(real_data: Path) -> None:
     assert check_scan(scan)["gaps"] == []
     kept = np.r_[:60, 63 : len(scan.hu)]
     assert check_scan(replace(scan, hu=scan.hu[kept]))["gaps"] == [60]
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_nodule_on_the_crop_s_outermost_face_is_counted_without_a_fall(size: int) -> None:
+    grid = Grid((size, size, size), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    faces = np.full((6, 3), 1.0)
+    faces[[0, 1, 2], [0, 1, 2]], faces[[3, 4, 5], [0, 1, 2]] = -0.5, size - 0.5
+    counted = check_nodules(Findings(faces, np.full(6, 5.0)), grid, np.ones(grid.shape, np.uint8))
+    assert counted["in_crop"] == counted["in_mask"] >= 3
+    beyond = Findings(faces + np.sign(faces - 0.6) * 0.01 * (faces != 1), np.full(6, 5.0))
+    assert check_nodules(beyond, grid, np.ones(grid.shape, np.uint8))["in_crop"] == 0
