@@ -32,8 +32,9 @@ class Rules:
         threshold_hu: what is below is air.
         min_speck_mm2: a smaller spot in one slice is dropped.
         max_eccentricity: so is a longer and thinner one.
-        min_volume_l: a part has at least this much air.
-        max_volume_l: and at most this much.
+        min_volume_l: both lungs together have at least this much air; a part has at least the share of it that
+            `max_ratio` leaves to the smaller lung.
+        max_volume_l: a part has at most this much.
         min_slice_mm2: slices in which a part is smaller do not count for its distance.
         max_distance_mm: the mean over its slices of the smallest distance to the body's middle is below.
         max_ratio: the larger lung has at most this many times the air of the smaller.
