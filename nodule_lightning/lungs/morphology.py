@@ -24,9 +24,13 @@ def close(mask: Mask, grid: Grid, radius_mm: float) -> Mask:
     """Fill what a ball of this radius cannot reach from outside, and holes."""
     if not mask.any():
         return mask
+    box, near = crop_to(mask, grid, radius_mm)
+    part = mask[box]
     # Beyond the scan counts as inside, so lungs cut off by the first or last slice are not eaten from there.
-    closed = edt.edt(dilate(mask, grid, radius_mm), anisotropy=grid.spacing_zyx_mm) > radius_mm
-    return np.asarray(ndimage.binary_fill_holes(closed | mask))
+    closed = edt.edt(dilate(part, near, radius_mm), anisotropy=grid.spacing_zyx_mm) > radius_mm
+    whole = mask.copy()
+    whole[box] = ndimage.binary_fill_holes(closed | part)
+    return whole
 
 
 def fill_hulls(mask: Mask, growth: float) -> Mask:
@@ -37,7 +41,7 @@ def fill_hulls(mask: Mask, growth: float) -> Mask:
         for label, box in enumerate(ndimage.find_objects(labels, count), start=1):
             part = labels[box] == label
             hull = _hull(part)
-            if hull.sum() <= growth * part.sum():
+            if np.count_nonzero(hull) <= growth * np.count_nonzero(part):
                 target[box] |= hull
     return filled
 
