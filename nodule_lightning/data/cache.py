@@ -7,28 +7,29 @@
 
 An entry appears all at once, by renaming its folder, so a killed run leaves no half entry, and it holds its scan's
 findings itself. Several runs can fill one cache: an entry changes under the cache's lock, and what a killed run left
-half-written is known by its folder's lock, which died with it. No path and nothing of a DICOM header is kept.
+half-written is known by its draft's lock, which died with it. No path and nothing of a DICOM header is kept.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from jaxtyping import UInt8
 
-from nodule_lightning.data.replacing import DRAFT, held, lock, take_place
+from nodule_lightning.data.replacing import lock, replacing_folder
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
+from nodule_lightning.io.files import write_whole
 from nodule_lightning.io.tables import check_scan_id
 from nodule_lightning.structures import Findings
 
 FORMAT_VERSION = 3
 PICTURE = "crop.jpg"
+OUTSIDE: Final = 170
+"""Grey value put outside the lungs and beyond the volume's edge: that of soft tissue (grt123)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,7 @@ class Entry:
         original_grid: where the raw scan lay.
         settings: the preparation's settings as plain values.
         record: what preparing noted: `notes` (list of str), `lungs` and `scan` (the checks), `nodules` (how many are
-            annotated, in the crop and in the mask), and `source` (bytes and time of change of the raw files, without
-            which the scan could not be known as unchanged).
+            annotated, in the crop and in the mask), and `source` (a digest of what tells changed raw files).
         labels: its subset and findings.
     """
 
@@ -93,8 +93,7 @@ def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None
     Raises:
         InputError: the cache cannot be written, say because the disk is full.
     """
-    final = cache / "scans" / check_scan_id(entry.scan_id)
-    draft = final.with_name(f"{DRAFT}{final.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    name = check_scan_id(entry.scan_id)
     description = {
         "format": FORMAT_VERSION,
         "scan_id": entry.scan_id,
@@ -105,19 +104,14 @@ def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None
         "labels": entry.labels.to_dict(),
     }
     try:
-        draft.mkdir(parents=True)
-        with held(draft):
+        with replacing_folder(cache, name) as draft:
             np.save(draft / "ct.npy", entry.ct)
             np.save(draft / "lung.npy", entry.lung)
             if picture is not None:
                 (draft / PICTURE).write_bytes(picture)
             (draft / "scan.json").write_text(_json(description), encoding="utf-8")
-            with lock(cache):
-                take_place(draft, final)
     except OSError as error:
-        raise InputError(f"{final} cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        raise InputError(f"{cache / 'scans' / name} cannot be written: {error.strerror}") from None
 
 
 def update_labels(cache: Path, scan_id: str, labels: Labels, nodules: Mapping[str, int] | None = None) -> None:
@@ -133,19 +127,15 @@ def update_labels(cache: Path, scan_id: str, labels: Labels, nodules: Mapping[st
         InputError: there is no such entry, or it cannot be written.
     """
     path = cache / "scans" / scan_id / "scan.json"
-    draft = path.with_name(f".scan.json-{os.getpid()}")
     try:
         with lock(cache):
             there = read_description(cache, scan_id)
             record = there["record"] if nodules is None else {**there["record"], "nodules": dict(nodules)}
             wanted = {**there, "record": record, "labels": labels.to_dict()}
             if wanted != there:
-                draft.write_text(_json(wanted), encoding="utf-8")
-                draft.replace(path)
+                write_whole(path, _json(wanted).encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def open_entry(cache: Path, scan_id: str) -> Entry:

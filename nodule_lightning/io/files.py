@@ -15,7 +15,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be made or written to.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(_draft_name(path.name, os.getpid()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
@@ -35,3 +35,19 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with replacing(path) as draft:
         draft.write_bytes(content)
+
+
+def drafts_of(folder: Path, pattern: str) -> list[Path]:
+    """List the drafts that processes, killed or still writing, have made of files.
+
+    Args:
+        folder: where the pattern begins.
+        pattern: a glob of the final files.
+    """
+    parent, _, name = pattern.rpartition("/")
+    found = folder.glob(f"{parent}/{_draft_name(name, '*')}" if parent else _draft_name(name, "*"))
+    return sorted(path for path in found if path.suffix[1:].isdigit())
+
+
+def _draft_name(name: str, process: int | str) -> str:
+    return f".{name}.{process}"

@@ -1,9 +1,13 @@
 """The cache: entries come back memory-mapped, appear all at once, and tell other settings apart."""
 
+import errno
+import fcntl
 import json
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -20,7 +24,7 @@ from nodule_lightning.data.cache import (
     update_labels,
     write_entry,
 )
-from nodule_lightning.data.replacing import held, remove_leftovers
+from nodule_lightning.data.replacing import LOCK, held, remove_leftovers
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.structures import Findings
@@ -37,6 +41,10 @@ def entry(scan_id: str = "肺 1.2.3", spacing_mm: float = 1.0) -> Entry:
 
 def findings(*diameter_mm: float) -> Findings:
     return Findings(np.arange(3.0 * len(diameter_mm)).reshape(-1, 3) / 7, np.array(diameter_mm, dtype=np.float64))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -61,7 +69,7 @@ def test_a_new_entry_takes_the_old_one_s_place(tmp_path: Path) -> None:
     write_entry(tmp_path, entry())
     write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
     assert open_entry(tmp_path, entry().scan_id).ct.max() == 0
-    assert [path.name for path in (tmp_path / "scans").iterdir()] == [entry().scan_id]
+    assert names(tmp_path / "scans") == [entry().scan_id]
 
 
 def test_a_failed_write_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +82,7 @@ def test_a_failed_write_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match="No space left"):
         write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
     assert open_entry(tmp_path, entry().scan_id).ct.max() > 0
-    assert len(list((tmp_path / "scans").iterdir())) == 1
+    assert names(tmp_path / "scans") == [entry().scan_id]
 
 
 def test_half_written_folders_are_no_entries_and_those_of_killed_runs_are_removed(tmp_path: Path) -> None:
@@ -83,11 +91,50 @@ def test_half_written_folders_are_no_entries_and_those_of_killed_runs_are_remove
         (tmp_path / "scans" / name).mkdir()
         (tmp_path / "scans" / name / "scan.json").write_text("{}")
     assert list_entries(tmp_path) == [entry().scan_id]
-    with held(tmp_path / "scans/.tmp-b-2"):
+    with held(tmp_path / "scans/.tmp-b-2" / LOCK):
         remove_leftovers(tmp_path)
-    assert sorted(path.name for path in (tmp_path / "scans").iterdir()) == [".tmp-b-2", entry().scan_id]
+    assert names(tmp_path / "scans") == [".tmp-b-2", entry().scan_id]
     remove_leftovers(tmp_path)
-    assert list_entries(tmp_path) == [path.name for path in (tmp_path / "scans").iterdir()] == [entry().scan_id]
+    assert list_entries(tmp_path) == names(tmp_path / "scans") == [entry().scan_id]
+
+
+def test_only_what_nfs_can_lock_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = 0
+
+    def lock_as_nfs_does(handle: int, operation: int) -> None:
+        nonlocal locked
+        locked += 1
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EISDIR, "Is a directory")
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", lock_as_nfs_does)
+    write_entry(tmp_path, entry("a"))
+    update_labels(tmp_path, "a", Labels("7"))
+    (tmp_path / "scans/.tmp-b-1").mkdir()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path / "scans") == ["a"]
+    assert open_entry(tmp_path, "a").labels.subset == "7"
+    assert locked >= 6
+
+
+def test_a_draft_is_never_taken_for_a_killed_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder, others = Path.mkdir, []
+
+    def make_and_be_overtaken(
+        folder: Path, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False
+    ) -> None:
+        make_folder(folder, mode, parents, exist_ok)
+        if folder.name.startswith(".tmp-"):
+            others.append(Thread(target=remove_leftovers, args=(tmp_path,)))
+            others[0].start()
+            others[0].join(timeout=0.3)
+
+    monkeypatch.setattr(Path, "mkdir", make_and_be_overtaken)
+    write_entry(tmp_path, entry("a"))
+    others[0].join()
+    assert names(tmp_path / "scans") == ["a"]
 
 
 def test_an_entry_whose_successor_was_killed_comes_back(tmp_path: Path) -> None:
