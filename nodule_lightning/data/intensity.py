@@ -1,12 +1,7 @@
-"""The grey values of the cache and of the network."""
-
-from typing import Final
+"""From the grey values of the cache to those of the network."""
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
-
-OUTSIDE: Final = 170
-"""Grey value put outside the lungs and beyond the volume's edge: that of soft tissue (grt123)."""
 
 
 def normalise(ct: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float32, Float64, Int8, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nodule_lightning.data.cache import Entry
+from nodule_lightning.data.cache import OUTSIDE, Entry
 from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.data.intensity import OUTSIDE
 from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.structures import Findings

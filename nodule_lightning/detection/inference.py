@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.data.intensity import OUTSIDE, normalise
+from nodule_lightning.data.cache import OUTSIDE, Entry
+from nodule_lightning.data.intensity import normalise
 from nodule_lightning.detection.decoding import ScoredBoxes, decode_maps
 from nodule_lightning.detection.nms import suppress
 from nodule_lightning.errors import InputError

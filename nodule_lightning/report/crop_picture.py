@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Shaped, UInt8
 from PIL import Image
 
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.data.intensity import OUTSIDE
+from nodule_lightning.data.cache import OUTSIDE, Entry
 from nodule_lightning.geometry import Grid
 from nodule_lightning.structures import Scan
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nodule_lightning.data.cache import Labels, write_entry
+from nodule_lightning.data.cache import OUTSIDE, Labels, write_entry
 from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.data.intensity import OUTSIDE
 from nodule_lightning.data.patches import Patch, PatchDataset, collate, random_lung_voxel, visible
 from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING

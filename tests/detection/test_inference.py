@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nodule_lightning.data.intensity import OUTSIDE
+from nodule_lightning.data.cache import OUTSIDE
 from nodule_lightning.detection.anchors import AnchorGrid, encode
 from nodule_lightning.detection.decoding import decode_maps
 from nodule_lightning.detection.inference import InferenceSettings, detect, padded_image, tiles
