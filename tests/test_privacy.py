@@ -1,5 +1,7 @@
 """What a DICOM header tells of a patient stays in the raw files: it reaches nothing that any command writes."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.chest import PATIENT, draw_chest, write_dicom
+from tests.chest import PATIENT, draw_chest, write_dicom, write_image
 
 BIN = Path(sys.executable).parent
 
 
-def run(folder: Path, command: str, *arguments: str) -> str:
+def run(folder: Path, command: str, *arguments: str, code: int = 0) -> str:
     ended = subprocess.run(
         [BIN / f"nodule-{command}", *arguments], check=False, cwd=folder, capture_output=True, encoding="utf-8"
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == code, ended.stderr
     return ended.stdout + ended.stderr
 
 
@@ -40,6 +42,11 @@ def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) ->
     raw = tmp_path / "Secret^Name"
     for series in ("1.2.3.4", "1.2.3.5"):
         write_dicom(raw / series, pixels, series)
+    # Beside them, scans that cannot be read, of which the cache's page tells.
+    for series in ("1.2.3.6", "1.2.3.7"):
+        write_dicom(raw / "Other^Name", pixels[:8], series)
+    os.truncate(write_image(raw / "truncated.mhd", pixels).with_suffix(".raw"), 1000)
+    write_image(raw / "headless.mhd", pixels).with_suffix(".raw").rename(raw / "Secret^Name.raw")
     assert traces(raw)
     rows = [f"{series},40,50,99,6" for series in ("1.2.3.4", "1.2.3.5")]
     header = "seriesuid,coordX,coordY,coordZ,diameter_mm"
@@ -47,9 +54,15 @@ def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) ->
 
     said = run(
         tmp_path, "prepare", "data=folder", f"data.root={raw}", "data.annotations=nodules.csv", "cache=cache",
-        "preparation.spacing_mm=4", "workers=1",
+        "preparation.spacing_mm=4", "workers=1", code=1,
     )  # fmt: skip
-    assert "2 scans prepared" in said
+    assert "2 scans prepared, 0 were there already, 3 failed" in said
+    page = (tmp_path / "cache/preparation.html").read_text(encoding="utf-8")
+    assert [f"<li>{scan_id}: " in page for scan_id in ("1.2.3.6", "truncated", "headless")] == [True] * 3
+    # The terminal alone may name a path, as nodule-predict would below.
+    shutil.rmtree(raw / "Other^Name")
+    for path in (*raw.glob("*.mhd"), *raw.glob("*.raw")):
+        path.unlink()
     run(
         tmp_path, "train", "data=folder", "cache=cache", "paths.run=run", "logger=both", "model=res_unet_narrow",
         "+model.anchors.spacing_mm=4.0", "data.validation_fraction=0.5", "trainer=debug", "sampler.patches_per_epoch=4",

@@ -121,7 +121,7 @@ def source_files(path: Path) -> list[Path]:
         return [path]
     data = path.parent / os.fsdecode(match[1])
     if not data.is_file():
-        raise InputError(f"{data}, the data file that {path.name} names, is missing")
+        raise InputError(f"{path}: the data file that it names is missing; copy it too")
     return [path, data]
 
 

@@ -188,7 +188,7 @@ def test_prepare_of_a_volume_of_the_wrong_dimension_goes_on_with_the_others(run:
     assert ended.code == 1
     assert "1 scans prepared" in ended.out
     assert "flat.mha" in ended.error.splitlines()[-1]
-    assert [path.name for path in Path("cache/scans").iterdir()] == ["肺 'x'"]
+    assert [path.name for path in Path("cache/scans").glob("[!.]*")] == ["肺 'x'"]
 
 
 @pytest.mark.parametrize("missing", ["submission", "cache", "scans"])

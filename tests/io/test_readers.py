@@ -147,7 +147,7 @@ def empty_folder(folder: Path) -> Path:
         (cut("cut.nii.gz", "cut.nii.gz"), "cut short"),
         (damaged("packed.mhd", "packed.zraw"), "damaged"),
         (damaged("noisy.nii.gz", "noisy.nii.gz"), "damaged"),
-        (no_raw, "alone.raw"),
+        (no_raw, "alone.mhd: the data file that it names is missing"),
         (text("junk.mhd"), "damaged"),
         (text("junk.nii.gz"), "damaged"),
         (text("notes.txt"), "not a scan file"),
