@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from nodule_lightning.data.cache import list_entries, open_entry, read_settings
 from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.data.filling import Summary, fill_cache, summarise
+from nodule_lightning.data.filling import fill_cache
 from nodule_lightning.data.layouts import Luna16, RawDataset
+from nodule_lightning.data.summary import Summary, summarise
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.readers import read_scan
@@ -137,7 +138,7 @@ def test_data_set(raw: Path, tmp_path: Path) -> None:
     assert summary.prepared == ("1.2.1",)
     assert summary.skipped == ()
     assert list(summary.failed) == ["1.2.2"]
-    assert "1.2.2.raw" in summary.failed["1.2.2"]
+    assert "the data file that it names is missing" in summary.failed["1.2.2"]
     assert len(summary.notes) == 3
     assert "no annotations_excluded.csv" in summary.notes[0]
     assert summary.notes[1] == "the annotations name 2 scans that are not on disk, such as 1.2.8"
@@ -169,7 +170,14 @@ def test_reruns_do_only_what_changed(raw: Path, tmp_path: Path) -> None:
     write_image(moved / "subset0/1.2.1.mhd", chest.hu, chest.grid)
     assert prepare(moved, tmp_path / "cache").prepared == ("1.2.1",)
     other = replace(COARSE, margin_mm=20.0)
-    assert prepare(moved, tmp_path / "cache", other).prepared == ("1.2.1",)
+    before = open_entry(tmp_path / "cache", "1.2.1").grid
+    with pytest.raises(
+        InputError, match=r"holds 1\.2\.1, .*margin_mm 8\.0 and 20\.0; .* add overwrite=true to prepare"
+    ):
+        prepare(moved, tmp_path / "cache", other)
+    assert open_entry(tmp_path / "cache", "1.2.1").grid == before
+    anew = fill_cache(Luna16(moved), tmp_path / "cache", other, overwrite=True)
+    assert summarise(tmp_path / "cache", Luna16(moved), anew).prepared == ("1.2.1",)
     assert read_settings(tmp_path / "cache") == other.to_dict()
 
 
@@ -180,7 +188,8 @@ def test_other_scans_prepared_otherwise_are_not_mixed_in(raw: Path, tmp_path: Pa
     none = join_findings([])
     dataset = RawDataset({"other": path}, none, none, {"other": ""})
     with pytest.raises(InputError, match=r"holds 1\.2\.1, prepared with other settings .*spacing_mm 2\.0 and 1\.5"):
-        fill(dataset, tmp_path / "cache", PreparationSettings(spacing_mm=1.5))
+        # They cannot be made again from this data set.
+        fill_cache(dataset, tmp_path / "cache", PreparationSettings(spacing_mm=1.5), overwrite=True)
     assert list_entries(tmp_path / "cache") == ["1.2.1"]
     fill(dataset, tmp_path / "cache")
     catalog = Catalog.open(tmp_path / "cache")

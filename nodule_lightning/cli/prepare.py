@@ -11,7 +11,7 @@ from rich.text import Text
 from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import whole_number, workers
+from nodule_lightning.cli._values import flag, whole_number, workers
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def prepare(config: DictConfig) -> None:
     """Prepare every scan of the data set, or of one shard; an error at the end says if some could not be."""
     from rich.console import Console
 
-    from nodule_lightning.data.filling import fill_cache, shard_of, summarise
+    from nodule_lightning.data.filling import fill_cache, shard_of
+    from nodule_lightning.data.summary import summarise
     from nodule_lightning.report.preparation_page import check_cache, write_preparation_page
 
     if config.data.root is None:
@@ -39,21 +40,28 @@ def prepare(config: DictConfig) -> None:
     cache = Path(config.cache)
     dataset, settings = instantiate(config.data.layout), instantiate(config.preparation)
     scan_ids = shard_of(dataset, whole_number(config, "shard"), whole_number(config, "shards", least=1))
-    outcomes = fill_cache(dataset, cache, settings, scan_ids, workers(config))
+    outcomes = fill_cache(dataset, cache, settings, scan_ids, workers(config), overwrite=flag(config, "overwrite"))
     summary = summarise(cache, dataset, list(progress(outcomes, "preparing", len(scan_ids))))
-    page = write_preparation_page(cache, summary.failed)
     Console().print(render(check_cache(cache), whole_number(config, "show")))
     for note in summary.notes:
         print(f"note: {note}")
-    for scan_id, reason in summary.failed.items():
-        print(f"failed: {scan_id}: {reason}")
+    failed = [f"{scan_id}: {reason} ({dataset.scans[scan_id]})" for scan_id, reason in summary.failed.items()]
+    for line in failed:
+        print(f"failed: {line}")
+    # Whatever happens to the page, the lines above are said.
+    try:
+        closing = f"look at {write_preparation_page(cache, summary.failed)}"
+    except InputError as error:
+        closing = f"its page is not up to date: {error}"
+        failed.append(str(error))
     print(
         f"{len(summary.prepared)} scans prepared, {len(summary.skipped)} were there already, "
-        f"{len(summary.failed)} failed; the cache is {cache}, look at {page}"
+        f"{len(summary.failed)} failed; the cache is {cache}, {closing}"
     )
     if summary.failed:
-        scan_id, reason = next(iter(summary.failed.items()))
-        raise IncompleteError(f"{len(summary.failed)} of {len(scan_ids)} scans failed; {scan_id}: {reason}")
+        raise IncompleteError(f"{len(summary.failed)} of {len(scan_ids)} scans failed; {failed[0]}")
+    if failed:
+        raise IncompleteError(failed[0])
 
 
 def render(checks: "Sequence[ScanCheck]", most: int) -> RichTable:

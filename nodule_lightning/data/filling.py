@@ -1,11 +1,14 @@
 """Fill a cache from a raw data set: several scans at once, only what is missing or outdated, nothing lost."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nodule_lightning.data.cache import (
     Labels,
@@ -16,13 +19,13 @@ from nodule_lightning.data.cache import (
     update_labels,
     write_entry,
 )
+from nodule_lightning.data.failures import keep_failure
 from nodule_lightning.data.layouts import LUNG_MASKS, RawDataset
 from nodule_lightning.data.processes import run_in_processes
-from nodule_lightning.data.replacing import remove_leftovers
+from nodule_lightning.data.replacing import lock, remove_leftovers
 from nodule_lightning.errors import InputError
-from nodule_lightning.geometry import Grid
 from nodule_lightning.prepare import PreparationSettings, prepare_scan
-from nodule_lightning.quality import check_nodules, in_crop
+from nodule_lightning.quality import check_nodules
 from nodule_lightning.structures import Findings
 
 KILLED: Final = "its process was killed, perhaps for want of memory; run again with fewer workers"
@@ -60,29 +63,12 @@ class Outcome:
     Attributes:
         scan_id: the scan.
         state: what became of it.
-        reason: why it failed.
+        reason: why it failed, without a path: the name of a folder may be a patient's.
     """
 
     scan_id: str
     state: State
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What came of preparing a data set.
-
-    Attributes:
-        prepared: scans that were read and written now.
-        skipped: scans that lay in the cache already, prepared alike from the same files.
-        failed: why each of the others could not be prepared.
-        notes: what the user should know: fallbacks, nodules outside the crop, annotations without a scan.
-    """
-
-    prepared: tuple[str, ...]
-    skipped: tuple[str, ...]
-    failed: dict[str, str]
-    notes: tuple[str, ...]
 
 
 def shard_of(dataset: RawDataset, shard: int, shards: int) -> tuple[str, ...]:
@@ -102,11 +88,14 @@ def fill_cache(
     settings: PreparationSettings,
     scan_ids: Sequence[str] | None = None,
     workers: int = 1,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[Outcome]:
     """Prepare scans of a data set into a cache, several at once, as they come to be done.
 
     A scan that lies in the cache already, prepared alike from the same files, is skipped; its findings and subset are
-    brought up to date. One that cannot be read, or whose worker dies, does not stop the others.
+    brought up to date. One that cannot be read, or whose worker dies, does not stop the others. Why a scan failed
+    stays in the cache until it is prepared.
 
     Args:
         dataset: the raw scans with their findings.
@@ -114,18 +103,19 @@ def fill_cache(
         settings: how to prepare.
         scan_ids: the scans to prepare; all of them if left out.
         workers: processes; 1 prepares in this one.
+        overwrite: prepare anew the scans of this data set that were prepared with other settings.
 
     Raises:
-        InputError: the cache holds other scans that were prepared otherwise, or cannot be written, or the settings
-            ask for lung masks that did not come with the data set.
+        InputError: the cache holds scans that were prepared with other settings, or cannot be written, or the
+            settings ask for lung masks that did not come with the data set.
     """
     masks = dataset.lung_masks if settings.lungs.source == "luna16_masks" else {}
     if settings.lungs.source == "luna16_masks" and not masks:
         raise InputError(f"lungs=luna16_masks: there is no {LUNG_MASKS} beside the subsets; take lungs=default")
-    _refuse_mixing(cache, dataset, settings)
     try:
-        (cache / "scans").mkdir(parents=True, exist_ok=True)
         remove_leftovers(cache)
+        _refuse_mixing(cache, dataset, settings, overwrite=overwrite)
+        (cache / "scans").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{cache} cannot be written: {error.strerror}") from None
     nodules, excluded, none = dataset.nodules.by_scan(), dataset.excluded.by_scan(), Findings.empty()
@@ -140,8 +130,9 @@ def fill_cache(
     ]
     work = partial(prepare_task, cache=cache, settings=settings)
     if workers <= 1:
-        return map(work, tasks)
-    return run_in_processes(work, tasks, workers, lambda task: Outcome(task.scan_id, State.FAILED, KILLED))
+        return map(partial(_keep, cache), map(work, tasks))
+    done = run_in_processes(work, tasks, workers, lambda task: Outcome(task.scan_id, State.FAILED, KILLED))
+    return map(partial(_keep, cache), done)
 
 
 def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> Outcome:
@@ -151,11 +142,9 @@ def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> Outc
 
     try:
         files = source_files(task.path) + (source_files(task.lung_mask) if task.lung_mask else [])
-        stats = [file.stat() for file in files]
-        source = {"bytes": sum(stat.st_size for stat in stats), "mtime_ns": max(stat.st_mtime_ns for stat in stats)}
-        if _is_prepared(cache, task.scan_id, settings, source):
-            there = open_entry(cache, task.scan_id)
-            update_labels(cache, task.scan_id, task.labels, check_nodules(task.labels.nodules, there.grid, there.lung))
+        source = _identity(files)
+        if (nodules := _nodules_if_prepared(task, cache, settings, source)) is not None:
+            update_labels(cache, task.scan_id, task.labels, nodules)
             return Outcome(task.scan_id, State.SKIPPED)
         scan = replace(read_scan(task.path), scan_id=task.scan_id)
         labels = read_labels(task.lung_mask, scan.grid) if task.lung_mask else None
@@ -163,54 +152,76 @@ def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> Outc
         nodules = check_nodules(task.labels.nodules, entry.grid, entry.lung)
         entry = replace(entry, record={**entry.record, "nodules": nodules, "source": source}, labels=task.labels)
         write_entry(cache, entry, draw_crop(scan, entry))
-    except InputError as error:
-        return Outcome(task.scan_id, State.FAILED, str(error))
     except Exception as error:
         # One scan that trips something unforeseen must not cost the other thousand.
-        return Outcome(task.scan_id, State.FAILED, f"{task.path}: {type(error).__name__}: {error}")
+        return Outcome(task.scan_id, State.FAILED, _reason(error, task, cache))
     return Outcome(task.scan_id, State.PREPARED)
 
 
-def summarise(cache: Path, dataset: RawDataset, outcomes: Iterable[Outcome]) -> Summary:
-    """Gather what became of the scans, and what a user should know of those in the cache."""
-    ordered = sorted(outcomes, key=lambda outcome: outcome.scan_id)
-    notes = list(dataset.notes)
-    absent = sorted({*dataset.nodules.scan_id.tolist(), *dataset.excluded.scan_id.tolist()} - set(dataset.scans))
-    if absent:
-        notes.append(f"the annotations name {len(absent)} scans that are not on disk, such as {absent[0]}")
-    prepared, skipped = (
-        tuple(outcome.scan_id for outcome in ordered if outcome.state == state)
-        for state in (State.PREPARED, State.SKIPPED)
-    )
-    for scan_id in sorted((*prepared, *skipped)):
-        notes += [f"{scan_id}: {note}" for note in entry_notes(read_description(cache, scan_id))]
-    failed = {outcome.scan_id: outcome.reason for outcome in ordered if outcome.state == State.FAILED}
-    return Summary(prepared, skipped, failed, tuple(notes))
+def _keep(cache: Path, outcome: Outcome) -> Outcome:
+    keep_failure(cache, outcome.scan_id, outcome.reason)
+    return outcome
 
 
-def entry_notes(description: dict[str, Any]) -> list[str]:
-    """Give what an entry's record notes, and which of its nodules lie outside the crop."""
-    marks = Labels.from_dict(description["labels"]).nodules
-    outside = marks.centre_xyz_mm[~in_crop(marks, Grid.from_dict(description["grid"]))]
-    return [
-        *description["record"]["notes"],
-        *(f"the nodule at ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the crop" for x, y, z in outside.tolist()),
-    ]
+def _identity(files: Sequence[Path]) -> str:
+    """Tell raw files from changed ones, by the size and time of change of each, and by the text of a header.
+
+    An edited header may well be older than its data, and as long as before; names are left out, as they may be
+    patients'.
+    """
+    parts = []
+    for file in files:
+        stat = file.stat()
+        header = file.read_bytes() if file.suffix.lower() == ".mhd" else b""
+        parts.append((stat.st_size, stat.st_mtime_ns, header))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _is_prepared(cache: Path, scan_id: str, settings: PreparationSettings, source: dict[str, int]) -> bool:
-    try:
-        there = read_description(cache, scan_id)
-    except InputError:
-        return False
-    return there["record"].get("source") == source and not settings_differences(there["settings"], settings.to_dict())
+def _nodules_if_prepared(task: Task, cache: Path, settings: PreparationSettings, source: str) -> dict[str, int] | None:
+    """Count the nodules in the entry of a scan; None where it has to be prepared."""
+    # Another run may just be putting a newer entry in its place.
+    with lock(cache):
+        try:
+            there = open_entry(cache, task.scan_id)
+        except InputError:
+            return None
+        if there.record.get("source") != source or settings_differences(there.settings, settings.to_dict()):
+            return None
+        return check_nodules(task.labels.nodules, there.grid, there.lung)
 
 
-def _refuse_mixing(cache: Path, dataset: RawDataset, settings: PreparationSettings) -> None:
-    """Refuse a cache with scans of another data set that were prepared otherwise; its own are prepared anew."""
-    for scan_id in sorted(set(list_entries(cache)) - set(dataset.scans)):
-        if differing := settings_differences(read_description(cache, scan_id)["settings"], settings.to_dict()):
+def _reason(error: Exception, task: Task, cache: Path) -> str:
+    """Say what went wrong without a path."""
+    if isinstance(error, InputError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = f"{type(error).__name__}: {error.strerror}"
+    else:
+        text = f"{type(error).__name__}: {error}" if os.sep not in str(error) else type(error).__name__
+    places = {
+        task.path: "its folder" if task.path.is_dir() else "its file",
+        task.lung_mask: "its lung mask",
+        cache / "scans" / task.scan_id: "its entry",
+    }
+    for path, word in places.items():
+        text = re.sub(rf"(?<!\S){re.escape(str(path))}(?=[\s:;,]|$)", word, text)
+    return " ".join(text.split())
+
+
+def _refuse_mixing(cache: Path, dataset: RawDataset, settings: PreparationSettings, *, overwrite: bool) -> None:
+    """Refuse a cache with scans that were prepared otherwise, unless they are to be prepared anew."""
+    for scan_id in list_entries(cache):
+        is_own = scan_id in dataset.scans
+        if is_own and overwrite:
+            continue
+        try:
+            there = read_description(cache, scan_id)["settings"]
+        except InputError:
+            # It is made again, or the closing table names it.
+            continue
+        if differing := settings_differences(there, settings.to_dict()):
+            cure = ", or add overwrite=true to prepare them anew" if is_own else ""
             raise InputError(
                 f"{cache} holds {scan_id}, prepared with other settings (there and wanted): "
-                f"{'; '.join(differing)}; prepare into another folder"
+                f"{'; '.join(differing)}; prepare into another folder{cure}"
             )

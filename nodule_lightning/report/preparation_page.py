@@ -1,19 +1,22 @@
 """One self-contained page about a cache: every scan before and after the lung crop, the worst first."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from nodule_lightning.data.cache import PICTURE, list_entries, read_description
-from nodule_lightning.data.filling import entry_notes
+from nodule_lightning.data.failures import read_failures
 from nodule_lightning.data.replacing import lock
+from nodule_lightning.data.summary import entry_notes
+from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.report.markup import html_page, table
 
 PAGE: Final = "preparation.html"
+UNREADABLE: Final = "its entry is damaged or of another version of the cache: prepare the scan again"
 _STYLES: Final = """
 main { max-width: 100rem; }
 .scans { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(44rem, 100%), 1fr)); gap: 0 1rem; }
@@ -32,7 +35,7 @@ class ScanCheck:
     Attributes:
         scan_id: the scan.
         trouble: how bad it is; 0 where there is nothing to look at. Scans are shown by falling trouble.
-        lungs: the record of the lungs.
+        lungs: the record of the lungs; empty, like the next two, where the entry cannot be read.
         nodules: the record of the nodules.
         spacing_zyx_mm: of the raw scan.
         notes: in words.
@@ -48,6 +51,8 @@ class ScanCheck:
     @property
     def how(self) -> str:
         """Say in a few words how the lungs were found."""
+        if not self.lungs:
+            return "unreadable"
         if not self.lungs["found"]:
             return "body's box"
         return "cured: " + ", ".join(self.lungs["cures"]) if self.lungs["cures"] else "lungs"
@@ -55,30 +60,28 @@ class ScanCheck:
     @property
     def air(self) -> str:
         """Give the air of the right and the left lung."""
-        return f"{self.lungs['right_l']:.2f} + {self.lungs['left_l']:.2f}"
+        return f"{self.lungs['right_l']:.2f} + {self.lungs['left_l']:.2f}" if self.lungs else "–"
 
     @property
     def kept(self) -> str:
         """Give how many of the annotated nodules lie in the crop, and in its mask."""
+        if not self.nodules:
+            return "–"
         return f"{self.nodules['in_crop']}, {self.nodules['in_mask']} of {self.nodules['annotated']}"
 
     @property
     def spacing(self) -> str:
         """Give the raw spacing as x, y, z."""
-        return " × ".join(f"{size:.2f}" for size in reversed(self.spacing_zyx_mm))
+        return " × ".join(f"{size:.2f}" for size in reversed(self.spacing_zyx_mm)) or "–"
 
 
 HEADINGS: Final = ("scan", "lungs", "air, l", "nodules", "voxel, mm")
 
 
 def check_cache(cache: Path) -> list[ScanCheck]:
-    """Read what was noted of every scan in a cache, the worst first.
-
-    Raises:
-        InputError: an entry is damaged or of another version.
-    """
-    checks = [_check(scan_id, read_description(cache, scan_id)) for scan_id in list_entries(cache)]
-    return sorted(checks, key=lambda check: (-check.trouble, check.scan_id))
+    """Read what was noted of every scan in a cache, the worst first; worst of all are entries that cannot be read."""
+    with lock(cache):
+        return _read_checks(cache)
 
 
 def row(check: ScanCheck) -> tuple[str, ...]:
@@ -86,14 +89,14 @@ def row(check: ScanCheck) -> tuple[str, ...]:
     return check.scan_id, check.how, check.air, check.kept, check.spacing
 
 
-def write_preparation_page(cache: Path, failed: dict[str, str]) -> Path:
+def write_preparation_page(cache: Path, failed: Mapping[str, str]) -> Path:
     """Write the page about all that lies in the cache.
 
     The page is made under the cache's lock: of several runs that end at once, the last one shows all their scans.
 
     Args:
         cache: the cache's folder, into which the page is written.
-        failed: why other scans are not there.
+        failed: why scans are not there, beside what the cache itself keeps of that.
 
     Returns:
         The path of the page.
@@ -101,19 +104,35 @@ def write_preparation_page(cache: Path, failed: dict[str, str]) -> Path:
     Raises:
         InputError: the page cannot be written.
     """
-    with lock(cache):
-        checks = check_cache(cache)
-        parts = [
-            "<h1>Prepared scans</h1>",
-            _failures(failed),
-            _overview(checks),
-            f'<div class="scans">{"".join(_scan(cache, check) for check in checks)}</div>',
-        ]
-        write_whole(cache / PAGE, html_page("Prepared scans", parts, _STYLES).encode())
+    try:
+        with lock(cache):
+            checks = _read_checks(cache)
+            parts = [
+                "<h1>Prepared scans</h1>",
+                _failures({**read_failures(cache), **failed}),
+                _overview(checks),
+                f'<div class="scans">{"".join(_scan(cache, check) for check in checks)}</div>',
+            ]
+            write_whole(cache / PAGE, html_page("Prepared scans", parts, _STYLES).encode())
+    except OSError as error:
+        raise InputError(f"{cache / PAGE} cannot be written: {error.strerror}") from None
     return cache / PAGE
 
 
-def _check(scan_id: str, description: dict[str, Any]) -> ScanCheck:
+def _read_checks(cache: Path) -> list[ScanCheck]:
+    checks = [_check(cache, scan_id) for scan_id in list_entries(cache)]
+    return sorted(checks, key=lambda check: (-check.trouble, check.scan_id))
+
+
+def _check(cache: Path, scan_id: str) -> ScanCheck:
+    try:
+        return _judge(scan_id, read_description(cache, scan_id))
+    except (LookupError, TypeError, ValueError):
+        # Of another version (an InputError, which is a ValueError), or damaged in a way that left it JSON.
+        return ScanCheck(scan_id, float("inf"), {}, {}, (), (UNREADABLE,))
+
+
+def _judge(scan_id: str, description: dict[str, Any]) -> ScanCheck:
     record, notes = description["record"], entry_notes(description)
     lungs, nodules = record["lungs"], record["nodules"]
     lost = nodules["annotated"] - nodules["in_crop"], nodules["in_crop"] - nodules["in_mask"]
@@ -124,11 +143,11 @@ def _check(scan_id: str, description: dict[str, Any]) -> ScanCheck:
     return ScanCheck(scan_id, trouble, lungs, nodules, tuple(record["scan"]["spacing_zyx_mm"]), tuple(notes))
 
 
-def _failures(failed: dict[str, str]) -> str:
+def _failures(failed: Mapping[str, str]) -> str:
     if not failed:
         return ""
-    items = "".join(f"<li>{escape(scan_id)}: {escape(reason)}</li>" for scan_id, reason in failed.items())
-    return f'<section class="warning"><h2>Not prepared in the last run</h2><ul>{items}</ul></section>'
+    items = "".join(f"<li>{escape(scan_id)}: {escape(reason)}</li>" for scan_id, reason in sorted(failed.items()))
+    return f'<section class="warning"><h2>Not prepared</h2><ul>{items}</ul></section>'
 
 
 def _overview(checks: Sequence[ScanCheck]) -> str:
@@ -136,7 +155,7 @@ def _overview(checks: Sequence[ScanCheck]) -> str:
     for check in checks:
         kinds[check.how] = kinds.get(check.how, 0) + 1
     annotated, in_crop, in_mask = (
-        sum(check.nodules[key] for check in checks) for key in ("annotated", "in_crop", "in_mask")
+        sum(check.nodules.get(key, 0) for check in checks) for key in ("annotated", "in_crop", "in_mask")
     )
     rows = [("scans", str(len(checks))), *((escape(how), str(count)) for how, count in sorted(kinds.items()))]
     rows += [

@@ -1,5 +1,6 @@
 """nodule-prepare: shards in one sweep, the closing table, the exit code of a run that could not do all."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,10 @@ def test_a_scan_that_cannot_be_read_gives_code_1_and_its_id(run: Runner, raw: Pa
     assert ended.error.splitlines()[-1].startswith("error: 1 of 5 scans failed; two: ")
     assert "Traceback" not in ended.error
     assert len(list_entries(Path("out"))) == 4
-    assert "Not prepared in the last run" in Path("out/preparation.html").read_text(encoding="utf-8")
+    assert (
+        f"failed: two: its file cannot be read: it is damaged or cut short, copy it again ({raw}/two.mhd)" in ended.out
+    )
+    assert "Not prepared" in Path("out/preparation.html").read_text(encoding="utf-8")
 
 
 def test_a_sweep_over_shards_prepares_each_scan_once(run: Runner, raw: Path) -> None:
@@ -60,6 +64,71 @@ def test_a_bad_scan_in_one_shard_does_not_stop_the_others(run: Runner, raw: Path
     assert ended.code == 1
     assert len(list_entries(Path("out"))) == 4
     assert "scans failed; five: " in ended.error
+
+
+def test_a_full_disk_leaves_what_the_terminal_says(run: Runner, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, write = np.save, Path.write_bytes
+
+    def full_for_a_scan(path: Path, values: np.ndarray) -> None:
+        if "two" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, values)
+
+    def full_for_a_page(path: Path, content: bytes) -> int:
+        if path.parent.name in {"out", "failures"}:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full_for_a_page)
+    ended = run(prepare.main, *arguments(raw))
+    assert ended.code == 1
+    assert "5 scans prepared" in ended.out
+    assert ended.error.startswith("error: out/preparation.html cannot be written: No space left on device")
+    monkeypatch.setattr(np, "save", full_for_a_scan)
+    ended = run(prepare.main, *arguments(raw, "overwrite=true", "+preparation.margin_mm=5"))
+    assert ended.code == 1
+    assert "failed: two: its entry cannot be written: No space left on device" in ended.out
+    assert "preparation.html cannot be written: No space left on device" in ended.out
+    assert "air: right + left lung" in ended.out
+    assert ended.error.startswith("error: 1 of 5 scans failed; two: its entry cannot be written")
+    assert not Path("out/preparation.html").exists()
+
+
+def test_old_and_damaged_entries_are_named_and_do_not_stop_a_sweep(run: Runner, raw: Path) -> None:
+    assert run(prepare.main, *arguments(raw)).code == 0
+    for name, text in (("two", '{"format": 2}'), ("stranger", "{"), ("odd", '{"format": 3, "settings": {}}')):
+        Path("out/scans", name).mkdir(exist_ok=True)
+        Path("out/scans", name, "scan.json").write_text(text)
+    ended = run(prepare.main, "-m", "shard=0,1,2", "shards=3", *arguments(raw))
+    assert ended.code == 0, ended.error
+    tables = ended.out.split("┏")[1:]
+    assert [[name in table and "unreadable" in table for name in ("stranger", "odd")] for table in tables] == [
+        [True, True]
+    ] * 3
+    assert tables[2].count("unreadable") == 2
+    page = Path("out/preparation.html").read_text(encoding="utf-8")
+    assert page.index("<h2>odd</h2>") < page.index("<h2>stranger</h2>") < page.index("<h2>five</h2>")
+    assert page.count("data:image/jpeg") == 5
+
+
+def test_a_cache_made_otherwise_is_refused_unless_it_is_to_be_overwritten(run: Runner, raw: Path) -> None:
+    assert run(prepare.main, *arguments(raw)).code == 0
+    other = arguments(raw, "+preparation.margin_mm=5")
+    line = run(prepare.main, *other).line()
+    assert "margin_mm 8.0 and 5" in line
+    assert line.endswith("prepare into another folder, or add overwrite=true to prepare them anew")
+    assert "5 scans prepared" in run(prepare.main, *other, "overwrite=true").out
+    assert "0 scans prepared, 5 were there already" in run(prepare.main, *other).out
+    assert "overwrite must be true or false" in run(prepare.main, *other, "overwrite=perhaps").line()
+
+
+def test_notes_are_counted(run: Runner, raw: Path) -> None:
+    chest = draw_chest()
+    for name, first in (("one", 20), ("two", 20), ("three", 21)):
+        slab = GRID.crop((first, 0, 0), GRID.shape)
+        write_image(raw / f"{name}.mhd", chest.hu[first:], slab)
+    notes = [line for line in run(prepare.main, *arguments(raw)).out.splitlines() if line.startswith("note: ")]
+    assert notes[1:] == ["note: 3 scans, such as one: the lungs reach the scan's border (…): they may be cut off"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +162,7 @@ def test_cures_are_switched_off_by_an_argument(run: Runner, raw: Path) -> None:
     dense.hu[lung] = values[lung]
     write_image(raw / "one.mhd", dense.hu, GRID)
     for cures, used in (("", ["pieces"]), ("lungs.cures=[slices,unequal,one_lung]", [])):
-        assert run(prepare.main, *arguments(raw, *filter(None, [cures]))).code == 0
+        assert run(prepare.main, *arguments(raw, "overwrite=true", *filter(None, [cures]))).code == 0
         record = open_entry(Path("out"), "one").record["lungs"]
         assert record["cures"] == used
         assert record["found"] == bool(used)

@@ -7,28 +7,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 
 from nodule_lightning.data.cache import Labels, list_entries, open_entry
-from nodule_lightning.data.filling import KILLED, Outcome, State, Task, fill_cache, prepare_task, shard_of, summarise
+from nodule_lightning.data.filling import KILLED, Outcome, State, Task, fill_cache, prepare_task, shard_of
 from nodule_lightning.data.layouts import Folder, Luna16
 from nodule_lightning.data.processes import run_in_processes
+from nodule_lightning.data.replacing import LOCK, lock
+from nodule_lightning.data.summary import summarise
 from nodule_lightning.errors import InputError
 from nodule_lightning.lungs.settings import LungSettings
 from nodule_lightning.prepare import PreparationSettings
+from nodule_lightning.report.preparation_page import check_cache, write_preparation_page
 from tests.chest import CENTRE_XYZ_MM, GRID, LUNG_RADII_XYZ_MM, ball, draw_chest, lung_centre, world_of, write_image
 
 COARSE = PreparationSettings(spacing_mm=3.0)
 FILL = """
 import sys
 from pathlib import Path
-from nodule_lightning.data.filling import fill_cache, summarise
+from nodule_lightning.data.filling import fill_cache
 from nodule_lightning.data.layouts import Folder
+from nodule_lightning.data.summary import summarise
 from nodule_lightning.prepare import PreparationSettings
 from nodule_lightning.report.preparation_page import write_preparation_page
 if __name__ == "__main__":
@@ -40,7 +45,9 @@ WRITE = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from nodule_lightning.data.cache import open_entry, write_entry
+from nodule_lightning.data.cache import Labels, open_entry, update_labels, write_entry
+from nodule_lightning.data.failures import keep_failure
+from nodule_lightning.report.preparation_page import write_preparation_page
 from dataclasses import replace
 calls = 0
 def die(*arguments, **named):
@@ -50,10 +57,20 @@ def die(*arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
 def dying(function):
     return lambda *arguments, **named: (die(), function(*arguments, **named), die())[1]
-entry = open_entry(Path(sys.argv[1]), "a")
+cache = Path(sys.argv[1])
+entry = open_entry(cache, "a")
 entry = replace(entry, ct=np.zeros_like(entry.ct))
 np.save, Path.write_text, Path.replace = dying(np.save), dying(Path.write_text), dying(Path.replace)
-write_entry(Path(sys.argv[1]), entry, b"a picture")
+Path.write_bytes, Path.mkdir, Path.unlink = dying(Path.write_bytes), dying(Path.mkdir), dying(Path.unlink)
+match sys.argv[3]:
+    case "entry":
+        write_entry(cache, entry, b"a picture")
+    case "labels":
+        update_labels(cache, "a", Labels(sys.argv[2]))
+    case "page":
+        write_preparation_page(cache, {})
+    case "failure":
+        keep_failure(cache, "b", "cut short")
 print(calls)
 """
 
@@ -72,7 +89,7 @@ def digest(cache: Path) -> dict[str, str]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 def finish(run: "subprocess.Popen[str]") -> None:
@@ -85,25 +102,37 @@ def start(script: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_write_killed_at_any_step_leaves_the_old_entry_or_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("deed", "steps"), [("entry", 14), ("labels", 5), ("page", 5), ("failure", 5)])
+def test_a_write_killed_at_any_step_leaves_the_old_or_the_new_and_nothing_else(
+    tmp_path: Path, deed: str, steps: int
+) -> None:
+    cache = tmp_path / "cache"
     write_scans(tmp_path / "raw", 1)
-    (outcome,) = fill_cache(Folder(tmp_path / "raw"), tmp_path / "cache", COARSE)
-    (tmp_path / "cache/scans" / outcome.scan_id).rename(tmp_path / "cache/scans/a")
-    old = open_entry(tmp_path / "cache", "a").ct.sum()
+    (outcome,) = fill_cache(Folder(tmp_path / "raw"), cache, COARSE)
+    (cache / "scans" / outcome.scan_id).rename(cache / "scans/a")
+    old = open_entry(cache, "a").ct.sum()
     assert old > 0
     seen = set()
     for step in range(1, 99):
-        ended = start(WRITE, str(tmp_path / "cache"), str(step))
+        ended = start(WRITE, str(cache), str(step), deed)
         out, error = ended.communicate(timeout=60)
-        list(fill_cache(Folder(tmp_path / "raw"), tmp_path / "cache", COARSE, scan_ids=()))
-        assert list_entries(tmp_path / "cache") == ["a"] == names(tmp_path / "cache/scans")
-        seen.add(int(open_entry(tmp_path / "cache", "a").ct.sum()))
+        list(fill_cache(Folder(tmp_path / "raw"), cache, COARSE, scan_ids=()))
+        assert list_entries(cache) == ["a"] == names(cache / "scans")
+        assert [path.name for path in cache.rglob(".*") if path.name != LOCK] == []
+        entry, page = open_entry(cache, "a"), cache / "preparation.html"
+        there = {
+            "entry": entry.ct.any(),
+            "labels": entry.labels.subset != str(step),
+            "page": not page.exists(),
+            "failure": not (cache / "failures/b.txt").exists(),
+        }
+        seen.add(bool(there[deed]))
         if ended.returncode == 0:
             assert int(out) == step - 1, error
             break
         assert ended.returncode == -signal.SIGKILL
-    assert seen == {0, int(old)}
-    assert step > 8
+    assert seen == {True, False}
+    assert step > steps
 
 
 @pytest.mark.slow
@@ -118,7 +147,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path)
     for _ in range(6):
         run = start(FILL, str(raw), str(tmp_path / "killed"))
         try:
-            run.communicate(timeout=usual_s * lot.uniform(0.3, 0.95))
+            run.communicate(timeout=usual_s * lot.uniform(0.2, 0.6))
         except subprocess.TimeoutExpired:
             run.kill()
             kills += 1
@@ -213,8 +242,105 @@ def test_shards_of_other_settings_do_not_stand_in_each_other_s_way(tmp_path: Pat
     list(fill_cache(raw, tmp_path / "cache", COARSE))
     other = PreparationSettings(spacing_mm=4.0)
     for shard in range(2):
-        outcomes = list(fill_cache(raw, tmp_path / "cache", other, shard_of(raw, shard, 2)))
+        outcomes = list(fill_cache(raw, tmp_path / "cache", other, shard_of(raw, shard, 2), overwrite=True))
         assert [outcome.state for outcome in outcomes] == [State.PREPARED]
+
+
+def test_an_edited_header_is_noticed_however_old_it_is(tmp_path: Path) -> None:
+    root = write_scans(tmp_path / "raw", 1)
+    list(fill_cache(Folder(root), tmp_path / "cache", COARSE))
+    before = open_entry(tmp_path / "cache", "scan-0").original_grid
+    header = root / "scan-0.mhd"
+    stat, text = header.stat(), header.read_text()
+    header.write_text(text.replace("2.799", "2.699").replace("2.8 ", "2.7 "))
+    assert header.read_text() != text
+    os.utime(header, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert header.stat().st_size == stat.st_size
+    assert [outcome.state for outcome in fill_cache(Folder(root), tmp_path / "cache", COARSE)] == [State.PREPARED]
+    assert open_entry(tmp_path / "cache", "scan-0").original_grid != before
+
+
+def test_a_file_that_is_older_than_another_of_its_scan_counts_too(tmp_path: Path) -> None:
+    root = write_scans(tmp_path / "raw", 1)
+    list(fill_cache(Folder(root), tmp_path / "cache", COARSE))
+    os.utime(root / "scan-0.mhd", ns=(0, 10**9))
+    assert [outcome.state for outcome in fill_cache(Folder(root), tmp_path / "cache", COARSE)] == [State.PREPARED]
+
+
+def test_failures_stay_in_the_cache_until_the_scan_is_prepared(tmp_path: Path) -> None:
+    root = write_scans(tmp_path / "raw", 4)
+    whole = (root / "scan-1.raw").read_bytes()
+    for index in (0, 1):
+        (root / f"scan-{index}.raw").write_bytes(b"cut short")
+    raw, cache = Folder(root), tmp_path / "cache"
+    for shard in range(2):
+        summary = summarise(cache, raw, fill_cache(raw, cache, COARSE, shard_of(raw, shard, 2)))
+        assert list(summary.failed) == [f"scan-{shard}"]
+        page = write_preparation_page(cache, summary.failed)
+    assert [f"<li>scan-{index}: its file cannot be read" in page.read_text() for index in (0, 1)] == [True, True]
+    (root / "scan-1.raw").write_bytes(whole)
+    list(fill_cache(raw, cache, COARSE, ["scan-1"]))
+    shown = write_preparation_page(cache, {}).read_text()
+    assert [f"<li>scan-{index}:" in shown for index in (0, 1)] == [True, False]
+    assert names(cache / "failures") == ["scan-0.txt"]
+
+
+def test_an_entry_that_another_run_is_replacing_is_waited_for(tmp_path: Path) -> None:
+    raw, cache = Folder(write_scans(tmp_path / "raw", 1)), tmp_path / "cache"
+    outcomes = list(fill_cache(raw, cache, COARSE))
+    entry = cache / "scans/scan-0"
+
+    def swap(begun: Event) -> None:
+        with lock(cache):
+            entry.rename(entry.with_name(".old-scan-0"))
+            begun.set()
+            time.sleep(0.3)
+            entry.with_name(".old-scan-0").rename(entry)
+
+    task = Task("scan-0", raw.scans["scan-0"], Labels())
+    reads: list[Callable[[], bool]] = [
+        lambda: prepare_task(task, cache, COARSE).state == State.SKIPPED,
+        lambda: summarise(cache, raw, outcomes).notes == raw.notes,
+        lambda: [check.how for check in check_cache(cache)] == ["lungs"],
+        lambda: "<td>scans</td><td>1</td>" in write_preparation_page(cache, {}).read_text(),
+    ]
+    for read in reads:
+        begun = Event()
+        other = Thread(target=swap, args=(begun,))
+        other.start()
+        begun.wait()
+        assert read()
+        other.join()
+
+
+def test_preparing_does_without_torch(tmp_path: Path) -> None:
+    write_scans(tmp_path / "raw", 1)
+    program = "import sys; sys.modules |= dict.fromkeys(['torch', 'matplotlib', 'wandb'])\n" + FILL.replace(
+        "=2)", "=1)"
+    )
+    finish(start(program, str(tmp_path / "raw"), str(tmp_path / "cache")))
+    assert list_entries(tmp_path / "cache") == ["scan-0"]
+
+
+def test_why_a_scan_failed_is_said_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_scans(tmp_path / "Secret^Name", 1) / "scan-0.mhd"
+    task = Task("scan-0", path, Labels())
+
+    def fail_with(error: Exception) -> str:
+        def fail(_: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr("nodule_lightning.io.readers.read_scan", fail)
+            return prepare_task(task, tmp_path / "cache", COARSE).reason
+
+    assert fail_with(InputError(f"{path}: three axes are needed")) == "its file: three axes are needed"
+    assert fail_with(PermissionError(13, "Permission denied", str(path))) == "PermissionError: Permission denied"
+    assert fail_with(RuntimeError(f"ITK: in {path}")) == "RuntimeError"
+    assert fail_with(RuntimeError("out of\nmemory")) == "RuntimeError: out of memory"
+    (path.with_suffix(".raw")).unlink()
+    missing = prepare_task(task, tmp_path / "cache", COARSE).reason
+    assert missing == "its file: the data file that it names is missing; copy it too"
 
 
 def test_a_cache_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
