@@ -159,7 +159,7 @@ def test_reruns_do_only_what_changed(raw: Path, tmp_path: Path) -> None:
     assert (again.prepared, again.skipped, list(again.failed)) == ((), ("1.2.1",), ["1.2.2"])
     assert len(again.notes) == 3
     assert (tmp_path / "cache/scans/1.2.1/ct.npy").stat().st_mtime_ns == written
-    corrected = (raw / "annotations.csv").read_text().replace(",12", ",13")
+    corrected = (raw / "annotations.csv").read_text(encoding="utf-8").replace(",12", ",13")
     (raw / "annotations.csv").write_text(corrected)
     assert prepare(raw, tmp_path / "cache").skipped == ("1.2.1",)
     assert Catalog.open(tmp_path / "cache").nodules("1.2.1").diameter_mm.tolist() == [13, 13]

@@ -36,7 +36,7 @@ def another_kind_of_anchors(path: Path) -> None:
 
 def a_target_outside(path: Path) -> None:
     model = recipe()
-    model["inference"] = {"_target_": "nodule_lightning.data.cache.os.system", "command": "true"}
+    model["inference"] = {"_target_": "nodule_lightning.data.processes.os.system", "command": "true"}
     write_checkpoint(path, nodule_lightning={"version": "0", "model": model, "preparation": TINY.to_dict()})
 
 

@@ -61,7 +61,7 @@ def test_an_unknown_target_is_an_input_error() -> None:
         "torch.load",
         "torch.hub.load",
         "nodule_lightning.module.torch.hub.load",
-        "nodule_lightning.data.cache.shutil.rmtree",
+        "nodule_lightning.data.replacing.shutil.rmtree",
         "nodule_lightning.data.cache.Path",
         "nodule_lightning.io.tables.write_scan_ids",
         "torch.nn.init.constant_",

@@ -251,9 +251,9 @@ def test_an_edited_header_is_noticed_however_old_it_is(tmp_path: Path) -> None:
     list(fill_cache(Folder(root), tmp_path / "cache", COARSE))
     before = open_entry(tmp_path / "cache", "scan-0").original_grid
     header = root / "scan-0.mhd"
-    stat, text = header.stat(), header.read_text()
+    stat, text = header.stat(), header.read_text(encoding="utf-8")
     header.write_text(text.replace("2.799", "2.699").replace("2.8 ", "2.7 "))
-    assert header.read_text() != text
+    assert header.read_text(encoding="utf-8") != text
     os.utime(header, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert header.stat().st_size == stat.st_size
     assert [outcome.state for outcome in fill_cache(Folder(root), tmp_path / "cache", COARSE)] == [State.PREPARED]
@@ -277,10 +277,13 @@ def test_failures_stay_in_the_cache_until_the_scan_is_prepared(tmp_path: Path) -
         summary = summarise(cache, raw, fill_cache(raw, cache, COARSE, shard_of(raw, shard, 2)))
         assert list(summary.failed) == [f"scan-{shard}"]
         page = write_preparation_page(cache, summary.failed)
-    assert [f"<li>scan-{index}: its file cannot be read" in page.read_text() for index in (0, 1)] == [True, True]
+    assert [f"<li>scan-{index}: its file cannot be read" in page.read_text(encoding="utf-8") for index in (0, 1)] == [
+        True,
+        True,
+    ]
     (root / "scan-1.raw").write_bytes(whole)
     list(fill_cache(raw, cache, COARSE, ["scan-1"]))
-    shown = write_preparation_page(cache, {}).read_text()
+    shown = write_preparation_page(cache, {}).read_text(encoding="utf-8")
     assert [f"<li>scan-{index}:" in shown for index in (0, 1)] == [True, False]
     assert names(cache / "failures") == ["scan-0.txt"]
 
@@ -302,7 +305,7 @@ def test_an_entry_that_another_run_is_replacing_is_waited_for(tmp_path: Path) ->
         lambda: prepare_task(task, cache, COARSE).state == State.SKIPPED,
         lambda: summarise(cache, raw, outcomes).notes == raw.notes,
         lambda: [check.how for check in check_cache(cache)] == ["lungs"],
-        lambda: "<td>scans</td><td>1</td>" in write_preparation_page(cache, {}).read_text(),
+        lambda: "<td>scans</td><td>1</td>" in write_preparation_page(cache, {}).read_text(encoding="utf-8"),
     ]
     for read in reads:
         begun = Event()

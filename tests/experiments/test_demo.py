@@ -22,7 +22,7 @@ def test_the_demo_learns_what_a_blob_detector_cannot(tmp_path: Path) -> None:
     commands = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "OUTPUT": str(output), "SEED": "0"}
     subprocess.run([ROOT / "experiments" / "demo" / "run.sh"], env=environment, check=True)
-    assert json.loads((output / "evaluation" / "metrics.json").read_text())["mean"] >= LEAST_FROC
+    assert json.loads((output / "evaluation" / "metrics.json").read_text(encoding="utf-8"))["mean"] >= LEAST_FROC
     assert {path.name for path in (output / "report").iterdir()} >= {"report.html", "froc.png", "lung_crop.png"}
 
     sets = {
