@@ -87,7 +87,7 @@ def test_the_whole_road(folder: Path) -> None:
         "excluded=raw, 1/annotations_excluded.csv", test_csv, "output=sc{o}re",
     )  # fmt: skip
     metrics = json.loads((folder / "sc{o}re" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["counts"]["scans"] == 3
+    assert metrics["counts"]["scans"] == 2
 
     run(
         folder, "report", "submission=pre,d/submission.csv", "cache=the [cache]", test_csv, "root=raw, 1",

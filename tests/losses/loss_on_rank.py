@@ -4,6 +4,7 @@ Called as `loss_on_rank.py RANK WORLD_SIZE MEETING_FILE`; prints one JSON line f
 """
 
 import json
+import os
 import sys
 
 import torch
@@ -62,7 +63,9 @@ def main() -> None:
         terms, gradient = terms_and_gradient(network, case, slice(rank * share, (rank + 1) * share))
         values = [part.item() for part in (terms.total, terms.positive, terms.negative, terms.box)]
         print(json.dumps({case: [values, gradient]}), flush=True)
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    # Gloo's threads now and then abort a process that is done and takes itself down in order.
+    os._exit(0)
 
 
 if __name__ == "__main__":
