@@ -8,6 +8,7 @@ from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.cli._values import flag, seed, whole_number, workers
+from nodule_lightning.errors import InputError
 
 
 def main() -> None:
@@ -19,6 +20,8 @@ def write(config: DictConfig) -> None:
     """Write the scans and csv files."""
     from nodule_lightning.phantom.dataset import PhantomDataset, write_dataset
 
+    if config.trouble is None:
+        raise InputError("trouble must be numbers of scans by kind, not null; leave it out for none")
     dataset = PhantomDataset(
         settings=instantiate(config.phantom),
         seed=seed(config),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.cli._values import flag, whole_number, workers
 from nodule_lightning.errors import InputError
@@ -38,6 +39,7 @@ def prepare(config: DictConfig) -> None:
     if config.data.root is None:
         raise InputError("missing: data.root=DIR, the folder of the raw scans")
     cache = Path(config.cache)
+    require_writable(cache)
     dataset, settings = instantiate(config.data.layout), instantiate(config.preparation)
     scan_ids = shard_of(dataset, whole_number(config, "shard"), whole_number(config, "shards", least=1))
     outcomes = fill_cache(dataset, cache, settings, scan_ids, workers(config), overwrite=flag(config, "overwrite"))

@@ -162,7 +162,7 @@ def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
     """Read the JSON of an entry: `grid`, `original_grid`, `settings`, `record`, `labels`, in plain values.
 
     Raises:
-        InputError: there is no such entry, or it was written by another version.
+        InputError: there is no such entry, it is damaged, or it was written by another version.
     """
     path = cache / "scans" / check_scan_id(scan_id) / "scan.json"
     try:
@@ -171,11 +171,21 @@ def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
         raise InputError(f"{cache} holds no scan {scan_id}; prepare it first") from None
     except ValueError:
         raise InputError(f"{path} is damaged; delete its folder and prepare the scan again") from None
-    if description.get("format") != FORMAT_VERSION:
+    if isinstance(description, dict) and description.get("format") != FORMAT_VERSION:
         raise InputError(f"{path} is of another version of the cache; prepare into a new folder")
-    if not description.keys() >= {"grid", "original_grid", "settings", "record", "labels"}:
+    if not _is_whole(description):
         raise InputError(f"{path} is damaged; delete its folder and prepare the scan again")
     return description
+
+
+def _is_whole(description: Any) -> bool:  # noqa: ANN401 - whatever the file holds
+    try:
+        Grid.from_dict(description["grid"])
+        Grid.from_dict(description["original_grid"])
+        Labels.from_dict(description["labels"])
+        return isinstance(description["settings"], dict) and isinstance(description["record"], dict)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return False
 
 
 def list_entries(cache: Path) -> list[str]:

@@ -230,6 +230,8 @@ def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: P
         (predict.main, ["checkpoint=null", "input=b", "output=out"], "checkpoint is null; give a path"),
         (evaluate.main, ["submission=a", "annotations=b", "output=null"], "output is null; give a path"),
         (prepare.main, ["data=null", "cache=c"], "a group cannot be null"),
+        (prepare.main, ["data.root=.", f"cache={__file__}"], "is a file; choose another"),
+        (phantom.main, ["output=out", "trouble=null"], "trouble must be numbers of scans by kind, not null"),
         (prepare.main, ["data.root=.", "data.layout=null", "cache=c"], "a group of values is needed"),
     ],
     ids=lambda part: part[-1] if isinstance(part, list) else "",

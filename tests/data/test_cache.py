@@ -153,6 +153,7 @@ def test_damaged_and_absent_entries(tmp_path: Path) -> None:
         open_entry(tmp_path, "../a")
     write_entry(tmp_path, entry("a"))
     folder = tmp_path / "scans/a"
+    whole = (folder / "scan.json").read_text(encoding="utf-8")
     np.save(folder / "lung.npy", np.zeros((1, 1, 1), np.uint8))
     with pytest.raises(InputError, match="shapes differ"):
         open_entry(tmp_path, "a")
@@ -165,6 +166,10 @@ def test_damaged_and_absent_entries(tmp_path: Path) -> None:
     (folder / "scan.json").write_text(json.dumps({"format": FORMAT_VERSION}))
     with pytest.raises(InputError, match="damaged"):
         open_entry(tmp_path, "a")
+    for broken in ("[1]", whole.replace('"labels": {', '"labels": [], "old": {'), whole.replace('"shape"', '"form"')):
+        (folder / "scan.json").write_text(broken, encoding="utf-8")
+        with pytest.raises(InputError, match=r"scan\.json is damaged"):
+            open_entry(tmp_path, "a")
     (folder / "scan.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(InputError, match="another version"):
         open_entry(tmp_path, "a")
