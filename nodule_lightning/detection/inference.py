@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nodule_lightning.data.cache import OUTSIDE, Entry
 from nodule_lightning.data.intensity import normalise
+from nodule_lightning.data.patches import visible
 from nodule_lightning.detection.decoding import ScoredBoxes, decode_maps
 from nodule_lightning.detection.nms import suppress
 from nodule_lightning.errors import InputError
@@ -81,7 +82,7 @@ def detect(network: AnchorDetector, entry: Entry, settings: InferenceSettings) -
             )
     finally:
         network.train(was_training)
-    return _candidates(found, entry, lung, settings)
+    return _candidates(found, entry, settings)
 
 
 def padded_image(
@@ -135,15 +136,11 @@ def _forward(network: AnchorDetector, image: UInt8[Tensor, "z y x"], device: tor
     return maps
 
 
-def _candidates(
-    found: ScoredBoxes, entry: Entry, lung: Bool[np.ndarray, "z y x"], settings: InferenceSettings
-) -> Candidates:
+def _candidates(found: ScoredBoxes, entry: Entry, settings: InferenceSettings) -> Candidates:
     """Drop what lies outside the lungs, suppress doubles, and go to world millimetres."""
     spacing_mm = entry.grid.spacing_zyx_mm[0]
     boxes, probability = found.boxes.numpy(), found.probability.numpy()
-    cell = np.rint(boxes[:, :3]).astype(np.int64)
-    inside = ((cell >= 0) & (cell < lung.shape)).all(axis=1)
-    inside[inside] = lung[tuple(cell[inside].T)]
+    inside = visible(boxes, entry.lung)
     boxes, probability = boxes[inside], probability[inside]
     kept = suppress(
         torch.from_numpy(boxes * spacing_mm),
