@@ -12,8 +12,9 @@ from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from nodule_lightning.metrics.functional.curve import RATES
-from nodule_lightning.metrics.functional.froc import FrocResult, score
+from nodule_lightning.metrics.functional.froc import score
 from nodule_lightning.metrics.functional.matching import under_cap
+from nodule_lightning.metrics.functional.result import FrocResult
 from nodule_lightning.structures import Candidates, Findings, Table
 
 # What a row of the state is, in its first column.

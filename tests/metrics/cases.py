@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from nodule_lightning.structures import Candidates, Findings, Table
+from nodule_lightning.structures import Candidates, Findings, RowsT, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,20 @@ def random_case(seed: int) -> Case:
     )
 
 
+def marks(*rows: tuple[str, float, float], z: float = 0.0) -> Table[Candidates]:
+    """Make marks from (scan, x, probability)."""
+    centre = np.array([[x, 0.0, z] for _, x, _ in rows]).reshape(-1, 3)
+    probability = np.array([probability for _, _, probability in rows])
+    return Table(np.array([scan for scan, _, _ in rows]), Candidates(centre, probability, np.full(len(rows), -1.0)))
+
+
+def findings(*rows: tuple[str, float, float]) -> Table[Findings]:
+    """Make findings from (scan, x, diameter)."""
+    centre = np.array([[x, 0.0, 0.0] for _, x, _ in rows]).reshape(-1, 3)
+    diameter_mm = np.array([diameter for _, _, diameter in rows], dtype=np.float64)
+    return Table(np.array([scan for scan, _, _ in rows]), Findings(centre, diameter_mm))
+
+
 def no_marks() -> Table[Candidates]:
     return Table(np.zeros(0, dtype="<U1"), Candidates.empty())
 
@@ -60,3 +74,10 @@ def _findings(rng: np.random.Generator, scan_ids: list[str], size: int, most: in
 
 def _centres(rng: np.random.Generator, number: int, size: int) -> Float64[np.ndarray, "n 3"]:
     return rng.integers(-2 * size, 2 * size, size=(number, 3)) / 2.0
+
+
+def repeated(table: Table[RowsT], drawn: list[str], copies: list[str]) -> Table[RowsT]:
+    """Take the rows of each drawn scan under the id of its copy."""
+    rows = [np.flatnonzero(table.scan_id == name) for name in drawn]
+    ids = np.repeat(copies, [len(part) for part in rows])
+    return Table(ids, table.rows[np.concatenate(rows)])

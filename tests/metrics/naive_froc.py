@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 
 from nodule_lightning.structures import Candidates, Findings, Table
 
@@ -29,9 +30,13 @@ class _Row:
 
 
 def naive_froc(
-    candidates: Table[Candidates], nodules: Table[Findings], excluded: Table[Findings], scan_ids: Sequence[str]
+    candidates: Table[Candidates],
+    nodules: Table[Findings],
+    excluded: Table[Findings],
+    scan_ids: Sequence[str],
+    sizes_mm: tuple[float, float] = (-inf, inf),
 ) -> NaiveResult:
-    """Score as `froc` does, without bootstraps."""
+    """Score as `froc` does, without bootstraps; nodules of other sizes are found but do not count."""
     found: list[float] = []
     false: list[float] = []
     marks_kept = misses = ignored = doubles = 0
@@ -42,6 +47,8 @@ def naive_froc(
         for nodule in _rows_of(scan_id, nodules, nodules.rows.diameter_mm.tolist()):
             inside = [place for place, mark in enumerate(marks) if _hits(mark, nodule)]
             pool = [place for place in pool if place not in inside]
+            if not sizes_mm[0] <= _diameter(nodule) < sizes_mm[1]:
+                continue
             doubles += max(len(inside) - 1, 0)
             if inside:
                 found.append(max(marks[place].value for place in inside))
@@ -52,7 +59,8 @@ def naive_froc(
             ignored += len(inside)
             pool = [place for place in pool if place not in inside]
         false += [marks[place].value for place in pool]
-    sensitivities = [_sensitivity(rate, found, false, len(found) + misses, len(scan_ids)) for rate in RATES]
+    points = _curve(found, false, len(found) + misses, len(scan_ids))
+    sensitivities = [_sensitivity(rate, points) for rate in RATES]
     return NaiveResult(sensitivities, marks_kept, len(found), len(false), misses, ignored, doubles)
 
 
@@ -69,21 +77,28 @@ def _capped(marks: list[_Row]) -> list[_Row]:
     return [mark for mark in marks if mark.value > bound]
 
 
+def _diameter(finding: _Row) -> float:
+    return 10.0 if finding.value < 0 else finding.value
+
+
 def _hits(mark: _Row, finding: _Row) -> bool:
-    diameter = 10.0 if finding.value < 0 else finding.value
     squared = (mark.x - finding.x) ** 2 + (mark.y - finding.y) ** 2 + (mark.z - finding.z) ** 2
-    return squared < (diameter / 2.0) ** 2
+    return squared < (_diameter(finding) / 2.0) ** 2
 
 
-def _sensitivity(rate: Fraction, found: list[float], false: list[float], nodules: int, scans: int) -> float:
-    """Walk along the curve in exact fractions; at a vertical piece the upper end counts."""
-    if not nodules or not scans:
-        return 0.0
+def _curve(found: list[float], false: list[float], nodules: int, scans: int) -> list[tuple[Fraction, Fraction]]:
     points = [(Fraction(0), Fraction(0))]
+    if not nodules or not scans:
+        return points
     for threshold in sorted({*found, *false}, reverse=True):
         above = sum(value >= threshold for value in found)
         wrong = sum(value >= threshold for value in false)
         points.append((Fraction(wrong, scans), Fraction(above, nodules)))
+    return points
+
+
+def _sensitivity(rate: Fraction, points: list[tuple[Fraction, Fraction]]) -> float:
+    """Walk along the curve in exact fractions; at a vertical piece the upper end counts."""
     before = [point for point in points if point[0] <= rate][-1]
     after = [point for point in points if point[0] > rate]
     if not after:

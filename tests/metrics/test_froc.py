@@ -10,24 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.metrics.functional import RATES, Curve, FrocResult, froc
-from nodule_lightning.structures import Candidates, Findings, RowsT, Table
-from tests.metrics.cases import Case, no_findings, no_marks, random_case
+from nodule_lightning.metrics.functional import Curve, FrocResult, froc
+from nodule_lightning.structures import Candidates, Findings, Table
+from tests.metrics.cases import Case, findings, marks, no_findings, no_marks, random_case
 from tests.metrics.naive_froc import naive_froc
-
-
-def marks(*rows: tuple[str, float, float], z: float = 0.0) -> Table[Candidates]:
-    """Make marks from (scan, x, probability)."""
-    centre = np.array([[x, 0.0, z] for _, x, _ in rows]).reshape(-1, 3)
-    probability = np.array([probability for _, _, probability in rows])
-    return Table(np.array([scan for scan, _, _ in rows]), Candidates(centre, probability, np.full(len(rows), -1.0)))
-
-
-def findings(*rows: tuple[str, float, float]) -> Table[Findings]:
-    """Make findings from (scan, x, diameter)."""
-    centre = np.array([[x, 0.0, 0.0] for _, x, _ in rows]).reshape(-1, 3)
-    diameter_mm = np.array([diameter for _, _, diameter in rows], dtype=np.float64)
-    return Table(np.array([scan for scan, _, _ in rows]), Findings(centre, diameter_mm))
 
 
 def score(case: Case, bootstraps: int = 0) -> FrocResult:
@@ -155,68 +141,6 @@ def test_empty_inputs_are_normal(
     assert result.counts.scans == len(scan_ids)
     assert result.counts.false_positives == (len(candidates) if not len(nodules) else 0)
     assert result.to_dict()["counts"]["nodules"] == len(nodules)
-
-
-def test_sensitivity_by_size_uses_the_rate_of_all_marks() -> None:
-    nodules = findings(("a", 0, 4.9), ("a", 100, 5.0), ("b", 0, 2.0), ("b", 100, 25.0))
-    found = marks(("a", 0, 0.9), ("a", 500, 0.8), ("b", 500, 0.7), ("b", 100, 0.6), ("b", 700, 0.5), ("b", 0, 0.4))
-    sizes = froc(found, nodules, no_findings(), ["a", "b"], bootstraps=0).sizes
-    assert [size.label for size in sizes] == ["under 5 mm", "5-6 mm", "6-10 mm", "10-20 mm", "20 mm and over"]
-    assert [size.nodules for size in sizes] == [2, 1, 0, 0, 1]
-    assert [size.sensitivity for size in sizes if size.nodules] == [0.5, 0.0, 1.0]
-
-
-def test_bootstrap_is_seeded_and_holds_the_mean() -> None:
-    case = random_case(17)
-    first, again = score(case, bootstraps=200), score(case, bootstraps=200)
-    other = froc(case.candidates, case.nodules, case.excluded, case.scan_ids, bootstraps=200, seed=1)
-    assert first.interval is not None
-    assert first.band is not None
-    assert first.interval == again.interval != other.interval
-    assert first.interval[0] < first.mean < first.interval[1]
-    assert (first.band.low <= first.band.high).all()
-    assert [first.band.fps[place] for place in range(0, 97, 16)] == list(RATES)
-
-
-def test_bootstrap_equals_scoring_the_drawn_scans() -> None:
-    case = random_case(17)
-    assert score(case, bootstraps=30).interval == pytest.approx(interval_of_copies(case, 30), abs=1e-12)
-
-
-def test_bootstrap_without_the_scan_that_fills_the_head_of_the_curve() -> None:
-    # Scan "a" holds all of the head; a draw that misses it needs the tail.
-    rows = [("a", 100.0 + place, 0.9) for place in range(90)]
-    rows += [(f"s{number}", 100.0 + place, 0.5) for number in range(7) for place in range(40)]
-    rows += [(f"s{number}", 0.0, 0.1 * number) for number in range(7)]
-    nodules = findings(*[(f"s{number}", 0.0, 6.0) for number in range(7)])
-    case = Case(marks(*rows), nodules, no_findings(), ["a", *[f"s{number}" for number in range(7)]])
-    interval = score(case, bootstraps=50).interval
-    assert interval == pytest.approx(interval_of_copies(case, 50), abs=1e-12)
-    assert interval is not None
-    assert interval[1] > 0
-
-
-def interval_of_copies(case: Case, bootstraps: int) -> list[float]:
-    """Bootstrap the slow way: score each draw as a data set of its own."""
-    rng = np.random.default_rng(0)
-    names = sorted(case.scan_ids)
-    means = []
-    for _ in range(bootstraps):
-        drawn = [names[place] for place in rng.integers(len(names), size=len(names))]
-        copies = [f"{name}/{copy}" for copy, name in enumerate(drawn)]
-        tables = (repeated(case.candidates, drawn, copies), repeated(case.nodules, drawn, copies))
-        result = froc(*tables, repeated(case.excluded, drawn, copies), copies, bootstraps=0)
-        if result.counts.nodules:
-            means.append(result.mean)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return [float(low), float(high)]
-
-
-def repeated(table: Table[RowsT], drawn: list[str], copies: list[str]) -> Table[RowsT]:
-    """Take the rows of each drawn scan under the id of its copy."""
-    rows = [np.flatnonzero(table.scan_id == name) for name in drawn]
-    ids = np.repeat(copies, [len(part) for part in rows])
-    return Table(ids, table.rows[np.concatenate(rows)])
 
 
 def test_corners_leave_the_values_alone() -> None:

@@ -1,46 +1,96 @@
 """How far the score would move with other scans: resampling of scans with replacement."""
 
-import numpy as np
-from jaxtyping import Float64, Int64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from nodule_lightning.metrics.functional.comparison import Comparison
 from nodule_lightning.metrics.functional.curve import RATES, Events
 
 # A resample may need more of the curve than the whole set to reach the last rate; one in very many needs all of it.
 HEAD_MARGIN = 1.25
+# Of the 95 % interval.
+BOUNDS = (0.025, 0.975)
 
 
 def bootstrap(
-    events: Events,
-    nodules_in_scan: Int64[np.ndarray, "scan"],
+    comparison: Comparison,
+    groups: Bool[np.ndarray, "group nodule"],
     rates: Float64[np.ndarray, "rate"],
     resamples: int,
     seed: int,
-) -> Float64[np.ndarray, "resample rate"]:
-    """Give the sensitivities at the rates for so many draws of as many scans, with replacement.
+) -> Float64[np.ndarray, "resample group rate"]:
+    """Give the sensitivities among groups of nodules for so many draws of as many scans, with replacement.
 
-    A draw without any nodule has no sensitivity and is left out.
+    A draw that holds no nodule of a group has no sensitivity there: nan. The draws depend on the seed and the number
+    of scans alone, so that two comparisons over the same scans meet the same draws.
     """
     rng = np.random.default_rng(seed)
-    scans = len(nodules_in_scan)
-    head = events.head(HEAD_MARGIN * RATES[-1] * scans)
-    curves = []
-    for _ in range(resamples if scans else 0):
+    scans, events = comparison.scans, comparison.events
+    head = _Curves.of(comparison, groups, events.head(HEAD_MARGIN * RATES[-1] * scans))
+    whole: _Curves | None = None
+    drawn = np.full((resamples, len(groups), len(rates)), np.nan)
+    for draw in range(resamples if scans else 0):
         times = np.bincount(rng.integers(scans, size=scans), minlength=scans)
-        nodules = int(times @ nodules_in_scan)
-        if nodules:
-            curves.append(_resampled(events, head, times, nodules, rates))
-    return np.array(curves).reshape(-1, len(rates))
+        curves, fps = head, head.fps(times)
+        if fps[-1] < rates[-1] and len(fps) <= len(events.ends):
+            curves = whole = whole or _Curves.of(comparison, groups, events)
+            fps = curves.fps(times)
+        for group, sensitivity in enumerate(curves.sensitivities(times)):
+            if sensitivity is not None:
+                drawn[draw, group] = np.interp(rates, fps, sensitivity)
+    return drawn
 
 
-def _resampled(
-    events: Events, head: Events, times: Int64[np.ndarray, "scan"], nodules: int, rates: Float64[np.ndarray, "rate"]
-) -> Float64[np.ndarray, "rate"]:
-    """Trace the head of the curve with every scan counted so many times, and all of it if the head is too short."""
-    weight = times[head.scan]
-    all_of_them = np.cumsum(weight)[head.ends]
-    found = np.cumsum(weight * (head.nodule >= 0))[head.ends]
-    fps = np.append(0.0, (all_of_them - found) / len(times))
-    if fps[-1] < rates[-1] and len(head.ends) < len(events.ends):
-        return _resampled(events, events, times, nodules, rates)
-    values: np.ndarray = np.interp(rates, fps, np.append(0.0, found / nodules))
-    return values
+def percentile_interval(drawn: Float64[np.ndarray, "resample"]) -> tuple[float, float] | None:
+    """Give the bounds of the middle 95 % of the draws that have a value; None if there is none."""
+    there = drawn[~np.isnan(drawn)]
+    if not len(there):
+        return None
+    low, high = np.quantile(there, BOUNDS)
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some of the events: the scan of each, and how many lie before each point of the curve, from (0, 0) on."""
+
+    scan: Int64[np.ndarray, "part"]
+    before: Int64[np.ndarray, "point"]
+
+    @classmethod
+    def of(cls, events: Events, chosen: Bool[np.ndarray, "event"]) -> Self:
+        return cls(events.scan[chosen], np.append(0, np.cumsum(chosen)[events.ends]))
+
+    def counted(self, times: Int64[np.ndarray, "scan"]) -> Int64[np.ndarray, "point"]:
+        """Count the events up to each point with every scan taken so many times."""
+        total: np.ndarray = np.append(0, np.cumsum(times[self.scan]))[self.before]
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Curves:
+    """The curves of all groups of nodules, ready to be traced again with other scans."""
+
+    false: _Part
+    found: tuple[_Part, ...]
+    in_scan: tuple[Int64[np.ndarray, "scan"], ...]
+
+    @classmethod
+    def of(cls, comparison: Comparison, groups: Bool[np.ndarray, "group nodule"], events: Events) -> Self:
+        found = tuple(_Part.of(events, events.among(group)) for group in groups)
+        in_scan = tuple(comparison.nodules_in_scan(group) for group in groups)
+        return cls(_Part.of(events, events.nodule < 0), found, in_scan)
+
+    def fps(self, times: Int64[np.ndarray, "scan"]) -> Float64[np.ndarray, "point"]:
+        per_scan: np.ndarray = self.false.counted(times) / len(times)
+        return per_scan
+
+    def sensitivities(self, times: Int64[np.ndarray, "scan"]) -> Iterator[Float64[np.ndarray, "point"] | None]:
+        """Give the sensitivity of each group along the curve; None where the draw holds none of its nodules."""
+        for found, in_scan in zip(self.found, self.in_scan, strict=True):
+            nodules = int(times @ in_scan)
+            yield found.counted(times) / nodules if nodules else None

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 import numpy as np
 from jaxtyping import Bool
 
+from nodule_lightning.metrics.functional.protocol import Protocol
 from nodule_lightning.metrics.functional.scan_list import Located, ScanList
 from nodule_lightning.structures import Candidates, Findings, RowsT, Table
 
@@ -14,7 +15,11 @@ MANY_WITHOUT_MARK = 0.1
 
 
 def cautions(
-    candidates: Located[Candidates], nodules: Located[Findings], excluded: Table[Findings] | None, scans: ScanList
+    candidates: Located[Candidates],
+    nodules: Located[Findings],
+    excluded: Table[Findings] | None,
+    scans: ScanList,
+    protocol: Protocol,
 ) -> tuple[str, ...]:
     """Name the ways in which this comparison may not be the one that was meant; no list of excluded ones is None."""
     marked = _scans_of(candidates, scans)
@@ -23,10 +28,12 @@ def cautions(
         *_without_anything(scans, annotated),
         *_left_out("marks", candidates, scans),
         *_left_out("nodules", nodules, scans),
+        *_repeated("marks", candidates),
+        *_repeated("nodules", nodules),
         *_one_fold(nodules, annotated),
         *_coverage(marked, annotated),
     ]
-    return (*sentences, *_excluded(excluded))
+    return (*sentences, *(_excluded(excluded) if protocol is Protocol.LUNA16 else ()))
 
 
 def _excluded(excluded: Table[Findings] | None) -> list[str]:
@@ -73,6 +80,25 @@ def _padding_hint(unknown: list[Hashable], scans: ScanList) -> str:
         if twin is not None:
             return f"; {scan_id} looks like {twin} of the list: write the ids with the same zeros"
     return ""
+
+
+def _repeated(what: str, rows: Located[RowsT]) -> list[str]:
+    """Count rows at the very place of another one of their scan."""
+    listed = np.flatnonzero(rows.position >= 0)
+    place = np.column_stack([rows.position, rows.table.rows.centre_xyz_mm])[listed]
+    # One number for each row, equal where the rows are: only the few that share theirs have to be compared whole.
+    key = place[:, 0] * np.pi + place[:, 1] + place[:, 2] * np.e + place[:, 3] * np.sqrt(2.0)
+    order = np.argsort(key)
+    twins = np.flatnonzero(key[order][1:] == key[order][:-1])
+    shared = order[np.union1d(twins, twins + 1)]
+    _, first, times = np.unique(place[shared], axis=0, return_index=True, return_counts=True)
+    if not (times > 1).any():
+        return []
+    ids = rows.table.scan_id[listed[shared[first[times > 1]]]]
+    return [
+        f"{int((times - 1).sum())} {what} stand at the very place of another one of their scan (such as in scan"
+        f" {min(ids.tolist(), key=str)}): each counts, as in the official script; was a file joined to itself?"
+    ]
 
 
 def _one_fold(nodules: Located[Findings], annotated: Bool[np.ndarray, "scan"]) -> list[str]:

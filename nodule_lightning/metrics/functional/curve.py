@@ -38,6 +38,23 @@ class Curve:
         values: np.ndarray = np.interp(rates, self.fps, self.sensitivity)
         return values
 
+    def point_at(self, threshold: float) -> tuple[float, float]:
+        """Give false positives per scan and sensitivity of the marks with at least this probability.
+
+        >>> Curve(np.array([0.0, 1, 2]), np.array([0.0, 0.4, 0.6]), np.array([np.inf, 0.9, 0.5])).point_at(0.7)
+        (1.0, 0.4)
+        """
+        place = int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
+        return float(self.fps[place]), float(self.sensitivity[place])
+
+    def threshold_at(self, rate: float) -> float:
+        """Give the lowest threshold with no more than this many false positives per scan.
+
+        >>> Curve(np.array([0.0, 1, 2]), np.array([0.0, 0.4, 0.6]), np.array([np.inf, 0.9, 0.5])).threshold_at(1.5)
+        0.9
+        """
+        return float(self.threshold[int(np.searchsorted(self.fps, rate, side="right")) - 1])
+
     def corners(self) -> Self:
         """Leave out the points between two others of the same sensitivity; `at` gives the same values."""
         rises = np.diff(self.sensitivity) != 0
@@ -82,11 +99,15 @@ class Events:
         events = int(self.ends[points - 1]) + 1 if points else 0
         return type(self)(self.scan[:events], self.probability[:events], self.nodule[:events], self.ends[:points])
 
+    def among(self, wanted: Bool[np.ndarray, "nodule"]) -> Bool[np.ndarray, "event"]:
+        """Tell which events are finds of a wanted nodule."""
+        # The last entry answers for the -1 of the false positives.
+        chosen: np.ndarray = np.append(wanted, False)[self.nodule]
+        return chosen
+
     def curve(self, scans: int, wanted: Bool[np.ndarray, "nodule"]) -> Curve:
         """Trace the FROC curve over so many scans, with the sensitivity among the wanted nodules only."""
-        # The last entry answers for the -1 of the false positives.
-        counts = np.append(wanted, False)[self.nodule]
-        found = np.cumsum(counts)[self.ends]
+        found = np.cumsum(self.among(wanted))[self.ends]
         false = np.cumsum(self.nodule < 0)[self.ends]
         return Curve(
             np.append(0.0, false / max(scans, 1)),

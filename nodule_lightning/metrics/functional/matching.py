@@ -3,6 +3,7 @@
 All tables here hold a scan's position in the list of scans (0, 1, ...) where the csv files hold its id.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,15 +91,22 @@ def pairs_inside(
     radius = findings.rows.effective_diameter_mm() / 2.0
     order, start, count = _level_with(marks, findings, radius + SEARCH_MARGIN_MM)
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
-    for rows in np.array_split(np.arange(len(findings)), 1 + int(count.sum()) // PAIRS_AT_ONCE):
-        finding = np.repeat(rows, count[rows])
-        step = np.arange(len(finding)) - np.repeat(np.cumsum(count[rows]) - count[rows], count[rows])
-        mark = order[start[finding] + step]
+    for finding, mark in all_pairs(order, start, count):
         gap = marks.rows.centre_xyz_mm[mark] - findings.rows.centre_xyz_mm[finding]
         squared = gap[:, 0] ** 2 + gap[:, 1] ** 2 + gap[:, 2] ** 2
         inside = squared < radius[finding] ** 2
         found.append((finding[inside], mark[inside]))
     return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
+
+
+def all_pairs(
+    order: Int64[np.ndarray, "mark"], start: Int64[np.ndarray, "finding"], count: Int64[np.ndarray, "finding"]
+) -> Iterator[tuple[Int64[np.ndarray, "pair"], Int64[np.ndarray, "pair"]]]:
+    """Pair each finding with the marks from `start` on, so many in that order; about a million pairs at a time."""
+    for rows in np.array_split(np.arange(len(count)), 1 + int(count.sum()) // PAIRS_AT_ONCE):
+        finding = np.repeat(rows, count[rows])
+        step = np.arange(len(finding)) - np.repeat(np.cumsum(count[rows]) - count[rows], count[rows])
+        yield finding, order[start[finding] + step]
 
 
 def _level_with(

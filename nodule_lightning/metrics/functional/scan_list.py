@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Generic, Self
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.structures import RowsT, Table
@@ -61,6 +61,10 @@ class ScanList:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    def ids(self) -> Shaped[np.ndarray, "scan"]:
+        """Give the scan ids, each at its position."""
+        return np.array(list(self.position))
 
     def locate(self, table: Table[RowsT]) -> Located[RowsT]:
         """Find the scan of each row."""
