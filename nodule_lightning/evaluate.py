@@ -1,60 +1,112 @@
-"""Score a submission against the reference csv files and write the score down."""
+"""Score a submission, or the pooled ones of several folds, and write the score down."""
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from io import StringIO
+from math import isfinite
 from pathlib import Path
-
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table as RichTable
-from rich.text import Text
+from typing import Any
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.folds import Fold, fold_cautions, pool, read_folds
 from nodule_lightning.io.files import write_whole
-from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
-from nodule_lightning.metrics.functional import RATES, Curve, FrocResult, froc
+from nodule_lightning.io.tables import COORDINATES, read_candidates, read_findings, read_scan_ids
+from nodule_lightning.metrics.functional import Curve, FrocResult, OperatingPoint, Protocol, froc
+from nodule_lightning.metrics.functional.mistakes import Misses
 from nodule_lightning.structures import Candidates, Findings, Table
 
-METRICS, CURVE, FIGURE = "metrics.json", "froc.csv", "froc.png"
+METRICS, CURVE, FIGURE, MISSES, FALSE_POSITIVES = (
+    "metrics.json",
+    "froc.csv",
+    "froc.png",
+    "misses.csv",
+    "false_positives.csv",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A score and what stands beside it.
+
+    Attributes:
+        label: name of the submission, for the figure.
+        result: the score.
+        operating_point: at the threshold that was asked for, if any.
+        folds: name and own score of each pooled submission; none where there was only one.
+    """
+
+    label: str
+    result: FrocResult
+    operating_point: OperatingPoint | None = None
+    folds: tuple[tuple[str, FrocResult], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe all but the curve and the lists in plain values, for JSON."""
+        point = None if self.operating_point is None else self.operating_point.to_dict()
+        folds = [_describe_fold(name, result) for name, result in self.folds]
+        return {"submission": self.label, **self.result.to_dict(), "operating_point": point, "folds": folds}
 
 
 def evaluate_submission(
-    submission: Path,
+    submissions: Sequence[Path],
     annotations: Path,
     excluded: Path | None,
-    scans: Path | None,
+    scans: Sequence[Path],
     output: Path,
+    *,
+    protocol: Protocol = Protocol.LUNA16,
+    threshold: float | None = None,
     bootstraps: int = 1000,
     seed: int = 0,
-) -> FrocResult:
-    """Score a submission by the rules of LUNA16 and write `metrics.json`, `froc.csv` and `froc.png`.
+) -> Evaluation:
+    """Score by the rules of LUNA16; write `metrics.json`, `froc.csv`, `froc.png`, `misses.csv`, `false_positives.csv`.
 
     Args:
-        submission: `seriesuid,coordX,coordY,coordZ,probability`.
+        submissions: `seriesuid,coordX,coordY,coordZ,probability`; several are folds, pooled and scored once.
         annotations: `seriesuid,coordX,coordY,coordZ,diameter_mm` of the nodules.
         excluded: the same of the findings that count neither way; None if there is no such list.
-        scans: the ids of all scans that count; None takes those of the submission and of the annotations.
+        scans: the ids of all scans that count, in one file or in one for each fold; no file takes those of the
+            submissions and of the annotations.
         output: folder to write into; made if needed.
+        protocol: whose rules hold.
+        threshold: of the operating point; None for none.
         bootstraps: resamples of the scans behind the interval.
         seed: of the resampling.
 
     Raises:
-        InputError: a file that is missing or malformed, or a folder that cannot be written.
+        InputError: a file that is missing or malformed, folds that share a scan, or a folder that cannot be written.
     """
-    candidates, nodules = read_candidates(submission), read_findings(annotations)
+    require_protocol(protocol, excluded)
+    folds = read_folds(submissions, scans) if len(submissions) > 1 else []
+    candidates = pool(folds) if folds else read_candidates(submissions[0])
+    nodules = read_findings(annotations)
     doubtful = None if excluded is None else read_findings(excluded, sized=False)
-    scan_ids = _ids_of_tables(candidates, nodules) if scans is None else read_scan_ids(scans)
-    require_scans(submission, candidates, scan_ids)
-    result = froc(candidates, nodules, doubtful, scan_ids, bootstraps=bootstraps, seed=seed)
-    if scans is None:
-        result = result.with_warning(
-            f"No list of scans was given: only the {len(scan_ids)} scans with a mark or a nodule count, so scans"
-            " without either are missing from the false positives per scan."
-        )
-    write_scores(result, output, submission.stem)
-    return result
+    scan_ids = [scan_id for path in scans for scan_id in read_scan_ids(path)] or _ids_of_tables(candidates, nodules)
+    for path, part in [(fold.path, fold.candidates) for fold in folds] or [(submissions[0], candidates)]:
+        require_scans(path, part, scan_ids)
+    result = froc(candidates, nodules, doubtful, scan_ids, protocol=protocol, bootstraps=bootstraps, seed=seed)
+    for sentence in [*_list_cautions(scans, scan_ids), *(fold_cautions(folds, scans) if folds else [])]:
+        result = result.with_warning(sentence)
+    evaluation = Evaluation(
+        f"{len(folds)} folds" if folds else submissions[0].stem,
+        result,
+        None if threshold is None else result.operating_point(threshold),
+        tuple((fold.name, _alone(fold, nodules, doubtful, scan_ids, protocol)) for fold in folds),
+    )
+    write_evaluation(evaluation, output)
+    return evaluation
+
+
+def require_protocol(protocol: Protocol, excluded: Path | None) -> None:
+    """Refuse a list of excluded findings where the rules know none.
+
+    Raises:
+        InputError: there is one.
+    """
+    if protocol is Protocol.TIANCHI and excluded is not None:
+        raise InputError(f"protocol=tianchi has no excluded findings: leave out excluded={excluded}")
 
 
 def require_scans(submission: Path, candidates: Table[Candidates], scan_ids: Sequence[str]) -> None:
@@ -70,8 +122,8 @@ def require_scans(submission: Path, candidates: Table[Candidates], scan_ids: Seq
         )
 
 
-def write_scores(result: FrocResult, output: Path, label: str) -> None:
-    """Write the three files, all drawn before the first one is written.
+def write_evaluation(evaluation: Evaluation, output: Path) -> None:
+    """Write the files, all drawn before the first one is written.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -80,66 +132,88 @@ def write_scores(result: FrocResult, output: Path, label: str) -> None:
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.froc_figure import draw_froc
 
-    picture = to_png(draw_froc(result, label))
+    result = evaluation.result
+    metrics = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    contents = {
+        FIGURE: to_png(draw_froc(result, evaluation.label)),
+        CURVE: _curve_csv(result.curve.corners()),
+        MISSES: _misses_csv(result.misses),
+        FALSE_POSITIVES: _marks_csv(result.false_positives),
+        METRICS: metrics.encode(),
+    }
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; give a folder as output")
-    write_whole(output / FIGURE, picture)
-    write_whole(output / CURVE, _curve_csv(result.curve.corners()).encode())
-    metrics = {"submission": label, **result.to_dict()}
-    write_whole(output / METRICS, (json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    for name, content in contents.items():
+        write_whole(output / name, content)
 
 
-def render_table(result: FrocResult) -> RenderableType:
-    """Lay the score out for a terminal: sensitivities, mean with interval, counts, sizes, warnings."""
-    return Group(_score_table(result), Text(), _counts(result), Text(), _size_table(result), *_warnings(result))
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Lay rows out as a csv file."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
-def _score_table(result: FrocResult) -> RichTable:
-    table = RichTable(title="FROC, LUNA16 rules", title_justify="left")
-    table.add_column("false positives per scan", justify="right")
-    table.add_column("sensitivity", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for place, (rate, sensitivity) in enumerate(zip(RATES, result.sensitivities, strict=True)):
-        bounds = _bounds(result.interval_at(rate))
-        table.add_row(f"{rate:g}", f"{sensitivity:.4f}", bounds, end_section=place == len(RATES) - 1)
-    table.add_row("mean", f"{result.mean:.4f}", _bounds(result.interval), style="bold")
-    return table
+def _alone(
+    fold: Fold,
+    nodules: Table[Findings],
+    excluded: Table[Findings] | None,
+    scan_ids: Sequence[str],
+    protocol: Protocol,
+) -> FrocResult:
+    counting = set(scan_ids)
+    own = [scan_id for scan_id in fold.scan_ids if scan_id in counting]
+    return froc(fold.candidates, nodules, excluded, own, protocol=protocol, bootstraps=0)
 
 
-def _bounds(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.4f} - {interval[1]:.4f}"
-
-
-def _counts(result: FrocResult) -> Text:
-    counts = result.counts
-    return Text(
-        f"{counts.true_positives} of {counts.nodules} nodules found in {counts.scans} scans, {counts.misses} missed;"
-        f" {counts.marks} marks: {counts.false_positives} false positives,"
-        f" {counts.ignored_on_excluded} ignored on excluded findings, {counts.double_detections} double detections"
-    )
-
-
-def _size_table(result: FrocResult) -> RichTable:
-    table = RichTable(title="by size, at 1 false positive per scan", title_justify="left")
-    table.add_column("diameter")
-    table.add_column("nodules", justify="right")
-    table.add_column("sensitivity", justify="right")
-    for size in result.sizes:
-        table.add_row(size.label, str(size.nodules), f"{size.sensitivity:.4f}" if size.nodules else "-")
-    return table
-
-
-def _warnings(result: FrocResult) -> list[RenderableType]:
-    return [Text.from_markup(f"[yellow]warning:[/yellow] {escape(sentence)}") for sentence in result.warnings]
+def _list_cautions(scans: Sequence[Path], scan_ids: Sequence[str]) -> list[str]:
+    if scans:
+        return []
+    return [
+        f"No list of scans was given: only the {len(scan_ids)} scans with a mark or a nodule count, so scans without"
+        " either are missing from the false positives per scan."
+    ]
 
 
 def _ids_of_tables(candidates: Table[Candidates], nodules: Table[Findings]) -> list[str]:
     return sorted({*candidates.scan_id.tolist(), *nodules.scan_id.tolist()})
 
 
-def _curve_csv(curve: Curve) -> str:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("false_positives_per_scan", "sensitivity", "threshold"))
-    writer.writerows(zip(curve.fps.tolist(), curve.sensitivity.tolist(), curve.threshold.tolist(), strict=True))
-    return text.getvalue()
+def _describe_fold(name: str, result: FrocResult) -> dict[str, Any]:
+    wanted = ("mean", "sensitivity_at_fps_per_scan", "counts")
+    return {"submission": name, **{key: value for key, value in result.to_dict().items() if key in wanted}}
+
+
+def _curve_csv(curve: Curve) -> bytes:
+    rows = zip(curve.fps.tolist(), curve.sensitivity.tolist(), curve.threshold.tolist(), strict=True)
+    return csv_bytes(("false_positives_per_scan", "sensitivity", "threshold"), rows)
+
+
+def _misses_csv(misses: Misses) -> bytes:
+    header = ("seriesuid", *COORDINATES, "diameter_mm", "nearest_mark_mm", "nearest_mark_probability")
+    findings = misses.nodules.rows
+    rows = zip(
+        misses.nodules.scan_id.tolist(),
+        findings.centre_xyz_mm.tolist(),
+        findings.diameter_mm.tolist(),
+        misses.nearest_mm.tolist(),
+        misses.nearest_probability.tolist(),
+        strict=True,
+    )
+    # A scan without marks has no nearest one.
+    return csv_bytes(
+        header,
+        (
+            (scan_id, *centre, diameter, *((near, likely) if isfinite(near) else ("", "")))
+            for scan_id, centre, diameter, near, likely in rows
+        ),
+    )
+
+
+def _marks_csv(marks: Table[Candidates]) -> bytes:
+    rows = zip(marks.scan_id.tolist(), marks.rows.centre_xyz_mm.tolist(), marks.rows.probability.tolist(), strict=True)
+    return csv_bytes(
+        ("seriesuid", *COORDINATES, "probability"), ((scan_id, *centre, likely) for scan_id, centre, likely in rows)
+    )

@@ -67,7 +67,7 @@ def million(folder: Path) -> list[Figure]:
     parted = timed(table.by_scan, 3)
     del marks, table
     forget_peak()
-    whole = partial(evaluate_submission, submission, annotations, excluded, listed, folder / "million")
+    whole = partial(evaluate_submission, [submission], annotations, excluded, [listed], folder / "million")
     seconds = timed(whole, 2, warm=False)
     return [
         figure("a million marks over 10,000 scans", seconds, "s", "from files to files, 1000 bootstraps"),

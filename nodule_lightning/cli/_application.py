@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from nodule_lightning.cli._errors import explain, one_line
@@ -34,6 +34,7 @@ def run_application(
     path_keys: Sequence[str],
     argv: Sequence[str] | None = None,
     optional_paths: Sequence[str] = (),
+    list_paths: Sequence[str] = (),
 ) -> None:
     """Compose the configuration from the command line and hand it to the task.
 
@@ -47,10 +48,11 @@ def run_application(
         path_keys: keys whose values are paths.
         argv: the command line without the program's name; the process's own if left out.
         optional_paths: those of the keys that may be null.
+        list_paths: those of the keys that may hold several paths, `[a.csv,b.csv]`.
     """
     arguments = sys.argv[1:] if argv is None else argv
     # Lightning starts its child processes from sys.argv, so they must find the quoted form there.
-    sys.argv = [sys.argv[0], *quote_path_arguments(arguments, path_keys)]
+    sys.argv = [sys.argv[0], *quote_path_arguments(arguments, path_keys, list_paths)]
     # Without it Hydra prints and swallows what this function has to see.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     application = hydra.main(version_base="1.3", config_path="pkg://nodule_lightning.conf", config_name=config_name)
@@ -117,7 +119,7 @@ def _require_values(config: DictConfig, path_keys: Sequence[str], optional_paths
     for key in path_keys:
         value = OmegaConf.select(config, key)
         # An unset shell variable must not become this folder.
-        if value == "":
+        if value == "" or (isinstance(value, ListConfig) and (not value or "" in value)):
             raise InputError(f"{key} is empty; give a path, . for this folder")
         if value is None and key not in optional_paths:
             raise InputError(f"{key} is null; give a path")

@@ -8,11 +8,16 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 _ARGUMENT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<value>.*)", re.DOTALL)
 _QUOTED = re.compile(r"""(?P<quote>['"])(?:\\.|(?!(?P=quote))[^\\])*(?P=quote)""", re.DOTALL)
+_LIST = re.compile(r"\[(?P<items>.*)\]", re.DOTALL)
+# A quoted item may hold commas; so a list of nothing has no item, and one of a comma has two empty ones.
+_ITEM = re.compile(rf"(?:(?<=,)|^)(?P<item>\s*(?:{_QUOTED.pattern})\s*(?=,|$)|[^,]+|(?=,)|(?<=,)$)", re.DOTALL)
 # OmegaConf reads an odd number of backslashes before ${ as an escape, and halves them.
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
-def quote_path_arguments(arguments: Sequence[str], path_keys: Sequence[str]) -> list[str]:
+def quote_path_arguments(
+    arguments: Sequence[str], path_keys: Sequence[str], list_keys: Sequence[str] = ()
+) -> list[str]:
     r"""Quote the paths among the arguments, so that Hydra reads them as the shell handed them over.
 
     Left as they are: what is quoted already (there Hydra's own rules hold, interpolations included) and `null`, unless
@@ -21,11 +26,14 @@ def quote_path_arguments(arguments: Sequence[str], path_keys: Sequence[str]) -> 
     Args:
         arguments: the command line without the program's name.
         path_keys: the keys whose values are paths, `data.root` for example.
+        list_keys: those of them that may hold several paths, `[a.csv,b.csv]`; a path with a comma is quoted there.
 
     >>> quote_path_arguments(["input=/tmp/My CT (1)/肺", "seed=3", "-m"], ["input"])
     ["input='/tmp/My CT (1)/肺'", 'seed=3', '-m']
+    >>> quote_path_arguments(["input=[a 1.csv,'b,2.csv']"], ["input"], ["input"])
+    ["input=['a 1.csv','b,2.csv']"]
     """
-    return [_quote(argument, path_keys) for argument in arguments]
+    return [_quote(argument, path_keys, list_keys) for argument in arguments]
 
 
 def escape_interpolations(text: str) -> str:
@@ -37,15 +45,23 @@ def escape_interpolations(text: str) -> str:
     return _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", text)
 
 
-def _quote(argument: str, path_keys: Sequence[str]) -> str:
+def _quote(argument: str, path_keys: Sequence[str], list_keys: Sequence[str]) -> str:
     match = _ARGUMENT.fullmatch(argument)
     if match is None or match["key"].lstrip("+") not in path_keys:
         return argument
+    inside = _LIST.fullmatch(match["value"])
+    if match["key"].lstrip("+") in list_keys and inside and not _exists(match["value"]):
+        items = [item["item"].strip() for item in _ITEM.finditer(inside["items"])]
+        return f"{match['key']}=[{','.join(map(_quote_path, items))}]"
+    return f"{match['key']}={_quote_path(match['value'])}"
+
+
+def _quote_path(text: str) -> str:
     # Hydra takes the bare sign for a value that is still to be given.
-    text = "./???" if match["value"] == "???" else match["value"]
+    text = "./???" if text == "???" else text
     if _has_own_syntax(text) and not _exists(text):
-        return argument
-    return f"{match['key']}={QuotedString(escape_interpolations(text), Quote.single).with_quotes()}"
+        return text
+    return QuotedString(escape_interpolations(text), Quote.single).with_quotes()
 
 
 def _has_own_syntax(text: str) -> bool:

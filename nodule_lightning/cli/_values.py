@@ -1,10 +1,16 @@
 """Read the plain values of a command that no constructor checks."""
 
+import math
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from nodule_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from nodule_lightning.metrics.functional import Protocol
 
 LARGEST_SEED = 2**32 - 1
 
@@ -51,3 +57,52 @@ def flag(config: DictConfig, key: str) -> bool:
     if not isinstance(value, bool):
         raise InputError(f"{key} must be true or false, not {value!r}")
     return value
+
+
+def optional_number(config: DictConfig, key: str) -> float | None:
+    """Give a number, or None where it is null.
+
+    Raises:
+        InputError: it is something else.
+    """
+    value = config[key]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{key} must be a number or null, not {value!r}")
+    return float(value)
+
+
+def optional_path(config: DictConfig, key: str) -> Path | None:
+    """Give a path, or None where it is null."""
+    return None if config[key] is None else Path(config[key])
+
+
+def paths(config: DictConfig, key: str) -> list[Path]:
+    """Give the path or the paths of a key, none where it is null.
+
+    Raises:
+        InputError: a list in a list, or something else that is no path.
+    """
+    value = config[key]
+    if value is None:
+        return []
+    items = list(value) if isinstance(value, ListConfig) else [value]
+    if wrong := [item for item in items if not isinstance(item, str | int | float)]:
+        raise InputError(f"{key} must be a path or a list of paths, and {wrong[0]} is neither")
+    return [Path(str(item)) for item in items]
+
+
+def protocol(config: DictConfig) -> "Protocol":
+    """Give the challenge whose rules hold.
+
+    Raises:
+        InputError: it is none that is known.
+    """
+    from nodule_lightning.metrics.functional import Protocol
+
+    try:
+        return Protocol(config.protocol)
+    except ValueError:
+        known = " or ".join(Protocol)
+        raise InputError(f"protocol must be {known}, not {config.protocol!r}") from None

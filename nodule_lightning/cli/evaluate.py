@@ -1,34 +1,40 @@
-"""`nodule-evaluate`: score a submission by the rules of LUNA16."""
+"""`nodule-evaluate`: score a submission, or several folds together, by the rules of LUNA16 or Tianchi."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
-from nodule_lightning.cli._values import seed, whole_number
+from nodule_lightning.cli._values import optional_number, optional_path, paths, protocol, seed, whole_number
 
 PATH_KEYS = ("submission", "annotations", "excluded", "scans", "output")
 
 
 def main() -> None:
     """Run the command."""
-    run_application(evaluate, "evaluate", PATH_KEYS, optional_paths=("excluded", "scans"))
+    run_application(
+        evaluate, "evaluate", PATH_KEYS, optional_paths=("excluded", "scans"), list_paths=("submission", "scans")
+    )
 
 
 def evaluate(config: DictConfig) -> float:
     """Print the table, write the files and give the score."""
     from rich.console import Console
 
-    from nodule_lightning.evaluate import evaluate_submission, render_table
+    from nodule_lightning.cli._score_table import render_evaluation
+    from nodule_lightning.evaluate import evaluate_submission
 
-    result = evaluate_submission(
-        Path(config.submission),
+    show = whole_number(config, "show")
+    evaluation = evaluate_submission(
+        paths(config, "submission"),
         Path(config.annotations),
-        None if config.excluded is None else Path(config.excluded),
-        None if config.scans is None else Path(config.scans),
+        optional_path(config, "excluded"),
+        paths(config, "scans"),
         Path(config.output),
-        whole_number(config, "bootstraps"),
-        seed(config),
+        protocol=protocol(config),
+        threshold=optional_number(config, "threshold"),
+        bootstraps=whole_number(config, "bootstraps"),
+        seed=seed(config),
     )
-    Console().print(render_table(result))
-    return result.mean
+    Console().print(render_evaluation(evaluation, show))
+    return evaluation.result.mean

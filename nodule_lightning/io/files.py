@@ -1,7 +1,7 @@
 """Write a whole file or nothing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,6 +35,21 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with replacing(path) as draft:
         draft.write_bytes(content)
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Name each path by what tells it from the others: its own name, with as many parents as that takes.
+
+    >>> distinct_names([Path("runs/a/submission.csv"), Path("runs/b/submission.csv")])
+    ['a/submission', 'b/submission']
+    """
+    bare = [path.with_suffix("").parts for path in paths]
+    deepest = max(map(len, bare), default=0)
+    for depth in range(1, deepest + 1):
+        names = ["/".join(parts[-depth:]) for parts in bare]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
 
 
 def drafts_of(folder: Path, pattern: str) -> list[Path]:

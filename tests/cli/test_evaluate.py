@@ -8,6 +8,7 @@ from pathlib import Path
 from nodule_lightning.cli import evaluate
 from tests.cli.commands import Runner
 
+FILES = {"metrics.json", "froc.csv", "froc.png", "misses.csv", "false_positives.csv"}
 HEADER = "seriesuid,coordX,coordY,coordZ,"
 
 
@@ -32,7 +33,38 @@ def test_odd_paths(run: Runner, tmp_path: Path) -> None:
     assert "1.0000" in ended.out
     metrics = json.loads((folder / "score {肺}" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["mean"] == 1.0
-    assert {path.name for path in (folder / "score {肺}").iterdir()} == {"metrics.json", "froc.csv", "froc.png"}
+    assert {path.name for path in (folder / "score {肺}").iterdir()} == FILES
+
+
+def test_folds_with_odd_paths(run: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "My CT (1), 肺"
+    _, annotations, excluded, _, output = write_inputs(folder)
+    (folder / "second.csv").write_text(HEADER + "probability\ntwo,1,2,3,0.5\n")
+    for name in ("one", "two"):
+        (folder / f"{name}, its scans.csv").write_text(f"seriesuid\n{name}\n")
+    ended = run(
+        evaluate.main,
+        f"submission=['{folder / 'marks, [1].csv'}', '{folder / 'second.csv'}']",
+        f"scans=['{folder / 'one, its scans.csv'}','{folder / 'two, its scans.csv'}']",
+        *(annotations, excluded, output, "threshold=0.4"),
+    )
+    assert ended.code == 0, ended.error
+    metrics = json.loads((folder / "score {肺}" / "metrics.json").read_text(encoding="utf-8"))
+    assert [fold["submission"] for fold in metrics["folds"]] == ["marks, [1]", "second"]
+    assert [fold["counts"]["scans"] for fold in metrics["folds"]] == [1, 1]
+    assert metrics["counts"]["scans"] == 2
+    assert "each fold by itself" in ended.out
+    assert "at a threshold of 0.4: sensitivity 1.0000, 0.5 false positives per scan" in ended.out
+
+
+def test_tianchi_by_one_word(run: Runner, tmp_path: Path) -> None:
+    submission, annotations, excluded, scans, output = write_inputs(tmp_path / "x")
+    ended = run(evaluate.main, submission, annotations, scans, output, "protocol=tianchi")
+    assert ended.code == 0, ended.error
+    assert "FROC, Tianchi rules" in ended.out
+    assert "warning" not in ended.out
+    refused = run(evaluate.main, submission, annotations, excluded, scans, output, "protocol=tianchi")
+    assert "protocol=tianchi has no excluded findings" in refused.line()
 
 
 def test_neither_torch_nor_wandb_is_imported(tmp_path: Path) -> None:

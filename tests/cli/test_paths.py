@@ -4,12 +4,13 @@ from pathlib import Path, PurePath
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.cli._paths import quote_path_arguments
+from nodule_lightning.cli._paths import escape_interpolations, quote_path_arguments
 
 TRICKY = st.text("\\'\"${}[](),=:~ \t%@#!*?肺a1.-/", max_size=12)
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"), max_size=30)
@@ -33,6 +34,33 @@ def test_any_path_comes_back_identical(text: str, plus: str) -> None:
     assert instantiate(config.built) == PurePath(text)
     # Lightning's child processes get the quoted form and quote it again.
     assert quote_path_arguments([argument], ["data.root"]) == [argument]
+
+
+@given(st.lists(TRICKY.filter(lambda text: not has_own_meaning(text.strip())), max_size=4), st.sampled_from(["", "+"]))
+def test_a_list_of_paths_comes_back(texts: list[str], plus: str) -> None:
+    items = [QuotedString(escape_interpolations(text), Quote.single).with_quotes() for text in texts]
+    [argument] = quote_path_arguments([f"{plus}scans=[{','.join(items)}]"], ["scans"], ["scans"])
+    assert OverridesParser.create().parse_override(argument).value() == [escape_interpolations(text) for text in texts]
+    assert quote_path_arguments([argument], ["scans"], ["scans"]) == [argument]
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("[a.csv,b (1).csv]", ["a.csv", "b (1).csv"]),
+        ("[ 'a, b.csv' , 肺=[1].csv ]", ["a, b.csv", "肺=[1].csv"]),
+        ("[]", []),
+        ("[a,]", ["a", ""]),
+        ("[,]", ["", ""]),
+        ("[it's,null]", ["it's", None]),
+    ],
+)
+def test_a_list_is_read_as_it_was_typed(typed: str, read: list[str | None]) -> None:
+    [argument] = quote_path_arguments([f"scans={typed}"], ["scans"], ["scans"])
+    assert OverridesParser.create().parse_override(argument).value() == read
+    # Where no list is wanted, it is a path like any other.
+    [argument] = quote_path_arguments([f"scans={typed}"], ["scans"])
+    assert OverridesParser.create().parse_override(argument).value() == typed
 
 
 def test_other_arguments_are_left_alone() -> None:
