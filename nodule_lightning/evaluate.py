@@ -87,7 +87,7 @@ def evaluate_submission(
     for path, part in [(fold.path, fold.candidates) for fold in folds] or [(submissions[0], candidates)]:
         require_scans(path, part, scan_ids)
     result = froc(candidates, nodules, doubtful, scan_ids, protocol=protocol, bootstraps=bootstraps, seed=seed)
-    for sentence in [*_list_cautions(scans, scan_ids), *(fold_cautions(folds, scans) if folds else [])]:
+    for sentence in [*list_cautions(scans, scan_ids), *(fold_cautions(folds, scans) if folds else [])]:
         result = result.with_warning(sentence)
     evaluation = Evaluation(
         f"{len(folds)} folds" if folds else submissions[0].stem,
@@ -120,6 +120,16 @@ def require_scans(submission: Path, candidates: Table[Candidates], scan_ids: Seq
             f"{submission} marks none of the {len(scan_ids)} scans that count, but others such as "
             f"{candidates.scan_id[0]}: give the submission, annotations and scans of one data set"
         )
+
+
+def list_cautions(scans: Sequence[Path], scan_ids: Sequence[str]) -> list[str]:
+    """Say which scans count where no list of them was given."""
+    if scans:
+        return []
+    return [
+        f"No list of scans was given: only the {len(scan_ids)} scans with a mark or a nodule count, so scans without"
+        " either are missing from the false positives per scan."
+    ]
 
 
 def write_evaluation(evaluation: Evaluation, output: Path) -> None:
@@ -166,15 +176,6 @@ def _alone(
     counting = set(scan_ids)
     own = [scan_id for scan_id in fold.scan_ids if scan_id in counting]
     return froc(fold.candidates, nodules, excluded, own, protocol=protocol, bootstraps=0)
-
-
-def _list_cautions(scans: Sequence[Path], scan_ids: Sequence[str]) -> list[str]:
-    if scans:
-        return []
-    return [
-        f"No list of scans was given: only the {len(scan_ids)} scans with a mark or a nodule count, so scans without"
-        " either are missing from the false positives per scan."
-    ]
 
 
 def _ids_of_tables(candidates: Table[Candidates], nodules: Table[Findings]) -> list[str]:

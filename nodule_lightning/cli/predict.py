@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nodule_lightning.predict import Failure, Prediction
 
 PATH_KEYS = ("checkpoint", "input", "output", "scans")
-SUBMISSION = "submission.csv"
 
 
 def main() -> None:
@@ -34,8 +33,9 @@ def search(config: DictConfig) -> None:
     from rich.console import Console
 
     from nodule_lightning.cli._checkpoint import load_detector
-    from nodule_lightning.io.tables import write_candidates
+    from nodule_lightning.io.tables import write_candidates, write_scan_ids
     from nodule_lightning.predict import Failure, Prediction, Source, predict, submission
+    from nodule_lightning.runs import SEARCHED, SUBMISSION
 
     show, output = whole_number(config, "show"), Path(config.output)
     require_writable(output)
@@ -48,6 +48,7 @@ def search(config: DictConfig) -> None:
     if predictions:
         path = output / SUBMISSION
         write_candidates(path, submission(predictions))
+        write_scan_ids(output / SEARCHED, [prediction.scan_id for prediction in predictions])
         console = Console()
         for prediction in predictions:
             console.print(render(prediction, show))

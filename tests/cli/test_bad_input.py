@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from nodule_lightning.cli import evaluate, phantom, predict, prepare, report
+from nodule_lightning.cli import evaluate, leaderboard, phantom, predict, prepare, report
 from nodule_lightning.data.cache import Entry
+from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_image
 from tests.cli.commands import Runner, write_checkpoint
@@ -142,6 +143,7 @@ def test_predict_goes_on_past_a_scan_that_trips_something_unforeseen(
     assert ended.code == 1
     assert "failed: one: RuntimeError: out of memory" in ended.out
     assert Path("out/submission.csv").exists()
+    assert read_scan_ids(Path("out/scans.csv")) == ["three", "two"]
 
 
 @pytest.mark.parametrize("missing", ["submission", "annotations", "excluded", "scans"])
@@ -234,6 +236,9 @@ def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: P
         (evaluate.main, ["submission=[]", "annotations=b", "output=out"], "submission is empty; give a path"),
         (evaluate.main, ["submission=[a,]", "annotations=b", "output=out"], "submission is empty; give a path"),
         (evaluate.main, ["submission=[a,b]", "annotations=b", "output=out"], "a does not exist"),
+        (leaderboard.main, ["submissions=a", "annotations=b", "output=out", "bootstraps=-1"], "bootstraps must be"),
+        (leaderboard.main, ["submissions=[]", "annotations=b", "output=out"], "submissions is empty; give a path"),
+        (leaderboard.main, ["runs=gone", "annotations=b", "output=out"], "gone is no folder"),
         (report.main, ["submission=a", "cache=b", "output=out", "best=few"], "best must be"),
         (predict.main, ["checkpoint=a", "input=b", "output=out", "show=true"], "show must be"),
         (predict.main, ["checkpoint=null", "input=b", "output=out"], "checkpoint is null; give a path"),
