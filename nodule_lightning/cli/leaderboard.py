@@ -89,8 +89,8 @@ def render_leaderboard(board: Leaderboard) -> RenderableType:
             heading = ""
     explained = Text(
         "mean: of the sensitivities at 1/8 to 8 false positives per scan. p: of the difference from the first,"
-        " two-sided, paired bootstrap over scans. gained, lost: nodules that this one finds and the first does not, and the other"
-        " way round, at 1 false positive per scan."
+        " two-sided, paired bootstrap over scans. gained, lost: nodules that this one finds and the first does not, and"
+        " the other way round, at 1 false positive per scan."
     )
     return Group(table, explained, Text(), sizes, *warning_lines(board.warnings))
 

@@ -5,9 +5,12 @@ beside their final name and then moved into place.
 """
 
 import csv
+import gc
 import math
 import re
+from _csv import Reader as CsvReader
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,25 +140,39 @@ class _Columns:
 
     def error(self, index: int, what: str) -> InputError:
         """Say what is wrong with a row, by its line in the file; reads the file again to count its lines."""
-        lines = [line for line, _ in _numbered_rows(self.path)]
+        with _opened(self.path) as reader:
+            lines = [reader.line_num for row in reader if row]
         return InputError(f"{self.path}, line {lines[index + self.has_header]}: {what}")
 
 
-def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[CsvReader]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = "\t" if "\t" in file.readline() else ","
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter)
-            yield from ((reader.line_num, row) for row in reader if row)
+            yield csv.reader(file, delimiter=delimiter)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a csv file: {error}") from None
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Spare Python the search for cycles among a million new rows, which takes as long as reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> _Columns:
-    rows = [row for _, row in _numbered_rows(path)]
+    with _opened(path) as reader, _no_garbage_collection():
+        rows = [row for row in reader if row]
     place = _header(path, rows[0] if rows else [], (*needed, *optional), len(needed))
     # A list of bare ids has no header: its first row is data.
     columns = _Columns(path, place or {"seriesuid": 0}, rows[1:] if place else rows, has_header=bool(place))
@@ -179,13 +196,14 @@ def _header(path: Path, first: Sequence[str], wanted: Sequence[str], needed: int
 
 def _scan_ids(columns: _Columns) -> Shaped[np.ndarray, "n"]:
     texts = columns.texts("seriesuid")
-    spelling: dict[str, str] = {}
-    for text in set(texts):
+    number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    spelling = []
+    for text in number:
         try:
-            spelling[text] = check_scan_id(text)
+            spelling.append(check_scan_id(text))
         except InputError as error:
             raise columns.error(texts.index(text), str(error)) from None
-    return np.array([spelling[text] for text in texts], dtype=np.str_)
+    return np.array(spelling, dtype=np.str_)[[number[text] for text in texts]]
 
 
 def _each_once(columns: _Columns) -> list[str]:
@@ -201,12 +219,13 @@ def _each_once(columns: _Columns) -> list[str]:
 def _numbers(columns: _Columns, names: Sequence[str]) -> Float64[np.ndarray, "n column"]:
     numbers = np.empty((len(columns.rows), len(names)))
     for position, name in enumerate(names):
-        texts = columns.texts(name)
+        place = columns.place[name]
         try:
-            numbers[:, position] = [float(text) for text in texts]
+            numbers[:, position] = np.fromiter((float(row[place]) for row in columns.rows), float, len(columns.rows))
         except ValueError:
             numbers[:, position] = np.nan
         if not np.isfinite(numbers[:, position]).all():
+            texts = columns.texts(name)
             index = next(index for index, text in enumerate(texts) if not _is_number(text))
             raise columns.error(index, f"{name} is {texts[index]!r}, not a number")
     return numbers

@@ -1,5 +1,6 @@
 """Tables: what is written comes back, and a bad row is named by its line."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,3 +165,11 @@ def test_official_tables(real_data: Path) -> None:
     assert len(read_scan_ids(luna / "seriesuids.csv")) == 888
     assert set(read_subsets(luna / "subsets.csv").values()) == set("0123456789")
     assert len(read_findings(real_data / "tianchi/annotations_train_600.csv")) == 975
+
+
+def test_reading_leaves_garbage_collection_as_it_was(csv: Callable[[str], Path]) -> None:
+    read_candidates(csv("seriesuid,coordX,coordY,coordZ,probability\na,1,2,3,0.5\n"))
+    assert gc.isenabled()
+    with pytest.raises(InputError):
+        read_candidates(csv("seriesuid,coordX\n\0"))
+    assert gc.isenabled()

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nodule_lightning.metrics.functional import froc
+from nodule_lightning.errors import InputError
+from nodule_lightning.metrics.functional import Protocol, froc
 from nodule_lightning.structures import Candidates, Findings, Table
 from tests.metrics.cases import no_findings, no_marks
 
@@ -56,3 +57,21 @@ def test_an_empty_list_of_excluded_findings_is_not_called_a_missing_one() -> Non
     assert empty.startswith("The list of excluded findings is empty")
     assert "given" not in empty
     assert "LUNA16" not in empty
+
+
+def test_a_file_joined_to_itself_is_said() -> None:
+    two = Candidates(np.array([[1.0, 2, 3], [1.0, 2, 4]]), np.array([0.5, 0.6]), -np.ones(2))
+    once = Table(np.array(["b", "b"]), two)
+    twice = Table(np.array(["b", "x", "b", "b", "x", "a"]), Candidates.concatenate([two, two, two]))
+    assert warnings(once, findings("a"), findings("b"), ["a", "b"]) == ()
+    said = warnings(twice, findings("a", "b", "a", "a"), findings("b", "b"), ["a", "b"])
+    [marked, annotated] = [sentence for sentence in said if "stand at the very place of another" in sentence]
+    assert marked.startswith("1 marks stand")
+    assert "such as in scan b" in marked
+    assert annotated.startswith("2 nodules stand")
+
+
+def test_tianchi_needs_no_excluded_list() -> None:
+    assert froc(marks("a"), findings("a"), None, ["a"], protocol=Protocol.TIANCHI, bootstraps=0).warnings == ()
+    with pytest.raises(InputError, match="Tianchi has no list of excluded findings"):
+        froc(marks("a"), findings("a"), findings("a"), ["a"], protocol=Protocol.TIANCHI)

@@ -73,6 +73,28 @@ def test_second_mark_on_a_hit_nodule_changes_nothing() -> None:
     assert (one.counts.double_detections, two.counts.double_detections) == (0, 1)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_no_second_mark_on_a_hit_nodule_changes_the_score(seed: int, less: float) -> None:
+    case = random_case(seed)
+    # In a full scan, one more mark would push another out.
+    ids, number = np.unique(case.candidates.scan_id, return_counts=True)
+    roomy = np.isin(case.candidates.scan_id, ids[number < 100])
+    before = score(case)
+    for row in np.flatnonzero(roomy)[:20].tolist():
+        mark = case.candidates[np.array([row])]
+        again = Candidates(mark.rows.centre_xyz_mm, mark.rows.probability - less, mark.rows.diameter_mm)
+        more = Table(
+            np.concatenate([case.candidates.scan_id, mark.scan_id]),
+            Candidates.concatenate([case.candidates.rows, again]),
+        )
+        after = froc(more, case.nodules, case.excluded, case.scan_ids, bootstraps=0)
+        if after.counts.false_positives == before.counts.false_positives:
+            assert np.array_equal(after.sensitivities, before.sensitivities)
+            assert after.counts.true_positives == before.counts.true_positives
+            assert after.counts.marks == before.counts.marks + 1
+
+
 @pytest.mark.parametrize(("x", "hits"), [(2.999999, 1), (3.0, 0), (-3.0, 0)])
 def test_radius_is_strict(x: float, hits: int) -> None:
     result = froc(marks(("a", x, 0.5)), findings(("a", 0, 6)), no_findings(), ["a"], bootstraps=0)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids, read_subsets
-from nodule_lightning.metrics.functional import RATES, froc
-from nodule_lightning.structures import Table
-from tests.metrics.cases import Case
+from nodule_lightning.metrics.functional import RATES, Protocol, froc
+from nodule_lightning.structures import Candidates, Table
+from tests.metrics.cases import Case, no_findings
 
 pytestmark = pytest.mark.real_data
 
@@ -52,8 +52,15 @@ def test_official_numbers(golden: Case, expected: dict[str, Any]) -> None:
     assert counts.nodules == expected["nodules"]
     assert counts.ignored_on_excluded == expected["ignored_on_excluded"]
     assert counts.double_detections == expected["ignored_double_detections"]
+    assert counts.scans == 888
+    assert result.curve.sensitivity[-1] == pytest.approx(expected["sensitivity"], abs=1e-9)
     assert [size.nodules for size in result.sizes] == [270, 232, 403, 231, 50]
     assert [size.sensitivity for size in result.sizes] == pytest.approx([0.700, 0.901, 0.921, 0.909, 0.940], abs=6e-4)
+    assert [size.nodules for size in result.coarse_sizes] == [905, 279, 2]
+    at_8 = [size.sensitivities[-1] for size in result.sizes]
+    assert at_8 == pytest.approx([0.870, 0.948, 0.965, 0.935, 0.940], abs=6e-4)
+    assert len(result.misses) == expected["false_negatives"]
+    assert len(result.false_positives) == 1000
     assert result.warnings == ()
 
 
@@ -71,6 +78,31 @@ def test_missing_excluded_list_is_said(golden: Case, expected: dict[str, Any]) -
     assert result.mean == pytest.approx(expected["mean_without_excluded_list"], abs=5e-5)
     assert len(result.warnings) == 1
     assert "No list of excluded findings" in result.warnings[0]
+
+
+def test_empty_excluded_list_is_said(golden: Case, expected: dict[str, Any]) -> None:
+    mean, warnings = score(replace(golden, excluded=no_findings()))
+    assert mean == pytest.approx(expected["mean_without_excluded_list"], abs=5e-5)
+    assert len(warnings) == 1
+    assert "The list of excluded findings is empty" in warnings[0]
+
+
+def test_tianchi_protocol_is_the_score_without_an_excluded_list(golden: Case, expected: dict[str, Any]) -> None:
+    lists = (golden.candidates, golden.nodules, None, golden.scan_ids)
+    result = froc(*lists, protocol=Protocol.TIANCHI, bootstraps=0)
+    assert result.mean == pytest.approx(expected["mean_without_excluded_list"], abs=5e-5)
+    assert result.warnings == ()
+
+
+def test_submission_joined_to_itself_is_said(golden: Case) -> None:
+    twice = Table(
+        np.concatenate([golden.candidates.scan_id, golden.candidates.scan_id]),
+        Candidates.concatenate([golden.candidates.rows, golden.candidates.rows]),
+    )
+    mean, warnings = score(replace(golden, candidates=twice))
+    assert mean < 0.83
+    assert len(warnings) == 1
+    assert "55677 marks stand at the very place of another one of their scan" in warnings[0]
 
 
 def test_list_of_nodule_scans_only_is_said(golden: Case, expected: dict[str, Any]) -> None:
