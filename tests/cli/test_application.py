@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from nodule_lightning.cli import evaluate, phantom, plant, predict, prepare, report, train
+from nodule_lightning.cli import evaluate, leaderboard, phantom, plant, predict, prepare, report, train
 from nodule_lightning.cli._application import Task, run_application
 from nodule_lightning.errors import InputError
 from tests.cli.commands import Runner
@@ -19,6 +19,7 @@ MAINS = {
     "train": train.main,
     "predict": predict.main,
     "evaluate": evaluate.main,
+    "leaderboard": leaderboard.main,
     "report": report.main,
 }
 
