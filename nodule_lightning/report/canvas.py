@@ -1,11 +1,13 @@
 """What all figures share: a canvas without global state, colours, and PNG bytes."""
 
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Final
 from warnings import catch_warnings, filterwarnings
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 INK: Final = "#1f2933"
 FAINT: Final = "#9aa5b1"
@@ -13,7 +15,11 @@ FAINT: Final = "#9aa5b1"
 BLUE: Final = "#0072b2"
 GREEN: Final = "#009e73"
 ORANGE: Final = "#d55e00"
+AMBER: Final = "#e69f00"
+PINK: Final = "#cc79a7"
 GREY: Final = "#8a94a0"
+SKY: Final = "#56b4e9"
+YELLOW: Final = "#f0e442"
 DOTS_PER_INCH: Final = 120
 
 
@@ -32,3 +38,9 @@ def to_png(figure: Figure) -> bytes:
         filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def take_literally(texts: Iterable[Text]) -> None:
+    """Show dollar signs, which a file name may hold, as they are."""
+    for text in texts:
+        text.set_parse_math(False)

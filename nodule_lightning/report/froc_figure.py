@@ -1,13 +1,17 @@
 """The FROC curve as the LUNA16 paper draws it: logarithmic rate, the interval as a band, the seven points marked."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nodule_lightning.metrics.functional import RATES, FrocResult
-from nodule_lightning.report.canvas import BLUE, FAINT, INK, new_figure
+from nodule_lightning.report.canvas import FAINT, INK, new_figure, take_literally
+from nodule_lightning.report.model_styles import MODEL_STYLES, ModelStyle, add_model_legend, model_style, shorten
 
 RATE_LABELS = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+MOST_BANDS = 5
 
 
 def draw_froc(result: FrocResult, label: str = "") -> Figure:
@@ -20,19 +24,8 @@ def draw_froc(result: FrocResult, label: str = "") -> Figure:
     figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     _prepare(axes)
-    rates = 2.0 ** np.linspace(np.log2(RATES[0]), np.log2(RATES[-1]), 600)
-    if result.band is not None:
-        axes.fill_between(
-            result.band.fps,
-            result.band.low,
-            result.band.high,
-            color=BLUE,
-            alpha=0.15,
-            linewidth=0,
-            label="95 % interval (bootstrap over scans)",
-        )
-    axes.plot(rates, result.curve.at(rates), color=BLUE, linewidth=1.8, label=label.lstrip("_") or "FROC")
-    axes.plot(RATES, result.sensitivities, "o", color=BLUE, markersize=5, markeredgecolor="white", zorder=3)
+    _draw_band(axes, result, MODEL_STYLES[0], 0.15, "95 % interval (bootstrap over scans)")
+    _draw_curve(axes, result, MODEL_STYLES[0], shorten(label).lstrip("_") or "FROC")
     _name_points(axes, result)
     legend = axes.legend(
         loc="lower right" if result.sensitivities[-1] > 0.4 else "upper left",
@@ -40,11 +33,64 @@ def draw_froc(result: FrocResult, label: str = "") -> Figure:
         fontsize=8.5,
         labelcolor=INK,
     )
-    for text in legend.get_texts():
-        # A file name may hold dollar signs.
-        text.set_parse_math(False)
+    take_literally(legend.get_texts())
     axes.set_title(_headline(result), loc="left", fontsize=11, color=INK, pad=10)
     return figure
+
+
+def draw_frocs(results: Sequence[tuple[str, FrocResult]]) -> Figure:
+    """Draw the curves of several results into one figure, with their means and intervals in the legend.
+
+    Colour, line and marker tell the systems apart, with any colour vision and in grey. Where there are more than five,
+    their bands would hide one another and are left out.
+
+    Args:
+        results: name and result of each system, in the order of the legend; one of them is drawn as by `draw_froc`.
+    """
+    if len(results) == 1:
+        [(label, result)] = results
+        return draw_froc(result, label)
+    figure = new_figure(6.4, 4.4 + 0.19 * len(results))
+    axes = figure.add_subplot()
+    _prepare(axes)
+    if len(results) <= MOST_BANDS:
+        for place, (_, result) in enumerate(results):
+            _draw_band(axes, result, model_style(place), 0.1)
+    for place, (_, result) in enumerate(results):
+        _draw_curve(axes, result, model_style(place))
+    add_model_legend(figure, [f"{shorten(label)}: {_score(result)}" for label, result in results])
+    sure = any(result.band is not None for _, result in results)
+    title = "FROC and mean sensitivity" + (", 95 % intervals by bootstrap over scans" if sure else "")
+    axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
+    return figure
+
+
+def _draw_band(axes: Axes, result: FrocResult, style: ModelStyle, alpha: float, label: str | None = None) -> None:
+    if result.band is None:
+        return
+    axes.fill_between(
+        result.band.fps,
+        result.band.low,
+        result.band.high,
+        color=style.colour,
+        alpha=alpha,
+        linewidth=0,
+        label=label,
+    )
+
+
+def _draw_curve(axes: Axes, result: FrocResult, style: ModelStyle, label: str | None = None) -> None:
+    rates = 2.0 ** np.linspace(np.log2(RATES[0]), np.log2(RATES[-1]), 600)
+    axes.plot(rates, result.curve.at(rates), color=style.colour, linestyle=style.line, linewidth=1.8, label=label)
+    axes.plot(
+        RATES,
+        result.sensitivities,
+        style.marker,
+        color=style.colour,
+        markersize=5,
+        markeredgecolor="white",
+        zorder=3,
+    )
 
 
 def _prepare(axes: Axes) -> None:
@@ -83,5 +129,9 @@ def _name_points(axes: Axes, result: FrocResult) -> None:
 
 
 def _headline(result: FrocResult) -> str:
+    return f"Mean sensitivity {_score(result)}"
+
+
+def _score(result: FrocResult) -> str:
     interval = "" if result.interval is None else f"  (95 %: {result.interval[0]:.3f} to {result.interval[1]:.3f})"
-    return f"Mean sensitivity {result.mean:.3f}{interval}"
+    return f"{result.mean:.3f}{interval}"

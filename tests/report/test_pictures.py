@@ -8,9 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
 from nodule_lightning.geometry import Grid
-from nodule_lightning.metrics.functional import froc
 from nodule_lightning.report.canvas import BLUE, GREEN, ORANGE, to_png
-from nodule_lightning.report.froc_figure import draw_froc
 from nodule_lightning.report.pictures import (
     Outcome,
     Tile,
@@ -20,7 +18,6 @@ from nodule_lightning.report.pictures import (
     outcomes,
 )
 from nodule_lightning.structures import Candidates, Findings
-from tests.metrics.cases import random_case
 
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -111,18 +108,4 @@ def test_lung_crop_draws_the_same_place_twice(direction: tuple[float, ...]) -> N
     shown = np.asarray(after.images[0].get_array())
     assert (shown[3:20, 3:20] == 30).all()
     assert shown[0, 0] == 170
-    assert pixels(figure).std() > 0
-
-
-@pytest.mark.parametrize("bootstraps", [0, 20])
-@pytest.mark.parametrize("seed", [18, 39, 215])
-def test_froc_figure_marks_the_seven_points(seed: int, bootstraps: int) -> None:
-    case = random_case(seed)
-    result = froc(case.candidates, case.nodules, case.excluded, case.scan_ids, bootstraps=bootstraps)
-    figure = draw_froc(result, "_a $1$ name")
-    (axes,) = figure.axes
-    assert axes.get_xscale() == "log"
-    assert np.asarray(axes.lines[1].get_ydata()).tolist() == result.sensitivities.tolist()
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1/8", "1/4", "1/2", "1", "2", "4", "8"]
-    assert len(axes.collections) == (1 if bootstraps else 0)
     assert pixels(figure).std() > 0

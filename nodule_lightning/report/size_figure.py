@@ -1,0 +1,96 @@
+"""Sensitivity by size of the nodule, with how sure it is and how many nodules stand behind it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nodule_lightning.metrics.functional import FrocResult, SizeBin
+from nodule_lightning.report.canvas import FAINT, INK, new_figure
+from nodule_lightning.report.model_styles import ModelStyle, add_model_legend, model_style, shorten
+
+# The share of the place between two sizes over which the models are spread.
+SPREAD: Final = 0.6
+_QUANTILE_975: Final = 1.959963984540054
+
+
+def draw_sizes(results: Sequence[tuple[str, FrocResult]]) -> Figure:
+    """Draw the sensitivity of one or several systems in each bin of sizes, at 1 false positive per scan.
+
+    Bars are Wilson's 95 % intervals over the nodules of the bin; under each bin stands the number of its nodules.
+
+    Args:
+        results: name and result of each system, scored on the same nodules.
+    """
+    sizes = results[0][1].sizes if results else ()
+    figure = new_figure(max(6.4, 1.1 * len(sizes)), 3.6 + (0.19 * len(results) if len(results) > 1 else 0))
+    axes = figure.add_subplot()
+    _prepare(axes, sizes)
+    for place, (_, result) in enumerate(results):
+        shift = SPREAD * ((place + 0.5) / len(results) - 0.5)
+        _draw_points(axes, result.sizes, model_style(place), shift, numbered=len(results) == 1)
+    if len(results) > 1:
+        add_model_legend(figure, [shorten(label) for label, _ in results], lines=False)
+    return figure
+
+
+def wilson_interval(share: float, number: int) -> tuple[float, float]:
+    """Give the 95 % interval of a share of so many independent cases (Wilson 1927, doi 10.1080/01621459.1927.10502953).
+
+    Args:
+        share: the observed one. It may lie between two counts, as a sensitivity between two points of the curve does.
+        number: of cases, at least 1.
+
+    >>> [round(bound, 4) for bound in wilson_interval(0.9, 10)]
+    [0.5958, 0.9821]
+    """
+    square = _QUANTILE_975**2
+    middle = (share + square / (2 * number)) / (1 + square / number)
+    half = _QUANTILE_975 / (1 + square / number) * np.sqrt(share * (1 - share) / number + square / (4 * number**2))
+    # At 0 and at 1 the bound is the share itself, up to rounding.
+    return min(float(middle - half), share), max(float(middle + half), share)
+
+
+def _prepare(axes: Axes, sizes: Sequence[SizeBin]) -> None:
+    axes.set_ylim(-0.04, 1.04)
+    axes.set_xlim(-0.6, max(len(sizes), 1) - 0.4)
+    axes.set_xticks(range(len(sizes)), [f"{size.label}\nn = {size.nodules}" for size in sizes])
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.grid(axis="y", color=FAINT, alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, length=3, labelsize=8.5)
+    axes.set_ylabel("sensitivity", color=INK)
+    title = "Sensitivity by size, at 1 false positive per scan"
+    axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
+
+
+def _draw_points(axes: Axes, sizes: Sequence[SizeBin], style: ModelStyle, shift: float, *, numbered: bool) -> None:
+    filled = [(place + shift, size) for place, size in enumerate(sizes) if size.nodules]
+    if not filled:
+        return
+    places = np.array([place for place, _ in filled])
+    values = np.array([size.sensitivity for _, size in filled])
+    bounds: Float64[np.ndarray, "size 2"] = np.array(
+        [wilson_interval(size.sensitivity, size.nodules) for _, size in filled]
+    )
+    reach = np.abs(bounds - values[:, None]).T
+    axes.errorbar(
+        places,
+        values,
+        reach,
+        fmt=style.marker,
+        color=style.colour,
+        elinewidth=1.4,
+        capsize=3,
+        markersize=6,
+        markeredgecolor="white",
+    )
+    for place, value in zip(places, values, strict=True) if numbered else ():
+        axes.annotate(
+            f"{value:.3f}", (place, value), (8, 0), textcoords="offset points", va="center", fontsize=8, color=INK
+        )
