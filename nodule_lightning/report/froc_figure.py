@@ -89,6 +89,8 @@ def _draw_curve(axes: Axes, result: FrocResult, style: ModelStyle, label: str | 
         color=style.colour,
         markersize=5,
         markeredgecolor="white",
+        # On the frame as well, a point is drawn whole.
+        clip_on=False,
         zorder=3,
     )
 

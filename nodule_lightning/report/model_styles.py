@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nodule_lightning.report.canvas import AMBER, BLUE, GREEN, INK, ORANGE, PINK, SKY, take_literally
+
+Line = Literal["-", "--", "-.", ":"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class ModelStyle:
     """
 
     colour: str
-    line: str
+    line: Line
     marker: str
 
 
@@ -36,7 +38,7 @@ MODEL_STYLES: Final = (
     ModelStyle(ORANGE, "-.", "X"),
 )
 LONGEST_NAME: Final = 48
-_LINES: Final = ("-", "--", "-.", ":")
+_LINES: Final[tuple[Line, ...]] = ("-", "--", "-.", ":")
 
 
 def model_style(place: int) -> ModelStyle:
@@ -54,12 +56,10 @@ def add_model_legend(figure: Figure, labels: Sequence[str], *, lines: bool = Tru
         labels: of the models, in the order of their styles.
         lines: whether the figure draws them as lines, not as points alone.
     """
-    handles = []
-    for style in map(model_style, range(len(labels))):
-        handle = Line2D([], [], color=style.colour, linestyle="none", marker=style.marker, markersize=5)
-        if lines:
-            handle.set_linestyle(style.line)
-        handles.append(handle)
+    handles = [
+        Line2D([], [], color=style.colour, linestyle=style.line if lines else "none", marker=style.marker, markersize=5)
+        for style in map(model_style, range(len(labels)))
+    ]
     if handles:
         legend = figure.legend(
             handles, labels, loc="outside lower left", frameon=False, fontsize=8.5, labelcolor=INK, handlelength=3.6

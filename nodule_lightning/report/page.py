@@ -10,8 +10,10 @@ from typing import Any, Final
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.metrics.functional import RATES, FrocResult
 from nodule_lightning.report.canvas import to_png
-from nodule_lightning.report.froc_figure import RATE_LABELS, draw_froc
+from nodule_lightning.report.froc_figure import RATE_LABELS, draw_frocs
+from nodule_lightning.report.gallery_section import GALLERY_STYLES, Gallery, gallery_section
 from nodule_lightning.report.markup import html_page, table
+from nodule_lightning.report.size_figure import draw_sizes
 
 PAGE: Final = "report.html"
 
@@ -40,16 +42,21 @@ def write_report(
     pictures: Sequence[Picture],
     settings: Mapping[str, Any],
     command: str,
+    *,
+    galleries: Sequence[Gallery] = (),
+    others: Sequence[tuple[str, FrocResult]] = (),
 ) -> Path:
-    """Write the page and its pictures, the FROC curve among them.
+    """Write the page and its pictures, those of the score among them.
 
     Args:
         output: folder to write into; made if needed.
         title: heading of the page.
         result: the score.
-        pictures: figures besides the FROC curve, in order.
+        pictures: figures besides those of the score, in order.
         settings: what the run was set to; nested mappings are shown as dotted names.
         command: the command line that made the result, or several lines.
+        galleries: of single findings and marks, in order; they are on the page alone.
+        others: name and score of the systems to compare with, on the same nodules.
 
     Returns:
         The path of the page.
@@ -57,31 +64,65 @@ def write_report(
     Raises:
         InputError: the folder cannot be written to.
     """
-    curve = Picture(
-        "froc",
-        "FROC",
-        "Sensitivity against false positives per scan; the score is the mean of the seven points.",
-        to_png(draw_froc(result, title)),
-    )
-    page = _page(title, result, [curve, *pictures], settings, command)
-    for picture in (curve, *pictures):
+    results = [(title, result), *others]
+    pictures = [*_score_pictures(results), *pictures]
+    page = _page(results, pictures, galleries, settings, command)
+    for picture in pictures:
         write_whole(output / f"{picture.name}.png", picture.png)
     write_whole(output / PAGE, page.encode())
     return output / PAGE
 
 
+def _score_pictures(results: Sequence[tuple[str, FrocResult]]) -> list[Picture]:
+    return [
+        Picture(
+            "froc",
+            "FROC",
+            "Sensitivity against false positives per scan; the score is the mean of the seven points.",
+            to_png(draw_frocs(results)),
+        ),
+        Picture(
+            "sizes",
+            "Sensitivity by size",
+            "Bars are Wilson's 95 % intervals over the n nodules of each size.",
+            to_png(draw_sizes(results)),
+        ),
+    ]
+
+
 def _page(
-    title: str, result: FrocResult, pictures: Sequence[Picture], settings: Mapping[str, Any], command: str
+    results: Sequence[tuple[str, FrocResult]],
+    pictures: Sequence[Picture],
+    galleries: Sequence[Gallery],
+    settings: Mapping[str, Any],
+    command: str,
 ) -> str:
+    (title, result), *others = results
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _warnings(result.warnings),
+        _warnings(result.warnings, others),
         f'<div class="pair">{_headline(result)}{_size_table(result)}</div>',
+        _comparison(results) if others else "",
         *(_figure(picture) for picture in pictures),
+        *(gallery_section(gallery) for gallery in galleries),
         f"<section><h2>Command</h2><pre>{escape(command)}</pre></section>",
         _settings(settings),
     ]
-    return html_page(title, parts)
+    return html_page(title, parts, GALLERY_STYLES)
+
+
+def _comparison(results: Sequence[tuple[str, FrocResult]]) -> str:
+    header = ("", "mean", "95 % interval", *RATE_LABELS)
+    rows = [
+        (
+            escape(label),
+            f"{result.mean:.4f}",
+            _bounds(result.interval),
+            *(f"{sensitivity:.4f}" for sensitivity in result.sensitivities),
+        )
+        for label, result in results
+    ]
+    return f'<section><h2>Compared</h2><div class="wide">{table(header, rows)}</div></section>'
 
 
 def _headline(result: FrocResult) -> str:
@@ -132,12 +173,17 @@ def _figure(picture: Picture) -> str:
     source = f"data:image/png;base64,{b64encode(picture.png).decode()}"
     return (
         f"<section><h2>{escape(picture.heading)}</h2><figure>"
-        f'<img src="{source}" alt="{escape(picture.heading)}">'
+        f'<div class="wide"><img src="{source}" alt="{escape(picture.heading)}"></div>'
         f"<figcaption>{escape(picture.caption)}</figcaption></figure></section>"
     )
 
 
-def _warnings(sentences: Sequence[str]) -> str:
+def _warnings(sentences: Sequence[str], others: Sequence[tuple[str, FrocResult]]) -> str:
+    """Give the warnings of the score, and of each other system those that are its own."""
+    theirs = [
+        f"{label}: {sentence}" for label, other in others for sentence in other.warnings if sentence not in sentences
+    ]
+    sentences = [*sentences, *theirs]
     if not sentences:
         return ""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)

@@ -17,6 +17,7 @@ h2 { font-size: 1.05rem; margin: 0 0 .7rem; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1.2rem 1.4rem;
   margin: 0 0 1.2rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 0 1.2rem; }
+.pair section { min-width: 0; overflow-x: auto; }
 .score { font-size: 3.2rem; font-weight: 650; line-height: 1.1; letter-spacing: -.02em; color: var(--accent); }
 .faint { color: var(--faint); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -27,7 +28,9 @@ td:nth-child(n + 2) { white-space: nowrap; }
 thead th { font-weight: 600; color: var(--faint); font-size: .86rem; }
 tr:last-child > * { border-bottom: 0; }
 meter { width: 7rem; max-width: 100%; vertical-align: middle; }
-.settings td:last-child { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.settings table { table-layout: fixed; }
+.settings td { overflow-wrap: anywhere; }
+.settings td:last-child { text-align: left; white-space: normal; }
 figure { margin: 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; border-radius: 6px;
   padding: .5rem; }
@@ -36,5 +39,14 @@ pre { margin: 0; padding: .8rem 1rem; background: var(--paper); border-radius: 6
   overflow-wrap: anywhere; font-size: .88rem; }
 .warning { background: var(--warn); border-color: var(--warn-line); }
 .warning ul { margin: 0; padding-left: 1.2rem; }
+.wide { overflow-x: auto; }
+.wide td:first-child { min-width: 8rem; max-width: 18rem; overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  body { padding: 1rem .6rem 2rem; }
+  section { padding: 1rem .9rem; }
+  th, td { padding: .32rem .2rem; }
+  meter { width: 3rem; }
+  .wide img { max-width: none; width: 40rem; }
+}
 footer { color: var(--faint); font-size: .86rem; text-align: center; }
 """

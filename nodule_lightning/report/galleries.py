@@ -1,0 +1,157 @@
+"""The galleries of a report, cut out of the cache: the best candidates, the misses and the false positives."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from nodule_lightning.data.cache import Entry
+from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.quality import check_nodules
+from nodule_lightning.report.gallery_section import Case, Gallery
+from nodule_lightning.report.pictures import TILE_MM, Outcome, Tile, cut_tiles, outcomes
+from nodule_lightning.report.planes import draw_planes, to_jpeg
+from nodule_lightning.structures import Candidates, Findings, Table
+
+PLANES: Final = f"Axial, coronal and sagittal plane, {TILE_MM:.0f} mm wide, as a radiologist sees them."
+
+
+def best_tiles(catalog: Catalog, marks: Table[Candidates], most: int) -> list[Tile]:
+    """Cut the tiles of the most probable candidates of all scans.
+
+    Args:
+        catalog: of the cache.
+        marks: of scans that the cache holds.
+        most: this many at most.
+    """
+    chosen = np.argsort(-marks.rows.probability, kind="stable")[:most]
+    tiles: dict[int, Tile] = {}
+    for scan_id in dict.fromkeys(marks.scan_id[chosen].tolist()):
+        rows = np.flatnonzero(marks.scan_id == scan_id)
+        view = _View.of(catalog, marks, scan_id)
+        shown = np.flatnonzero(np.isin(rows, chosen))
+        fates = [view.fates[row] for row in shown.tolist()]
+        cut = cut_tiles(view.entry.ct, view.entry.grid, view.marks[shown], fates, scan_id)
+        tiles.update(zip(rows[shown].tolist(), cut, strict=True))
+    return [tiles[row] for row in chosen.tolist()]
+
+
+def misses_gallery(catalog: Catalog, marks: Table[Candidates], misses: Table[Findings], most: int) -> Gallery:
+    """Draw missed nodules, each with the nearest mark of its scan.
+
+    Args:
+        catalog: of the cache.
+        marks: of all scans.
+        misses: all of them, in the order to be shown, of scans that the cache holds.
+        most: this many of them at most.
+    """
+    caption = f"{_so_many(len(misses), most, 'largest', 'nodules')} without a mark inside, the largest first. {PLANES}"
+    if not len(misses):
+        caption = "No nodule is without a mark inside."
+    shown = misses[:most]
+    cases = [
+        _miss(_View.of(catalog, marks, scan_id), shown.rows[row : row + 1])
+        for row, scan_id in enumerate(shown.scan_id.tolist())
+    ]
+    return Gallery("Missed nodules", caption, cases)
+
+
+def false_positives_gallery(
+    catalog: Catalog, marks: Table[Candidates], false_positives: Table[Candidates], most: int
+) -> Gallery:
+    """Draw false positives, each with the findings near it.
+
+    Args:
+        catalog: of the cache.
+        marks: of all scans.
+        false_positives: all of them, in the order to be shown, of scans that the cache holds.
+        most: this many of them at most.
+    """
+    caption = f"{_so_many(len(false_positives), most, 'most probable', 'marks')} inside no finding. {PLANES}"
+    if not len(false_positives):
+        caption = "No mark is a false positive."
+    shown = false_positives[:most]
+    cases = [
+        _false_positive(_View.of(catalog, marks, scan_id), shown.rows[row : row + 1])
+        for row, scan_id in enumerate(shown.scan_id.tolist())
+    ]
+    return Gallery("Highest false positives", caption, cases)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A scan with all that can be drawn of it."""
+
+    entry: Entry
+    nodules: Findings
+    excluded: Findings
+    marks: Candidates
+    fates: list[Outcome]
+
+    @classmethod
+    def of(cls, catalog: Catalog, marks: Table[Candidates], scan_id: str) -> Self:
+        nodules, excluded = catalog.nodules(scan_id), catalog.excluded(scan_id)
+        own = marks.rows[marks.scan_id == scan_id]
+        return cls(catalog.entry(scan_id), nodules, excluded, own, outcomes(own, nodules, excluded))
+
+    def case(
+        self,
+        title: str,
+        words: tuple[str, ...],
+        centre_xyz_mm: Float64[np.ndarray, "3"],
+        marks: Candidates,
+        fates: list[Outcome],
+    ) -> Case:
+        entry = self.entry
+        picture = draw_planes(entry.ct, entry.grid, centre_xyz_mm, self.nodules, self.excluded, marks, fates)
+        return Case(title, (entry.scan_id, self.place(centre_xyz_mm), *words), to_jpeg(picture))
+
+    def place(self, centre_xyz_mm: Float64[np.ndarray, "3"]) -> str:
+        slices = self.entry.original_grid.shape[0]
+        index = int(np.rint(self.entry.original_grid.to_index(centre_xyz_mm[None])[0, 0]))
+        coordinates = ", ".join(f"{value:.1f}" for value in centre_xyz_mm)
+        return f"slice {min(max(index, 0), slices - 1) + 1} of {slices}, ({coordinates}) mm"
+
+
+def _miss(view: _View, nodule: Findings) -> Case:
+    centre, entry = nodule.centre_xyz_mm[0], view.entry
+    nearest, distances = _nearest(view.marks.centre_xyz_mm, centre)
+    words = ["no mark in this scan"]
+    for row in nearest.tolist():
+        fate = "on an excluded finding" if view.fates[row] == Outcome.IGNORED else view.fates[row]
+        words = [f"nearest mark {distances[row]:.1f} mm away: p = {view.marks.probability[row]:.3f}, {fate}"]
+    kept = check_nodules(nodule, entry.grid, entry.lung)
+    if not kept["in_crop"]:
+        words.append("outside the lung crop")
+    elif not kept["in_mask"]:
+        words.append("outside the lung mask, where no candidate is given")
+    fates = [view.fates[row] for row in nearest.tolist()]
+    return view.case(f"{nodule.diameter_mm[0]:.1f} mm", tuple(words), centre, view.marks[nearest], fates)
+
+
+def _false_positive(view: _View, mark: Candidates) -> Case:
+    centre = mark.centre_xyz_mm[0]
+    findings = Findings.concatenate([view.nodules, view.excluded])
+    nearest, distances = _nearest(findings.centre_xyz_mm, centre)
+    words = ["no finding in this scan"]
+    for row in nearest.tolist():
+        kind = "nodule" if row < len(view.nodules) else "excluded finding"
+        diameter_mm = findings.diameter_mm[row]
+        size = f" of {diameter_mm:.1f} mm" if diameter_mm > 0 else ""
+        words = [f"nearest finding {distances[row]:.1f} mm away: {kind}{size}"]
+    size = f", {mark.diameter_mm[0]:.1f} mm" if mark.diameter_mm[0] > 0 else ""
+    title = f"p = {mark.probability[0]:.3f}{size}"
+    return view.case(title, tuple(words), centre, mark, [Outcome.FALSE_POSITIVE])
+
+
+def _nearest(
+    places_xyz_mm: Float64[np.ndarray, "n 3"], centre_xyz_mm: Float64[np.ndarray, "3"]
+) -> tuple[Int64[np.ndarray, "nearest"], Float64[np.ndarray, "n"]]:
+    """Give the row of the nearest place, in a list that is empty if there is none, and the distances of all."""
+    distances = np.linalg.norm(places_xyz_mm - centre_xyz_mm, axis=1)
+    return np.argsort(distances, kind="stable")[:1], distances
+
+
+def _so_many(there: int, most: int, which: str, what: str) -> str:
+    return f"The {which} {most} of {there:,} {what}" if there > most else f"All {there:,} {what}"
