@@ -94,7 +94,7 @@ def test_the_whole_road(folder: Path) -> None:
         "output=re'port",
     )  # fmt: skip
     assert {path.name for path in (folder / "re'port").iterdir()} == {
-        "report.html", "froc.png", "candidates.png", "lung_crop.png"
+        "report.html", "froc.png", "sizes.png", "candidates.png", "lung_crop.png"
     }  # fmt: skip
     # Nothing but what was asked for: no outputs/, no .hydra, no log beside the data.
     assert {path.name for path in folder.iterdir()} == {

@@ -7,18 +7,19 @@ from html import escape
 from typing import Final
 
 KEY: Final = (
-    '<p class="faint key"><span><i class="nodule"></i>nodule</span><span><i class="excluded"></i>excluded finding'
-    '</span><span><i class="mark"></i>mark</span></p>'
+    '<p class="faint key"><span><em class="nodule"></em>nodule</span><span><em class="excluded"></em>excluded finding'
+    '</span><span><em class="mark"></em>mark</span></p>'
 )
 GALLERY_STYLES: Final = """
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17.5rem, 100%), 1fr)); gap: 1rem 1.2rem; }
 .cases figure { min-width: 0; break-inside: avoid; }
 .cases figure img { width: 100%; padding: 0; border-radius: 4px; }
 .cases figcaption { margin-top: .3rem; font-size: .82rem; line-height: 1.4; overflow-wrap: anywhere; }
-.cases figcaption b { display: block; color: var(--ink); font-size: .9rem; }
+.cases figcaption strong { display: block; color: var(--ink); font-size: .9rem; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .86rem; margin: 0 0 .9rem; }
 .key span { display: inline-flex; align-items: center; gap: .4rem; }
-.key i { width: 1.15em; height: 1.15em; margin: 3px; border-radius: 50%; background: #333; box-shadow: 0 0 0 3px #333; }
+.key em { width: 1.15em; height: 1.15em; margin: 3px; border-radius: 50%; background: #333;
+  box-shadow: 0 0 0 3px #333; }
 .key .nodule { border: 2px solid #f0e442; }
 .key .excluded { border: 2px dashed #56b4e9; }
 .key .mark { border-radius: 0; background: linear-gradient(#d55e00, #d55e00) center / 100% 2px no-repeat,
@@ -68,5 +69,5 @@ def _case(case: Case, rank: int) -> str:
     lines = "<br>".join(escape(line) for line in case.lines)
     return (
         f'<figure><img src="{source}" alt="axial, coronal and sagittal plane: {escape(case.title)}" loading="lazy">'
-        f"<figcaption><b>{rank}. {escape(case.title)}</b>{lines}</figcaption></figure>"
+        f"<figcaption><strong>{rank}. {escape(case.title)}</strong>{lines}</figcaption></figure>"
     )

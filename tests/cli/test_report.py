@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from nodule_lightning.cli import report
 from tests.chest import draw_chest, write_image
 from tests.cli.commands import Runner
@@ -15,6 +17,7 @@ def test_the_page_shows_the_whole_command_without_paths(run: Runner, cache: Path
     ended = run(
         report.main, f"submission={folder / 'marks.csv'}", f"cache={cache}", "output=Secret^Name",
         f"scans={folder / 'wanted.csv'}", f"root={folder}", "title=Two words", "best=3",
+        f"compare=['{folder / 'marks.csv'}']",
     )  # fmt: skip
     assert ended.code == 0, ended.error
     page = Path("Secret^Name/report.html").read_text(encoding="utf-8")
@@ -22,8 +25,63 @@ def test_the_page_shows_the_whole_command_without_paths(run: Runner, cache: Path
     assert str(cache) not in page
     line = page.split("<pre>")[1].split("</pre>")[0]
     assert line == (
-        "nodule-report submission=FILE cache=DIR output=DIR scans=FILE root=DIR &#x27;title=Two words&#x27; best=3"
+        "nodule-report submission=FILE cache=DIR output=DIR scans=FILE &#x27;compare=[FILE]&#x27; root=DIR"
+        " &#x27;title=Two words&#x27; best=3 misses=60 false_positives=24"
     )
+
+
+MARKS = "seriesuid,coordX,coordY,coordZ,probability\none,1,2,3,0.5\nthree,5,5,5,0.25\n"
+
+
+def test_misses_and_false_positives_are_shown(run: Runner, cache: Path) -> None:
+    Path("marks.csv").write_text(MARKS)
+    ended = run(report.main, "submission=marks.csv", f"cache={cache}", "output=out", "false_positives=1")
+    assert ended.code == 0, ended.error
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert "All 3 nodules without a mark inside" in page
+    assert page.count("no mark in this scan") == 1
+    assert "The most probable 1 of 2 marks inside no finding" in page
+    assert page.count("data:image/jpeg") == 4
+    names = {"report.html", "froc.png", "sizes.png", "candidates.png"}
+    assert {path.name for path in Path("out").iterdir()} == names
+
+
+def test_galleries_that_are_not_wanted_are_left_out(run: Runner, cache: Path) -> None:
+    Path("marks.csv").write_text(MARKS)
+    ended = run(report.main, "submission=marks.csv", f"cache={cache}", "output=out", "misses=0", "false_positives=0")
+    assert ended.code == 0, ended.error
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert "Missed nodules" not in page
+    assert "Highest false positives" not in page
+
+
+@pytest.mark.parametrize(
+    ("compare", "names"),
+    [
+        ("compare=other.csv", ["other"]),
+        ("compare=[a/marks.csv,other.csv]", ["marks", "other"]),
+        ("compare=[a/marks.csv,b/marks.csv]", ["a/marks", "b/marks"]),
+    ],
+)
+def test_submissions_are_compared_under_the_names_of_their_files(
+    run: Runner, cache: Path, compare: str, names: list[str]
+) -> None:
+    for name in ("marks.csv", "other.csv", "a/marks.csv", "b/marks.csv"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(MARKS)
+    ended = run(report.main, "submission=marks.csv", f"cache={cache}", "output=out", "title=mine", compare)
+    assert ended.code == 0, ended.error
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    rows = page[page.index("<h2>Compared</h2>") :].partition("</table>")[0].split("<tr><td>")[1:]
+    assert [row.partition("</td>")[0] for row in rows] == ["mine", *names]
+
+
+def test_a_scan_that_was_not_prepared_is_refused(run: Runner, cache: Path) -> None:
+    Path("marks.csv").write_text(MARKS)
+    Path("wanted.csv").write_text("one\nelsewhere\n")
+    ended = run(report.main, "submission=marks.csv", f"cache={cache}", "output=out", "scans=wanted.csv")
+    assert "holds no scan elsewhere; prepare it first" in ended.line()
+    assert not Path("out").exists()
 
 
 def test_arguments_that_were_not_given_are_not_shown(run: Runner, cache: Path) -> None:
@@ -32,3 +90,4 @@ def test_arguments_that_were_not_given_are_not_shown(run: Runner, cache: Path) -
     assert ended.code == 0, ended.error
     page = Path("out/report.html").read_text(encoding="utf-8")
     assert "nodule-report submission=FILE cache=DIR output=DIR &#x27;title=Lung nodule detection&#x27; best=18" in page
+    assert "compare=" not in page

@@ -1,3 +1,4 @@
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.functional import froc
 from nodule_lightning.report.canvas import new_figure, to_png
+from nodule_lightning.report.gallery_section import Case, Gallery
 from nodule_lightning.report.page import Picture, write_report
 from tests.metrics.cases import random_case
 
@@ -34,9 +36,16 @@ class Reader(HTMLParser):
         self.words.append(data)
 
 
+GALLERIES = (
+    Gallery("Missed <nodules>", "All 2 & more", [Case("4 <mm>", ("<x>", "far & wide"), b"one"), Case("5", (), b"2")]),
+    Gallery("Highest false positives", "No mark is a false positive.", []),
+)
+
+
 def write(output: Path, bootstraps: int = 20) -> Reader:
     case = random_case(215)
     result = froc(case.candidates, case.nodules, case.excluded, case.scan_ids, bootstraps=bootstraps)
+    other = froc(case.candidates, case.nodules, None, case.scan_ids, bootstraps=bootstraps)
     page = write_report(
         output,
         "Phantom <script>alert(1)</script>",
@@ -44,6 +53,8 @@ def write(output: Path, bootstraps: int = 20) -> Reader:
         [Picture("crop", "Lung <crop>", 'one "slice"', PNG)],
         {"model": {"width": 16}, "name": "<i>demo</i>"},
         "nodule-train experiment=demo && echo '<done>'",
+        galleries=GALLERIES,
+        others=[("the <other>", other)],
     )
     reader = Reader()
     reader.feed(page.read_text(encoding="utf-8"))
@@ -55,11 +66,43 @@ def write(output: Path, bootstraps: int = 20) -> Reader:
 def test_page_stands_alone_and_the_pictures_lie_beside_it(tmp_path: Path) -> None:
     reader = write(tmp_path / "out")
     sources = [attributes["src"] or "" for tag, attributes in reader.tags if tag == "img"]
-    assert len(sources) == 2
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert not {tag for tag, _ in reader.tags} & {"script", "link", "iframe"}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["crop.png", "froc.png", "report.html"]
+    assert len(sources) == 5
+    assert all(re.match(r"data:image/(png|jpeg);base64,[\w+/]+=*$", source) for source in sources)
+    names = ["crop.png", "froc.png", "report.html", "sizes.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert (tmp_path / "out" / "crop.png").read_bytes() == PNG
+
+
+def test_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    reader = write(tmp_path)
+    assert not {tag for tag, _ in reader.tags} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    allowed = {"src", "alt", "class", "style", "lang", "charset", "name", "content", "scope", "min", "max", "value"}
+    assert {name for _, attributes in reader.tags for name in attributes} <= allowed | {"loading"}
+    # Nor does a style: a font, a picture, another sheet.
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<style>" in page
+    assert not re.search(r"url\(|@import|@font-face|image-set|https?:|//", re.sub(r"data:image/[^\"]*", "", page))
+
+
+def test_gallery_shows_its_cases_with_their_words(tmp_path: Path) -> None:
+    reader = write(tmp_path)
+    text = "\n".join(reader.words)
+    for words in ("Missed <nodules>", "All 2 & more", "1. 4 <mm>", "<x>", "far & wide", "2. 5"):
+        assert words in text
+    assert "No mark is a false positive." in text
+    # What colours and lines mean is said once for each gallery that has pictures.
+    assert text.count("excluded finding") - text.count("excluded findings") == 1
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'src="data:image/jpeg;base64,b25l"' in page
+
+
+def test_other_systems_are_compared(tmp_path: Path) -> None:
+    text = "\n".join(write(tmp_path).words)
+    row = text[text.index("Compared") :]
+    assert "the <other>" in row
+    assert "the <other>: No list of excluded findings was given" in text
+    assert "careful & <b>slow</b>" in text
+    assert "the <other>: careful" not in text
 
 
 def test_page_tells_everything_and_escapes_it(tmp_path: Path) -> None:
