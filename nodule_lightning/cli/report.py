@@ -1,50 +1,57 @@
 """`nodule-report`: one page about a submission on the scans of a cache."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
-from nodule_lightning.cli._values import whole_number
+from nodule_lightning.cli._values import paths, protocol, whole_number
 
 if TYPE_CHECKING:
     from nodule_lightning.data.catalog import Catalog
-    from nodule_lightning.metrics.functional import FrocResult
-    from nodule_lightning.report.gallery_section import Gallery
+    from nodule_lightning.metrics.functional import FrocResult, Protocol
     from nodule_lightning.report.page import Picture
     from nodule_lightning.structures import Candidates, Table
 
-PATH_KEYS = ("submission", "cache", "output", "scans", "root")
+PATH_KEYS = ("submission", "cache", "output", "scans", "root", "compare")
 
 
 def main() -> None:
     """Run the command."""
-    run_application(report, "report", PATH_KEYS, optional_paths=("scans", "root"))
+    run_application(report, "report", PATH_KEYS, optional_paths=("scans", "root", "compare"), list_paths=("compare",))
 
 
 def report(config: DictConfig) -> None:
     """Score the submission against the cache's annotations and write the page."""
     from nodule_lightning.data.cache import read_settings
     from nodule_lightning.data.catalog import Catalog
+    from nodule_lightning.io.files import distinct_names
     from nodule_lightning.io.tables import read_scan_ids
+    from nodule_lightning.metrics.functional.mistakes import FALSE_POSITIVES_LISTED
+    from nodule_lightning.report.galleries import false_positives_gallery, misses_gallery
     from nodule_lightning.report.page import write_report
 
-    best, misses, false_positives = (
-        whole_number(config, key, least=least) for key, least in (("best", 1), ("misses", 0), ("false_positives", 0))
-    )
-    compared = _paths(config, "compare")
+    best, misses = whole_number(config, "best", least=1), whole_number(config, "misses")
+    wrong = whole_number(config, "false_positives", most=FALSE_POSITIVES_LISTED)
+    compared = paths(config, "compare")
     catalog = Catalog.open(Path(config.cache))
     scan_ids = list(catalog.scan_ids) if config.scans is None else read_scan_ids(Path(config.scans))
     for scan_id in scan_ids:
         # What is to be found in a scan that was not prepared is not known.
         catalog.nodules(scan_id)
-    (marks, result), *others = [_scored(path, catalog, scan_ids) for path in (Path(config.submission), *compared)]
+    rules = protocol(config)
+    (marks, result), *others = [
+        _scored(path, catalog, scan_ids, rules) for path in (Path(config.submission), *compared)
+    ]
     pictures = [
         *([] if config.root is None else [_crop_picture(catalog, scan_ids[0], Path(config.root))]),
         _best_candidates(catalog, marks, best),
+    ]
+    galleries = [
+        *([misses_gallery(catalog, marks, result.misses.nodules, misses)] if misses else []),
+        *([false_positives_gallery(catalog, marks, result.false_positives, wrong)] if wrong else []),
     ]
     settings = {"scans": len(scan_ids), "preparation": read_settings(catalog.cache)}
     page = write_report(
@@ -54,8 +61,8 @@ def report(config: DictConfig) -> None:
         pictures,
         settings,
         command(config),
-        galleries=_galleries(catalog, marks, scan_ids, misses, false_positives),
-        others=[(name, other) for name, (_, other) in zip(_names(compared), others, strict=True)],
+        galleries=galleries,
+        others=[(name, other) for name, (_, other) in zip(distinct_names(compared), others, strict=True)],
     )
     print(page)
 
@@ -65,32 +72,16 @@ def command(config: DictConfig) -> str:
 
     The page is passed on to others, and a path may hold a patient's name.
     """
-    paths = {key: "DIR" if key in ("cache", "output", "root") else "FILE" for key in PATH_KEYS}
-    if compared := _paths(config, "compare"):
-        paths["compare"] = f"[{','.join(['FILE'] * len(compared))}]"
+    stands_for = {key: "DIR" if key in ("cache", "output", "root") else "FILE" for key in PATH_KEYS}
+    stands_for["compare"] = f"[{','.join(['FILE'] * len(paths(config, 'compare')))}]"
     values = {str(key): value for key, value in config.items() if value is not None}
-    arguments = [f"{key}={paths.get(key, value)}" for key, value in values.items()]
+    arguments = [f"{key}={stands_for.get(key, value)}" for key, value in values.items()]
     return shlex.join(["nodule-report", *arguments])
 
 
-def _paths(config: DictConfig, key: str) -> list[Path]:
-    """Give the paths of a list, of a single one, or none."""
-    value = config[key]
-    listed = value if isinstance(value, ListConfig) else [] if value is None else [value]
-    return [Path(str(path)) for path in listed]
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Name files by as little of the ends of their paths as tells them apart."""
-    bare = [path.with_suffix("") for path in paths]
-    for length in range(1, max((len(path.parts) for path in bare), default=0)):
-        names = ["/".join(path.parts[-length:]) for path in bare]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in bare]
-
-
-def _scored(path: Path, catalog: "Catalog", scan_ids: list[str]) -> "tuple[Table[Candidates], FrocResult]":
+def _scored(
+    path: Path, catalog: "Catalog", scan_ids: list[str], rules: "Protocol"
+) -> "tuple[Table[Candidates], FrocResult]":
     """Read a submission and score it; give its marks in the scans that count, and the score."""
     import numpy as np
 
@@ -100,7 +91,7 @@ def _scored(path: Path, catalog: "Catalog", scan_ids: list[str]) -> "tuple[Table
 
     candidates = read_candidates(path)
     require_scans(path, candidates, scan_ids)
-    result = froc(candidates, catalog.nodule_table(), catalog.excluded_table(), scan_ids)
+    result = froc(candidates, catalog.nodule_table(), catalog.excluded_table(), scan_ids, protocol=rules)
     return candidates[np.isin(candidates.scan_id, scan_ids)], result
 
 
@@ -116,23 +107,6 @@ def _best_candidates(catalog: "Catalog", marks: "Table[Candidates]", most: int) 
         "The candidates of all scans with the highest probability, and what the score makes of them.",
         to_png(draw_gallery(best_tiles(catalog, marks, most))),
     )
-
-
-def _galleries(
-    catalog: "Catalog", marks: "Table[Candidates]", scan_ids: list[str], misses: int, false_positives: int
-) -> "list[Gallery]":
-    from nodule_lightning.report.galleries import false_positives_gallery, misses_gallery
-    from nodule_lightning.report.mistakes import find_mistakes
-
-    mistakes = find_mistakes(marks, catalog.nodule_table(), catalog.excluded_table(), scan_ids)
-    return [
-        *([misses_gallery(catalog, marks, mistakes.misses, misses)] if misses else []),
-        *(
-            [false_positives_gallery(catalog, marks, mistakes.false_positives, false_positives)]
-            if false_positives
-            else []
-        ),
-    ]
 
 
 def _crop_picture(catalog: "Catalog", scan_id: str, root: Path) -> "Picture":

@@ -46,10 +46,11 @@ def misses_gallery(catalog: Catalog, marks: Table[Candidates], misses: Table[Fin
         misses: all of them, in the order to be shown, of scans that the cache holds.
         most: this many of them at most.
     """
-    caption = f"{_so_many(len(misses), most, 'largest', 'nodules')} without a mark inside, the largest first. {PLANES}"
+    shown = misses[:most]
+    number = f"All {len(misses)}" if len(shown) == len(misses) else f"{len(shown)} of {len(misses)}"
+    caption = f"{number} nodules without a mark inside, the largest first. {PLANES}"
     if not len(misses):
         caption = "No nodule is without a mark inside."
-    shown = misses[:most]
     cases = [
         _miss(_View.of(catalog, marks, scan_id), shown.rows[row : row + 1])
         for row, scan_id in enumerate(shown.scan_id.tolist())
@@ -65,10 +66,10 @@ def false_positives_gallery(
     Args:
         catalog: of the cache.
         marks: of all scans.
-        false_positives: all of them, in the order to be shown, of scans that the cache holds.
+        false_positives: in the order to be shown, of scans that the cache holds.
         most: this many of them at most.
     """
-    caption = f"{_so_many(len(false_positives), most, 'most probable', 'marks')} inside no finding. {PLANES}"
+    caption = f"Marks inside no finding, the most probable first. {PLANES}"
     if not len(false_positives):
         caption = "No mark is a false positive."
     shown = false_positives[:most]
@@ -151,7 +152,3 @@ def _nearest(
     """Give the row of the nearest place, in a list that is empty if there is none, and the distances of all."""
     distances = np.linalg.norm(places_xyz_mm - centre_xyz_mm, axis=1)
     return np.argsort(distances, kind="stable")[:1], distances
-
-
-def _so_many(there: int, most: int, which: str, what: str) -> str:
-    return f"The {which} {most} of {there:,} {what}" if there > most else f"All {there:,} {what}"

@@ -146,10 +146,10 @@ def _headline(result: FrocResult) -> str:
 def _size_table(result: FrocResult) -> str:
     counts = result.counts
     sizes = []
-    for size in result.sizes:
-        value = f"{size.sensitivity:.4f}" if size.nodules else "–"
+    for size in (*result.sizes, *result.coarse_sizes):
+        values = (f"{size.sensitivity:.4f}", f"{size.mean:.4f}") if size.nodules else ("–", "–")
         bar = f'<meter min="0" max="1" value="{size.sensitivity:.4f}"></meter>' if size.nodules else ""
-        sizes.append((size.label, str(size.nodules), value, bar))
+        sizes.append((size.label, str(size.nodules), *values, bar))
     tallies = [
         ("scans", counts.scans),
         ("nodules", counts.nodules),
@@ -161,8 +161,8 @@ def _size_table(result: FrocResult) -> str:
         ("further marks on a found nodule", counts.double_detections),
     ]
     return (
-        "<section><h2>By size, at 1 false positive per scan</h2>"
-        + table(("diameter", "nodules", "sensitivity", ""), sizes)
+        "<section><h2>By size</h2>"
+        + table(("diameter", "nodules", "at 1 per scan", "mean", ""), sizes)
         + '<h2 style="margin-top:1.4rem">Counts</h2>'
         + table((), [(name, f"{number:,}") for name, number in tallies])
         + "</section>"

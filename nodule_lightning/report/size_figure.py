@@ -14,24 +14,32 @@ from nodule_lightning.report.model_styles import ModelStyle, add_model_legend, m
 
 # The share of the place between two sizes over which the models are spread.
 SPREAD: Final = 0.6
+# Between the fine sizes and the coarse ones, in places.
+GAP: Final = 0.4
 _QUANTILE_975: Final = 1.959963984540054
 
 
 def draw_sizes(results: Sequence[tuple[str, FrocResult]]) -> Figure:
-    """Draw the sensitivity of one or several systems in each bin of sizes, at 1 false positive per scan.
+    """Draw the sensitivity of one or several systems for each size of nodules, at 1 false positive per scan.
 
-    Bars are Wilson's 95 % intervals over the nodules of the bin; under each bin stands the number of its nodules.
+    Bars are Wilson's 95 % intervals over the nodules of the size; under each size stands the number of its nodules.
+    The coarse sizes, which hold the same nodules again, stand apart on the right.
 
     Args:
         results: name and result of each system, scored on the same nodules.
     """
-    sizes = results[0][1].sizes if results else ()
-    figure = new_figure(max(6.4, 1.1 * len(sizes)), 3.6 + (0.19 * len(results) if len(results) > 1 else 0))
+    fine, coarse = (len(results[0][1].sizes), len(results[0][1].coarse_sizes)) if results else (0, 0)
+    places = [*range(fine), *np.arange(fine, fine + coarse) + GAP]
+    sizes = _all_sizes(results[0][1]) if results else ()
+    figure = new_figure(max(6.4, 1.05 * len(places)), 3.6 + (0.19 * len(results) if len(results) > 1 else 0))
     axes = figure.add_subplot()
-    _prepare(axes, sizes)
-    for place, (_, result) in enumerate(results):
-        shift = SPREAD * ((place + 0.5) / len(results) - 0.5)
-        _draw_points(axes, result.sizes, model_style(place), shift, numbered=len(results) == 1)
+    _prepare(axes, places, sizes)
+    if fine and coarse:
+        axes.axvline(fine - 0.5 + GAP / 2, color=FAINT, linewidth=0.8)
+    for rank, (_, result) in enumerate(results):
+        shift = SPREAD * ((rank + 0.5) / len(results) - 0.5)
+        shifted = [place + shift for place in places]
+        _draw_points(axes, shifted, _all_sizes(result), model_style(rank), numbered=len(results) == 1)
     if len(results) > 1:
         add_model_legend(figure, [shorten(label) for label, _ in results], lines=False)
     return figure
@@ -54,10 +62,14 @@ def wilson_interval(share: float, number: int) -> tuple[float, float]:
     return min(float(middle - half), share), max(float(middle + half), share)
 
 
-def _prepare(axes: Axes, sizes: Sequence[SizeBin]) -> None:
+def _all_sizes(result: FrocResult) -> tuple[SizeBin, ...]:
+    return (*result.sizes, *result.coarse_sizes)
+
+
+def _prepare(axes: Axes, places: Sequence[float], sizes: Sequence[SizeBin]) -> None:
     axes.set_ylim(-0.04, 1.04)
-    axes.set_xlim(-0.6, max(len(sizes), 1) - 0.4)
-    axes.set_xticks(range(len(sizes)), [f"{size.label}\nn = {size.nodules}" for size in sizes])
+    axes.set_xlim(-0.6, max([0.0, *places]) + 0.6)
+    axes.set_xticks(places, [f"{size.label}\nn = {size.nodules}" for size in sizes])
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.grid(axis="y", color=FAINT, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -69,20 +81,21 @@ def _prepare(axes: Axes, sizes: Sequence[SizeBin]) -> None:
     axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
 
 
-def _draw_points(axes: Axes, sizes: Sequence[SizeBin], style: ModelStyle, shift: float, *, numbered: bool) -> None:
-    filled = [(place + shift, size) for place, size in enumerate(sizes) if size.nodules]
+def _draw_points(
+    axes: Axes, places: Sequence[float], sizes: Sequence[SizeBin], style: ModelStyle, *, numbered: bool
+) -> None:
+    filled = [
+        (place, size.sensitivity, size.nodules) for place, size in zip(places, sizes, strict=True) if size.nodules
+    ]
     if not filled:
         return
-    places = np.array([place for place, _ in filled])
-    values = np.array([size.sensitivity for _, size in filled])
-    bounds: Float64[np.ndarray, "size 2"] = np.array(
-        [wilson_interval(size.sensitivity, size.nodules) for _, size in filled]
-    )
-    reach = np.abs(bounds - values[:, None]).T
+    at = np.array([place for place, _, _ in filled])
+    values = np.array([share for _, share, _ in filled])
+    bounds: Float64[np.ndarray, "size 2"] = np.array([wilson_interval(share, number) for _, share, number in filled])
     axes.errorbar(
-        places,
+        at,
         values,
-        reach,
+        np.abs(bounds - values[:, None]).T,
         fmt=style.marker,
         color=style.colour,
         elinewidth=1.4,
@@ -90,7 +103,7 @@ def _draw_points(axes: Axes, sizes: Sequence[SizeBin], style: ModelStyle, shift:
         markersize=6,
         markeredgecolor="white",
     )
-    for place, value in zip(places, values, strict=True) if numbered else ():
+    for place, value in zip(at, values, strict=True) if numbered else ():
         axes.annotate(
             f"{value:.3f}", (place, value), (8, 0), textcoords="offset points", va="center", fontsize=8, color=INK
         )

@@ -27,7 +27,7 @@ th:last-child, td:last-child { padding-right: 0; }
 td:nth-child(n + 2) { white-space: nowrap; }
 thead th { font-weight: 600; color: var(--faint); font-size: .86rem; }
 tr:last-child > * { border-bottom: 0; }
-meter { width: 7rem; max-width: 100%; vertical-align: middle; }
+meter { width: 5rem; max-width: 100%; vertical-align: middle; }
 .settings table { table-layout: fixed; }
 .settings td { overflow-wrap: anywhere; }
 .settings td:last-child { text-align: left; white-space: normal; }
@@ -45,8 +45,9 @@ pre { margin: 0; padding: .8rem 1rem; background: var(--paper); border-radius: 6
   body { padding: 1rem .6rem 2rem; }
   section { padding: 1rem .9rem; }
   th, td { padding: .32rem .2rem; }
-  meter { width: 3rem; }
+  meter { width: 2.5rem; }
   .wide img { max-width: none; width: 40rem; }
 }
+@media (max-width: 24rem) { meter { display: none; } }
 footer { color: var(--faint); font-size: .86rem; text-align: center; }
 """

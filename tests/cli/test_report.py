@@ -17,7 +17,7 @@ def test_the_page_shows_the_whole_command_without_paths(run: Runner, cache: Path
     ended = run(
         report.main, f"submission={folder / 'marks.csv'}", f"cache={cache}", "output=Secret^Name",
         f"scans={folder / 'wanted.csv'}", f"root={folder}", "title=Two words", "best=3",
-        f"compare=['{folder / 'marks.csv'}']",
+        f"compare=[{folder / 'marks.csv'}]",
     )  # fmt: skip
     assert ended.code == 0, ended.error
     page = Path("Secret^Name/report.html").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def test_the_page_shows_the_whole_command_without_paths(run: Runner, cache: Path
     line = page.split("<pre>")[1].split("</pre>")[0]
     assert line == (
         "nodule-report submission=FILE cache=DIR output=DIR scans=FILE &#x27;compare=[FILE]&#x27; root=DIR"
-        " &#x27;title=Two words&#x27; best=3 misses=60 false_positives=24"
+        " protocol=luna16 &#x27;title=Two words&#x27; best=3 misses=60 false_positives=24"
     )
 
 
@@ -40,7 +40,7 @@ def test_misses_and_false_positives_are_shown(run: Runner, cache: Path) -> None:
     page = Path("out/report.html").read_text(encoding="utf-8")
     assert "All 3 nodules without a mark inside" in page
     assert page.count("no mark in this scan") == 1
-    assert "The most probable 1 of 2 marks inside no finding" in page
+    assert "Marks inside no finding, the most probable first" in page
     assert page.count("data:image/jpeg") == 4
     names = {"report.html", "froc.png", "sizes.png", "candidates.png"}
     assert {path.name for path in Path("out").iterdir()} == names
@@ -89,5 +89,17 @@ def test_arguments_that_were_not_given_are_not_shown(run: Runner, cache: Path) -
     ended = run(report.main, "submission=marks.csv", f"cache={cache}", "output=out")
     assert ended.code == 0, ended.error
     page = Path("out/report.html").read_text(encoding="utf-8")
-    assert "nodule-report submission=FILE cache=DIR output=DIR &#x27;title=Lung nodule detection&#x27; best=18" in page
-    assert "compare=" not in page
+    line = page.split("<pre>")[1].split("</pre>")[0]
+    assert line.startswith(
+        "nodule-report submission=FILE cache=DIR output=DIR protocol=luna16 &#x27;title=Lung nodule "
+    )
+    assert "compare=" not in line
+
+
+def test_tianchi_has_no_excluded_findings_to_miss(run: Runner, cache: Path) -> None:
+    Path("marks.csv").write_text(MARKS)
+    for protocol, warned in (("luna16", True), ("tianchi", False)):
+        ended = run(report.main, "submission=marks.csv", f"cache={cache}", "output=out", f"protocol={protocol}")
+        assert ended.code == 0, ended.error
+        page = Path("out/report.html").read_text(encoding="utf-8")
+        assert ("The list of excluded findings is empty" in page) == warned

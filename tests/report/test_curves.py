@@ -114,12 +114,15 @@ def test_styles_differ_also_in_grey() -> None:
     assert len({style.marker for style in MODEL_STYLES}) == len(MODEL_STYLES)
 
 
-def with_sizes(*sizes: tuple[float, float, int, float]) -> FrocResult:
-    return replace(scored(215, bootstraps=0), sizes=tuple(SizeBin(*size) for size in sizes))
+def with_sizes(*sizes: tuple[float, float, int, float], coarse: int = 0) -> FrocResult:
+    """Give a result with these sizes: from, to, nodules, sensitivity at 1 per scan; the last ones are coarse."""
+    bins = [SizeBin(low, high, number, np.array([0, 0, 0, share, 1, 1, 1.0])) for low, high, number, share in sizes]
+    fine = len(bins) - coarse
+    return replace(scored(215, bootstraps=0), sizes=tuple(bins[:fine]), coarse_sizes=tuple(bins[fine:]))
 
 
 def test_sizes_are_drawn_with_wilsons_interval_and_their_number() -> None:
-    result = with_sizes((0, 5, 10, 0.9), (5, 6, 0, float("nan")), (6, np.inf, 3, 1.0))
+    result = with_sizes((0, 5, 10, 0.9), (5, 6, 0, float("nan")), (6, np.inf, 3, 1.0), coarse=1)
     figure = draw_sizes([("one", result)])
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [
@@ -127,8 +130,8 @@ def test_sizes_are_drawn_with_wilsons_interval_and_their_number() -> None:
         "5-6 mm\nn = 0",
         "6 mm and over\nn = 3",
     ]
-    points = axes.lines[0]
-    assert np.asarray(points.get_xdata()).tolist() == [0, 2]
+    (points,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert np.asarray(points.get_xdata()).tolist() == [0, 2.4]
     assert np.asarray(points.get_ydata()).tolist() == [0.9, 1.0]
     (bars,) = [drawn for drawn in axes.collections if isinstance(drawn, LineCollection)]
     assert [np.asarray(segment)[:, 1].tolist() for segment in bars.get_segments()] == [

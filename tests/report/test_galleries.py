@@ -9,8 +9,8 @@ from PIL import Image
 
 from nodule_lightning.data.cache import Labels, write_entry
 from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.metrics.functional import FrocResult, froc
 from nodule_lightning.report.galleries import best_tiles, false_positives_gallery, misses_gallery
-from nodule_lightning.report.mistakes import Mistakes, find_mistakes
 from nodule_lightning.report.pictures import Outcome
 from nodule_lightning.structures import Candidates, Findings, Table
 from tests.balls import ORIGIN_XYZ_MM, ball_entry
@@ -46,13 +46,13 @@ def marks(*rows: tuple[str, tuple[float, float, float], float], diameter: float 
     )
 
 
-def mistakes(catalog: Catalog, table: Table[Candidates]) -> Mistakes:
-    return find_mistakes(table, catalog.nodule_table(), catalog.excluded_table(), catalog.scan_ids)
+def scored(catalog: Catalog, table: Table[Candidates]) -> FrocResult:
+    return froc(table, catalog.nodule_table(), catalog.excluded_table(), catalog.scan_ids, bootstraps=0)
 
 
 def test_misses_are_told_with_their_nearest_mark(catalog: Catalog) -> None:
     table = marks(("a", (20, 20, 26), 0.25), ("a", (20, 20, 40), 0.75), ("b", (20, 20, 20), 0.5))
-    gallery = misses_gallery(catalog, table, mistakes(catalog, table).misses, 10)
+    gallery = misses_gallery(catalog, table, scored(catalog, table).misses.nodules, 10)
     assert gallery.caption.startswith("All 3 nodules without a mark inside, the largest first.")
     assert [case.title for case in gallery.cases] == ["10.0 mm", "8.0 mm", "6.0 mm"]
     assert [case.lines for case in gallery.cases] == [
@@ -94,8 +94,8 @@ def test_false_positives_are_told_with_their_nearest_finding(catalog: Catalog) -
     table = marks(
         ("a", (20, 20, 26), 0.5), ("b", (20, 26, 20), 0.75), ("b", (20, 20, 30), 0.25), ("c", (9, 9, 9), 0.125)
     )
-    gallery = false_positives_gallery(catalog, table, mistakes(catalog, table).false_positives, 10)
-    assert gallery.caption.startswith("All 4 marks inside no finding.")
+    gallery = false_positives_gallery(catalog, table, scored(catalog, table).false_positives, 10)
+    assert gallery.caption.startswith("Marks inside no finding, the most probable first.")
     assert [case.title for case in gallery.cases] == ["p = 0.750", "p = 0.500", "p = 0.250", "p = 0.125"]
     assert [case.lines[-1] for case in gallery.cases] == [
         "nearest finding 6.0 mm away: excluded finding of 5.0 mm",
@@ -114,12 +114,11 @@ def test_a_false_positive_tells_its_size_if_it_has_one(catalog: Catalog) -> None
 
 def test_no_more_than_wanted_are_shown(catalog: Catalog) -> None:
     table = marks(*[("c", (20, 20, float(place)), place / 64) for place in range(10, 40)])
-    found = mistakes(catalog, table)
+    found = scored(catalog, table)
     gallery = false_positives_gallery(catalog, table, found.false_positives, 2)
-    assert gallery.caption.startswith("The most probable 2 of 30 marks inside no finding.")
     assert [case.title for case in gallery.cases] == ["p = 0.609", "p = 0.594"]
-    gallery = misses_gallery(catalog, table, found.misses, 1)
-    assert gallery.caption.startswith("The largest 1 of 3 nodules without a mark inside")
+    gallery = misses_gallery(catalog, table, found.misses.nodules, 1)
+    assert gallery.caption.startswith("1 of 3 nodules without a mark inside")
     assert [case.title for case in gallery.cases] == ["10.0 mm"]
 
 
