@@ -75,6 +75,9 @@ def test_several_systems_share_one_figure() -> None:
     ]
     assert "95 % intervals" in axes.get_title(loc="left")
     assert pixels(figure).std() > 0
+    (legend,) = figure.legends
+    assert not any(text.get_parse_math() for text in legend.get_texts())
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
 def test_no_interval_is_claimed_without_bootstraps() -> None:

@@ -37,7 +37,9 @@ class Reader(HTMLParser):
 
 
 GALLERIES = (
-    Gallery("Missed <nodules>", "All 2 & more", [Case("4 <mm>", ("<x>", "far & wide"), b"one"), Case("5", (), b"2")]),
+    Gallery(
+        "Missed <nodules>", "<i>2</i> & more", [Case("4 <mm>", ("<x>", "far & wide"), b"one"), Case("5", (), b"2")]
+    ),
     Gallery("Highest false positives", "No mark is a false positive.", []),
 )
 
@@ -87,7 +89,7 @@ def test_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
 def test_gallery_shows_its_cases_with_their_words(tmp_path: Path) -> None:
     reader = write(tmp_path)
     text = "\n".join(reader.words)
-    for words in ("Missed <nodules>", "All 2 & more", "1. 4 <mm>", "<x>", "far & wide", "2. 5"):
+    for words in ("Missed <nodules>", "<i>2</i> & more", "1. 4 <mm>", "<x>", "far & wide", "2. 5"):
         assert words in text
     assert "No mark is a false positive." in text
     # What colours and lines mean is said once for each gallery that has pictures.
@@ -117,6 +119,7 @@ def test_page_tells_everything_and_escapes_it(tmp_path: Path) -> None:
     assert "0.4010" in text
     assert "1/8" in text
     assert "10-20 mm" in text
+    assert "10-30 mm" in text
     assert "not for clinical use" in text
 
 
