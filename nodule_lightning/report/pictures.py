@@ -20,6 +20,8 @@ from nodule_lightning.structures import Candidates, Findings, RowsT, Table
 WINDOW_HU: Final = (-1200, 600)
 TILE_MM: Final = 48.0
 COLUMNS: Final = 6
+# What fits under a tile; the ids of one data set begin alike, so that the end tells them apart.
+CAPTION_LETTERS: Final = 24
 # A mark without a diameter gets a circle of this size.
 SHOWN_DIAMETER_MM: Final = 10.0
 
@@ -173,7 +175,10 @@ def _draw_tile(axes: Axes, tile: Tile, rank: int) -> None:
     axes.add_patch(Circle((middle, middle), radius + 1.5, fill=False, edgecolor=colour, linewidth=1.2, linestyle=style))
     axes.set_title(f"{rank}.  p = {tile.probability:.3f}", fontsize=8.5, color=INK, loc="left", pad=3)
     size = f", {tile.diameter_mm:.0f} mm" if known else ""
-    words = f"{tile.outcome}{size}\n{tile.caption}".rstrip()
+    caption = tile.caption
+    if len(caption) > CAPTION_LETTERS:
+        caption = f"…{caption[1 - CAPTION_LETTERS :]}"
+    words = f"{tile.outcome}{size}\n{caption}".rstrip()
     axes.set_xlabel(words, fontsize=7.5, color=INK, loc="left", labelpad=3, parse_math=False)
 
 

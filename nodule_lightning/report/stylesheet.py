@@ -12,7 +12,8 @@ STYLESHEET: Final = """
 body { margin: 0; padding: 2rem 1rem 3rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }
 main { max-width: 68rem; margin: 0 auto; }
-h1 { font-size: 1.5rem; margin: 0 0 1.2rem; overflow-wrap: anywhere; }
+h1, h2, p, li, figcaption { overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; margin: 0 0 1.2rem; }
 h2 { font-size: 1.05rem; margin: 0 0 .7rem; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1.2rem 1.4rem;
   margin: 0 0 1.2rem; }

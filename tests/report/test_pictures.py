@@ -81,6 +81,17 @@ def test_gallery_draws_every_tile_in_its_colour() -> None:
     assert pixels(figure).shape[0] > 400
 
 
+def test_long_ids_leave_the_tiles_their_size() -> None:
+    patch = np.zeros((49, 49), dtype=np.uint8)
+    series = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
+    figures = [draw_gallery([Tile(patch, 1.0, 0.9, -1.0, Outcome.HIT, caption)] * 7) for caption in ("a", series)]
+    short, long = (pixels(figure) for figure in figures)
+    assert short.shape == long.shape
+    widths = [figure.axes[0].get_window_extent().width for figure in figures]
+    assert widths[1] > 0.9 * widths[0]
+    assert figures[1].axes[0].get_xlabel().endswith("5059720603192")
+
+
 def test_gallery_without_candidates() -> None:
     assert pixels(draw_gallery([])).std() > 0
 
