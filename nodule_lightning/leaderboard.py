@@ -1,7 +1,7 @@
 """Rank submissions on the same scans and write down who differs from the best, and where."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -15,10 +15,13 @@ from nodule_lightning.io.files import write_whole
 from nodule_lightning.io.tables import COORDINATES, read_candidates, read_findings, read_scan_ids
 from nodule_lightning.metrics.functional import Protocol
 from nodule_lightning.metrics.functional.comparison import Comparison, compare
+from nodule_lightning.metrics.functional.froc import summarise
 from nodule_lightning.metrics.functional.ranking import Rating, Standing, rank
 from nodule_lightning.structures import Findings, Table
 
 RANKING, TABLE, CHANGES = "leaderboard.json", "leaderboard.csv", "changed_nodules.csv"
+# The curves of the best; more of them would hide one another.
+FIGURE, MOST_DRAWN = "leaderboard.png", 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ def rank_submissions(
     seed: int = 0,
     remarks: Sequence[str] = (),
 ) -> Leaderboard:
-    """Score every submission on the same scans; write `leaderboard.json`, `leaderboard.csv`, `changed_nodules.csv`.
+    """Score every submission on the same scans; write the ranking and the curves of the best seven.
+
+    The files are `leaderboard.json`, `leaderboard.csv`, `changed_nodules.csv` and `leaderboard.png`.
 
     Args:
         submissions: name and file of each.
@@ -116,7 +121,7 @@ def rank_submissions(
         seed,
         (*list_cautions(scans, scan_ids), *remarks, *_attributed(said, len(comparisons))),
     )
-    _write(board, output)
+    _write(board, comparisons, output)
     return board
 
 
@@ -126,7 +131,7 @@ def _attributed(said: dict[str, list[str]], submissions: int) -> Iterator[str]:
         yield sentence if len(names) == submissions else f"{', '.join(names)}: {sentence}"
 
 
-def _write(board: Leaderboard, output: Path) -> None:
+def _write(board: Leaderboard, comparisons: Mapping[str, Comparison], output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; give a folder as output")
     text = json.dumps(board.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -136,9 +141,19 @@ def _write(board: Leaderboard, output: Path) -> None:
         TABLE: csv_bytes(header, _rating_rows(board)),
         CHANGES: csv_bytes(changes, _change_rows(board)),
         RANKING: text.encode(),
+        FIGURE: _draw(board, comparisons),
     }
     for name, content in contents.items():
         write_whole(output / name, content)
+
+
+def _draw(board: Leaderboard, comparisons: Mapping[str, Comparison]) -> bytes:
+    # Only this function needs matplotlib, and it takes as long to import as all the rest.
+    from nodule_lightning.report.canvas import to_png
+    from nodule_lightning.report.froc_figure import draw_frocs
+
+    best = [standing.name for standing in board.standings[:MOST_DRAWN]]
+    return to_png(draw_frocs([(name, summarise(comparisons[name], board.bootstraps, board.seed)) for name in best]))
 
 
 def _rating_rows(board: Leaderboard) -> Iterator[tuple[object, ...]]:

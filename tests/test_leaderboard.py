@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import read_candidates, write_candidates
 from nodule_lightning.leaderboard import Leaderboard, rank_submissions
-from nodule_lightning.metrics.functional import Protocol
+from nodule_lightning.metrics.functional import FrocResult, Protocol
+from nodule_lightning.report import froc_figure
+from nodule_lightning.report.canvas import new_figure
 from nodule_lightning.structures import Candidates, Table
 
 HEADER = "seriesuid,coordX,coordY,coordZ,"
-FILES = ["changed_nodules.csv", "leaderboard.csv", "leaderboard.json"]
+FILES = ["changed_nodules.csv", "leaderboard.csv", "leaderboard.json", "leaderboard.png"]
 
 
 @pytest.fixture
@@ -73,6 +76,24 @@ def test_files_hold_the_ranking(folder: Path) -> None:
     assert written["standings"][1]["lost_at_1_fp_per_scan"] == 1
     assert written["standings"][1]["ratings"][0]["p_value"] == board.standings[1].overall.p_value
     assert "two-sided" in written["p_value"]
+
+
+def test_the_picture_shows_the_best_under_their_scores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, FrocResult]] = []
+
+    def draw_frocs(results: list[tuple[str, FrocResult]]) -> Figure:
+        shown.extend(results)
+        return new_figure(1, 1)
+
+    monkeypatch.setattr(froc_figure, "draw_frocs", draw_frocs)
+    for copy in range(8):
+        (folder / f"copy{copy}.csv").write_bytes((folder / "poor.csv").read_bytes())
+    board = ranked(folder, [*(f"copy{copy}" for copy in range(8)), "good"])
+    assert [name for name, _ in shown] == ["good", *(f"copy{copy}" for copy in range(6))]
+    for (name, result), standing in zip(shown, board.standings, strict=False):
+        assert name == standing.name
+        assert result.mean == pytest.approx(standing.overall.mean)
+        assert result.interval == pytest.approx(standing.overall.interval)
 
 
 def test_same_input_in_any_order_gives_same_bytes(folder: Path) -> None:
