@@ -84,7 +84,7 @@ def prepare_scan(
         luna16_labels: LUNA16's own lung mask on the scan's grid, where the settings ask for it and there is one.
 
     Raises:
-        InputError: the settings ask for the lungmask package, which is not installed.
+        InputError: the settings ask for the lungmask package, which is not installed or cannot fetch its weights.
     """
     lungs = locate_lungs(scan, settings.lungs, luna16_labels)
     # However the axes of the file run, the same blocks are averaged: the entry does not depend on the format.

@@ -31,7 +31,7 @@ def locate_lungs(scan: Scan, settings: LungSettings, luna16_labels: np.ndarray |
         luna16_labels: LUNA16's mask of this scan, on its grid; None where it has none.
 
     Raises:
-        InputError: `lungmask` is not installed.
+        InputError: `lungmask` is not installed, or cannot fetch its weights.
     """
     if settings.source == "none":
         return box_body(scan, settings)
@@ -80,6 +80,13 @@ def _apply_lungmask(scan: Scan) -> Integer[np.ndarray, "z y x"]:
             "lungs=lungmask needs the package lungmask, which is not installed: pip install lungmask, "
             "or take lungs=default"
         ) from None
+    try:
+        inferer = LMInferer(tqdm_disable=True)
+    except OSError as error:
+        raise InputError(
+            f"lungs=lungmask cannot fetch the weights of the package lungmask ({error}): prepare one scan where the "
+            "internet can be reached, and copy hub/checkpoints of torch's cache from there, or take lungs=default"
+        ) from None
     upright, _ = stand_upright(scan.hu, scan.grid)
-    labels = LMInferer(tqdm_disable=True).apply(np.ascontiguousarray(upright))
+    labels = inferer.apply(np.ascontiguousarray(upright))
     return lay_down(np.asarray(labels), scan.grid)

@@ -2,10 +2,13 @@
 
 import sys
 from types import ModuleType
+from urllib.error import URLError
 
 import numpy as np
 import pytest
-from jaxtyping import Int16, UInt8
+import torch
+from jaxtyping import Float, Int16, UInt8
+from torch import Tensor
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
@@ -73,12 +76,46 @@ def lungmask(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return seen
 
 
-def test_lungmask_sees_the_scan_upright_and_its_labels_are_laid_back(lungmask: list[tuple[int, ...]]) -> None:
+def plain_and_sideways() -> tuple[Scan, Scan]:
     turned = Grid((100, 54, 79), (2.8, 3.0, 2.8), GRID.origin_xyz_mm, (0, 0, 1, 1, 0, 0, 0, 1, 0))
     plain = draw_chest()
-    sideways = Scan("sagittal", np.ascontiguousarray(plain.hu.transpose(2, 0, 1)), turned)
-    for scan in (plain, sideways):
+    return plain, Scan("sagittal", np.ascontiguousarray(plain.hu.transpose(2, 0, 1)), turned)
+
+
+def test_lungmask_sees_the_scan_upright_and_its_labels_are_laid_back(lungmask: list[tuple[int, ...]]) -> None:
+    for scan in plain_and_sideways():
         found = locate_lungs(scan, LungSettings(source="lungmask"))
         sizes = [4 / 3 * np.pi * np.prod(LUNG_RADII_XYZ_MM - less) / 1e6 for less in (12, 6)]
         assert found.volume_l == pytest.approx(sizes, rel=0.05)
     assert lungmask == [GRID.shape, GRID.shape]
+
+
+def test_weights_that_lungmask_cannot_fetch_are_one_line(
+    lungmask: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(**_: bool) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("lungmask.LMInferer", offline)
+    with pytest.raises(InputError, match=r"cannot fetch the weights .*Name or service not known.*take lungs=default"):
+        locate_lungs(draw_chest(), LungSettings(source="lungmask"))
+
+
+class ByDensity(torch.nn.Module):
+    """Takes the place of the package's weights: label 1 for the thin air of lungs in the left half of the image."""
+
+    def forward(self, planes: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b 3 y x"]:
+        hu = planes[:, 0] * 1624 - 1024
+        lung = (hu > -930) & (hu < -300)
+        is_left_half = torch.arange(hu.shape[-1], device=hu.device) < hu.shape[-1] // 2
+        return torch.stack([~lung, lung & is_left_half, lung & ~is_left_half], dim=1).float()
+
+
+def test_the_real_lungmask_is_called_as_it_wants_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lungmask", reason="the package lungmask is not installed", exc_type=ImportError)
+    monkeypatch.setattr("lungmask.mask.get_model", lambda *_: ByDensity())
+    for scan in plain_and_sideways():
+        found = locate_lungs(scan, LungSettings(source="lungmask"))
+        whole_l = 4 / 3 * np.pi * np.prod(LUNG_RADII_XYZ_MM) / 1e6
+        assert found.volume_l == pytest.approx((whole_l, whole_l), rel=0.05)
+        assert (found.found, found.cures, found.notes) == (True, (), ())
