@@ -3,9 +3,10 @@
 This module is imported by training, for the settings; only a raw scan needs SimpleITK.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from jaxtyping import Int16, Integer, UInt8
@@ -17,6 +18,9 @@ from nodule_lightning.lungs.sources import locate_lungs
 from nodule_lightning.quality import check_lungs, check_scan, scan_notes
 from nodule_lightning.resampling import box_grid, resample, shrink, stand_upright
 from nodule_lightning.structures import AIR_HU, Scan
+
+# Half the finest pixels of LUNA16, and the width of a nodule that no one overlooks.
+SPACING_BOUNDS_MM: Final = (0.25, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class PreparationSettings:
         lungs: how the lungs are found.
 
     Raises:
-        InputError: a spacing that is not positive, a window without width, a negative margin.
+        InputError: a spacing outside 0.25 to 10 mm, a window without width, a negative margin.
     """
 
     spacing_mm: float = 1.0
@@ -41,12 +45,16 @@ class PreparationSettings:
     def __post_init__(self) -> None:
         low, high = (float(value) for value in self.window_hu)
         object.__setattr__(self, "window_hu", (low, high))
-        if self.spacing_mm <= 0 or self.margin_mm < 0:
+        least, most = SPACING_BOUNDS_MM
+        if not least <= self.spacing_mm <= most:
             raise InputError(
-                f"spacing_mm {self.spacing_mm} must be positive and margin_mm {self.margin_mm} not negative"
+                f"preparation.spacing_mm must be from {least} to {most}, not {self.spacing_mm}: "
+                "finer fills the memory, coarser hides nodules"
             )
-        if low >= high:
-            raise InputError(f"window_hu must rise, not go from {low} to {high}")
+        if not self.margin_mm >= 0:
+            raise InputError(f"preparation.margin_mm must be at least 0, not {self.margin_mm}")
+        if not -math.inf < low < high < math.inf:
+            raise InputError(f"preparation.window_hu must rise, not go from {low} to {high}")
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values, for JSON and checkpoints."""

@@ -1,6 +1,7 @@
 """Preparing: the same anatomy from any grid, windowed, cropped; reruns, failures and notes of a data set."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,10 +105,18 @@ def test_settings_there_and_back() -> None:
     ]
     with pytest.raises(InputError, match="another version"):
         PreparationSettings.from_dict({**settings.to_dict(), "colour": 1})
-    with pytest.raises(InputError, match="must rise"):
-        PreparationSettings(window_hu=(0, 0))
-    with pytest.raises(InputError, match="must be positive"):
-        PreparationSettings(spacing_mm=0)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    for window_hu in ((0, 0), (-math.inf, 600), (-1200, math.nan)):
+        with pytest.raises(InputError, match="must rise"):
+            PreparationSettings(window_hu=window_hu)
+    for spacing_mm in (0, 1e-5, 0.24, 10.5, math.inf, math.nan):
+        with pytest.raises(InputError, match=rf"spacing_mm must be from 0\.25 to 10\.0, not {spacing_mm}"):
+            PreparationSettings(spacing_mm=spacing_mm)
+    for margin_mm in (-1.0, math.nan):
+        with pytest.raises(InputError, match=rf"margin_mm must be at least 0, not {margin_mm}"):
+            PreparationSettings(margin_mm=margin_mm)
 
 
 @pytest.fixture

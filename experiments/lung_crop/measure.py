@@ -15,29 +15,25 @@ from typing import Final
 
 import numpy as np
 from hydra import compose, initialize_config_module
-from scipy import ndimage
 
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.data.processes import run_in_processes
-from nodule_lightning.lungs.checks import enclosed_air
 from nodule_lightning.lungs.morphology import world_box
 from nodule_lightning.lungs.segmentation import LungMask, segment_lungs
 from nodule_lightning.lungs.settings import EVERY_CURE, LungSettings
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.phantom.trouble import TROUBLES
 from nodule_lightning.phantom.truth import Phantom
 from nodule_lightning.prepare import PreparationSettings
 from nodule_lightning.resampling import resample
 
 SEED: Final = 11
 # Truncated scans cannot be read, and are no matter of the crop.
-KINDS: Final = (
-    "", "head", "open mouth", "abdomen", "unequal", "fluid", "diffuse", "arms", "flipped", "wide_matrix",
-    "missing_slices",
-)  # fmt: skip
+KINDS: Final = ("", *(kind for kind in TROUBLES if kind != "truncated"))
 OWN_TROUBLES: Final = {
     "pieces": ("diffuse",),
-    "slices": ("open mouth",),
+    "slices": ("head",),
     "unequal": ("unequal",),
     "leaks": (),
     "one_lung": ("fluid",),
@@ -100,9 +96,7 @@ def main(output: Path, phantom: str, scans: int, workers: int, kinds: Sequence[s
 def measure(task: tuple[str, int], settings: PhantomSettings) -> list[Row]:
     """Make one phantom; find its lungs with all cures, and without each of those that were used."""
     kind, index = task
-    phantom = make_phantom(settings, SEED, index, "head" if kind == "open mouth" else kind)
-    if kind == "open mouth":
-        open_mouth(phantom)
+    phantom = make_phantom(settings, SEED, index, kind)
     found = segment_lungs(phantom.scan, LungSettings())
     rows = [compare(kind, index, "", found, phantom)]
     for cure in EVERY_CURE:
@@ -138,20 +132,6 @@ def compare(kind: str, index: int, without: str, found: LungMask, phantom: Phant
         not found.found,
         round(float(2 * (lungs & phantom.lungs).sum() / (lungs.sum() + phantom.lungs.sum())), 4),
     )
-
-
-def open_mouth(phantom: Phantom) -> None:
-    """Cut a passage from the throat of a phantom's head to the room in front of it, as mouth and nose are."""
-    hu, grid = phantom.scan.hu, phantom.scan.grid
-    dz, _, dx = grid.spacing_zyx_mm
-    above = int(np.flatnonzero(phantom.lungs.any(axis=(1, 2)))[-1]) + round(10 / dz)
-    labels, _ = ndimage.label(enclosed_air(hu[above:] < -600), structure=np.ones((3, 3, 3)))
-    throat = labels == labels[0].max()
-    # Below its upper end, where it may already be a sinus.
-    level = int(np.flatnonzero(throat.any(axis=(1, 2)))[-1] * 0.8)
-    y, x = (int(np.median(places)) for places in np.nonzero(throat[level]))
-    high, wide = max(1, round(5 / dz)), max(1, round(5 / dx))
-    hu[above + level - high : above + level + high + 1, : y + 1, x - wide : x + wide + 1] = -1000
 
 
 def print_kinds(rows: Sequence[Row]) -> None:

@@ -1,5 +1,6 @@
 """What an experimenter turns about the lung crop."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,8 @@ UNEQUAL: Final = "unequal"
 ONE_LUNG: Final = "one_lung"
 # The order in which they are tried; a single lung is believed only when nothing else has helped.
 EVERY_CURE: Final = (PIECES, SLICES, UNEQUAL, LEAKS, ONE_LUNG)
+# Finer than a CT's own voxels gains nothing; coarser than this no longer shows the surface of a lung.
+COARSE_BOUNDS_MM: Final = (0.5, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,12 @@ class LungSettings:
         object.__setattr__(self, "cures", tuple(self.cures))
         if self.source not in SOURCES:
             raise InputError(f"lungs: source must be one of {', '.join(SOURCES)}, not {self.source!r}")
-        if self.coarse_mm <= 0 or self.closing_mm < 0 or self.dilation_mm < 0:
-            raise InputError("lungs: coarse_mm must be positive, closing_mm and dilation_mm not negative")
+        least, most = COARSE_BOUNDS_MM
+        if not least <= self.coarse_mm <= most:
+            raise InputError(f"lungs: coarse_mm must be from {least} to {most}, not {self.coarse_mm}")
+        for name in ("closing_mm", "dilation_mm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"lungs: {name} must be at least 0, not {getattr(self, name)}")
         if not 0 <= self.min_volume_l < self.max_volume_l:
             raise InputError(f"lungs: min_volume_l {self.min_volume_l} is not below max_volume_l {self.max_volume_l}")
         if self.max_ratio < 1 or self.hull_growth < 1:

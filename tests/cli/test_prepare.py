@@ -134,6 +134,7 @@ def test_notes_are_counted(run: Runner, raw: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        ("preparation.spacing_mm=0.00001", "spacing_mm must be from 0.25 to 10.0, not 1e-05"),
         ("shard=3", "shard=3 is not among the 1 shards 0 to 0"),
         ("shards=0", "shards must be a whole number of at least 1"),
         ("lungs.cures=[prayer]", "there is no cure 'prayer'"),

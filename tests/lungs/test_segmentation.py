@@ -1,5 +1,6 @@
 """Lungs: found on the plain chest in any orientation, without the table; each trouble by its own cure; never empty."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,10 +215,13 @@ def test_rules_are_settings() -> None:
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(InputError, match="coarse_mm must be positive"):
-        LungSettings(coarse_mm=0.0)
-    with pytest.raises(InputError, match="not negative"):
+    for coarse_mm in (0.0, 1e-5, 11.0, math.nan):
+        with pytest.raises(InputError, match=rf"coarse_mm must be from 0\.5 to 10\.0, not {coarse_mm}"):
+            LungSettings(coarse_mm=coarse_mm)
+    with pytest.raises(InputError, match=r"closing_mm must be at least 0, not -1\.0"):
         LungSettings(closing_mm=-1.0)
+    with pytest.raises(InputError, match="dilation_mm must be at least 0, not inf"):
+        LungSettings(dilation_mm=math.inf)
     with pytest.raises(InputError, match=r"min_volume_l 9\.0 is not below"):
         LungSettings(min_volume_l=9.0)
     with pytest.raises(InputError, match="no cure 'prayer'"):
