@@ -2,7 +2,7 @@
 
     python experiments/lung_crop/measure.py outputs/lung_crop [phantom=demo] [scans=20] [workers=2] [kinds=fluid,head]
 
-Writes scans.csv, a row for each phantom and set of cures, and prints the tables of README.md.
+Writes scans.csv, a row for each phantom and set of cures as they are done, and prints the tables of README.md.
 """
 
 import csv
@@ -79,16 +79,20 @@ def main(output: Path, phantom: str, scans: int, workers: int, kinds: Sequence[s
     """Measure kinds of trouble and print the tables."""
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         settings = instantiate(compose("phantom", ["output=none", f"phantom={phantom}"]).phantom)
-    tasks = [(kind, index) for kind in kinds for index in range(scans if kind else 2 * scans)]
-    rows: list[Row] = []
-    for some in run_in_processes(partial(measure, settings=settings), tasks, workers, lambda _: []):
-        rows += some
-    rows.sort(key=lambda row: (KINDS.index(row.kind), row.index, row.without))
+    # By number first, so that a run that is cut short has as many of each kind.
+    tasks = sorted(
+        ((kind, index) for kind in kinds for index in range(scans if kind else 2 * scans)),
+        key=lambda task: task[1] / (1 if task[0] else 2),
+    )
     output.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
     with (output / "scans.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Row)])
-        writer.writerows([getattr(row, field.name) for field in fields(Row)] for row in rows)
+        for some in run_in_processes(partial(measure, settings=settings), tasks, workers, lambda _: []):
+            writer.writerows([getattr(row, field.name) for field in fields(Row)] for row in some)
+            file.flush()
+            rows += some
     print_kinds([row for row in rows if not row.without])
     print_cures(rows)
 
