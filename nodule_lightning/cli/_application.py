@@ -18,6 +18,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from nodule_lightning.cli._errors import explain, one_line
+from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._paths import quote_path_arguments
 from nodule_lightning.errors import InputError
 
@@ -35,6 +36,7 @@ def run_application(
     argv: Sequence[str] | None = None,
     optional_paths: Sequence[str] = (),
     list_paths: Sequence[str] = (),
+    output_key: str = "output",
 ) -> None:
     """Compose the configuration from the command line and hand it to the task.
 
@@ -49,6 +51,8 @@ def run_application(
         argv: the command line without the program's name; the process's own if left out.
         optional_paths: those of the keys that may be null.
         list_paths: those of the keys that may hold several paths, `[a.csv,b.csv]`.
+        output_key: the key that says where the results go, if the command has one; two jobs of a sweep may not
+            share it.
     """
     arguments = sys.argv[1:] if argv is None else argv
     # Lightning starts its child processes from sys.argv, so they must find the quoted form there.
@@ -56,7 +60,7 @@ def run_application(
     # Without it Hydra prints and swallows what this function has to see.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     application = hydra.main(version_base="1.3", config_path="pkg://nodule_lightning.conf", config_name=config_name)
-    guard = _Guard(task, path_keys, optional_paths)
+    guard = _Guard(task, path_keys, optional_paths, output_key)
     # The user's own ./conf is on the search path, and most users have none.
     warnings.filterwarnings("ignore", message="provider=hydra.searchpath.* is not available")
     try:
@@ -85,15 +89,18 @@ class IncompleteError(Exception):
 class _Guard:
     """The task, with an end for wrong input that goes through Hydra's job runner without a word: SystemExit."""
 
-    def __init__(self, task: Task, path_keys: Sequence[str], optional_paths: Sequence[str]) -> None:
+    def __init__(self, task: Task, path_keys: Sequence[str], optional_paths: Sequence[str], output_key: str) -> None:
         self.task = task
         self.path_keys = path_keys
         self.optional_paths = optional_paths
+        self.output_key = output_key
+        self.outputs = SweptOutputs()
         self.entered = False
 
     def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - whatever the task gives to a sweeper
         try:
             _require_values(config, self.path_keys, self.optional_paths)
+            self._require_own_output(config)
             self.entered = True
             return self.task(config)
         except IncompleteError as error:
@@ -110,6 +117,14 @@ class _Guard:
                 raise
             _remove_empty_run_folder()
             _refuse(f"{error.filename} cannot be written: {error.strerror}")
+
+    def _require_own_output(self, config: DictConfig) -> None:
+        output = OmegaConf.select(config, self.output_key)
+        if output is None or HydraConfig.get().mode != RunMode.MULTIRUN:
+            return
+        job = OmegaConf.to_container(config)
+        assert isinstance(job, dict)
+        self.outputs.require_own(self.output_key, Path(output), {str(name): value for name, value in job.items()})
 
 
 def _require_values(config: DictConfig, path_keys: Sequence[str], optional_paths: Sequence[str]) -> None:

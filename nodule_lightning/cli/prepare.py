@@ -23,9 +23,8 @@ PATH_KEYS = ("cache", "data.root", "data.annotations", "data.excluded", "data.su
 
 def main() -> None:
     """Run the command."""
-    run_application(
-        prepare, "prepare", PATH_KEYS, optional_paths=("data.root", "data.annotations", "data.excluded", "data.subsets")
-    )
+    optional_paths = ("data.root", "data.annotations", "data.excluded", "data.subsets")
+    run_application(prepare, "prepare", PATH_KEYS, optional_paths=optional_paths, output_key="cache")
 
 
 def prepare(config: DictConfig) -> None:

@@ -122,9 +122,10 @@ def test_ctrl_c_ends_with_130(run: Runner, lightning: bool) -> None:
 
 def test_a_sweep_runs_the_task_for_every_value_and_keeps_commas_in_paths(run: Runner) -> None:
     seen: list[tuple[Any, ...]] = []
-    task = application(lambda config: seen.append((config.seed, config.output)))
-    assert run(task, "-m", *GIVEN[:2], "output=a,b (1)", "seed=0,1").code == 0
-    assert seen == [(0, "a,b (1)"), (1, "a,b (1)")]
+    task = application(lambda config: seen.append((config.seed, config.submission, config.output)))
+    own = "output='c/${hydra:job.num}'"
+    assert run(task, "-m", "submission=a,b (1)", "annotations=b", own, "seed=0,1").code == 0
+    assert seen == [(0, "a,b (1)", "c/0"), (1, "a,b (1)", "c/1")]
 
 
 def test_no_run_folder_for_a_command_with_an_output(run: Runner) -> None:
