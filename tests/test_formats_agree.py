@@ -1,18 +1,23 @@
-"""One scan in every format and direction gives one entry, and its nodule lies at one place of the world."""
+"""One scan in every format and direction gives one entry and the same candidates, at one place of the world."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
 from jaxtyping import Float64
 
 from nodule_lightning.data.cache import Entry
+from nodule_lightning.detection.inference import InferenceSettings, detect
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.readers import read_scan
+from nodule_lightning.predict import Detector, Prediction, Source, predict
 from nodule_lightning.prepare import PreparationSettings, prepare_scan
-from nodule_lightning.structures import Scan
-from tests.chest import GRID, NODULE_XYZ_MM, draw_chest, write_dicom, write_image
+from nodule_lightning.structures import Candidates, Scan
+from tests.blob_detector import blob_detector
+from tests.chest import CENTRE_XYZ_MM, GRID, NODULE_XYZ_MM, ball, draw_chest, world_of, write_dicom, write_image
 
 # The shape divides into no whole blocks, so averaging from the wrong end would show.
 PLACED = Grid((107, 173, 199), (1.5, 1.3, 1.4), (-130.25, -115.5, -228.75))
@@ -109,3 +114,68 @@ def test_varying_distances_between_dicom_slices(scan: Scan, plain: Entry, tmp_pa
 def test_coarse_chest_is_the_fine_one(plain: Entry) -> None:
     coarse = prepare_scan(draw_chest(GRID), PreparationSettings())
     assert np.abs(nodule_place(coarse) - nodule_place(plain)).max() < 0.5
+
+
+# Nowhere the mirror image of each other and of different density: neither a flip nor a mix-up goes unseen.
+NODULES_XYZ_MM: Final = CENTRE_XYZ_MM + np.array(
+    [[60.0, 10.0, 5.0], [38.0, -12.0, -24.0], [-48.0, 14.0, 22.0], [-62.0, -9.0, -11.0]]
+)
+NODULES_HU: Final = (30, -80, -160, -220)
+WRITERS: Final[dict[str, Callable[[Path, Scan], Path]]] = {
+    "mhd": lambda root, scan: write_image(root / "scan.mhd", scan.hu, scan.grid),
+    "flipped mhd": lambda root, scan: write_flipped(root / "scan.mhd", scan, FLIPS["all axes"]),
+    "right to left mhd": lambda root, scan: write_flipped(root / "scan.mhd", scan, FLIPS["right to left"]),
+    "nii.gz": lambda root, scan: write_image(root / "scan.nii.gz", scan.hu, scan.grid),
+    "shuffled DICOM": lambda root, scan: write_series(root / "series", scan),
+}
+
+
+def write_flipped(path: Path, scan: Scan, flips: tuple[bool, bool, bool]) -> Path:
+    turned = flipped(scan, flips)
+    return write_image(path, turned.hu, turned.grid)
+
+
+def write_series(folder: Path, scan: Scan) -> Path:
+    write_dicom(folder, scan.hu, "1.2.3.4", grid=scan.grid)
+    return folder
+
+
+def candidates_of(path: Path) -> Candidates:
+    detector = Detector(blob_detector(), InferenceSettings(), PreparationSettings())
+    (found,) = predict(detector, Source(path, detector))
+    assert isinstance(found, Prediction)
+    return found.candidates
+
+
+@pytest.fixture(scope="module")
+def with_nodules(scan: Scan) -> Scan:
+    hu, world = scan.hu.copy(), world_of(scan.grid)
+    # One of them is there already.
+    for centre, value in zip(NODULES_XYZ_MM[1:], NODULES_HU[1:], strict=True):
+        hu[ball(world, centre, np.full(3, 6.0))] += value + 850
+    return replace(scan, hu=hu)
+
+
+@pytest.fixture(scope="module")
+def plain_candidates(with_nodules: Scan) -> Candidates:
+    return detect(blob_detector(), prepare_scan(with_nodules, PreparationSettings()), InferenceSettings())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_candidates_are_the_same(with_nodules: Scan, plain_candidates: Candidates, tmp_path: Path, name: str) -> None:
+    found = candidates_of(WRITERS[name](tmp_path, with_nodules))
+    # All are sure, and none lies near a threshold where rounding would decide.
+    assert len(found) == len(plain_candidates) == len(NODULES_XYZ_MM)
+    assert min(found.probability) > 0.5
+    distance_mm = np.linalg.norm(found.centre_xyz_mm[:, None] - plain_candidates.centre_xyz_mm, axis=2)
+    partner = distance_mm.argmin(axis=1)
+    assert sorted(partner.tolist()) == [0, 1, 2, 3]
+    assert distance_mm.min(axis=1).max() < 0.5
+    assert np.abs(found.probability - plain_candidates.probability[partner]).max() < 0.01
+    # All formats might be wrong together.
+    assert np.linalg.norm(found.centre_xyz_mm[:, None] - NODULES_XYZ_MM, axis=2).min(axis=0).max() < 0.5
+
+
+def test_the_candidates_differ_by_more_than_formats_may(plain_candidates: Candidates) -> None:
+    gaps = np.diff(np.sort(plain_candidates.probability))
+    assert gaps.min() > 0.01
