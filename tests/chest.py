@@ -107,7 +107,7 @@ def write_dicom(
         for tag, value in tags.items():
             image.SetMetaData(tag, value)
         # Names that do not sort by place: the order must come from the positions.
-        writer.SetFileName(str(folder / f"{prefix}{series}-{(index * 7) % 997:03d}.dcm"))
+        writer.SetFileName(str(folder / f"{prefix}{series}-{(index * 577) % 997:03d}.dcm"))
         writer.Execute(image)
 
 
