@@ -1,6 +1,7 @@
 """Measure the lung crop on phantoms with each trouble and without, and with each cure switched off.
 
-    python experiments/lung_crop/measure.py outputs/lung_crop [phantom=demo] [scans=20] [workers=2] [kinds=fluid,head]
+    python experiments/lung_crop/measure.py outputs/lung_crop [phantom=demo] [scans=20] [workers=2] \
+        [kinds=fluid,head] [without=slices,slices+leaks]
 
 Writes scans.csv, a row for each phantom and set of cures as they are done, and prints the tables of README.md.
 """
@@ -47,7 +48,7 @@ class Row:
     Attributes:
         kind: its trouble; "" for none.
         index: its number among those of its kind.
-        without: the cure that was switched off; "" where none was.
+        without: the cures that were switched off, joined by +; "" where none was.
         cures: those that were used.
         nodules: how many it has.
         in_crop: how many of them lie in the crop.
@@ -75,8 +76,8 @@ class Row:
         return self.fallback or self.in_crop < self.nodules or self.crop_ratio > 1.5 or self.dice < least
 
 
-def main(output: Path, phantom: str, scans: int, workers: int, kinds: Sequence[str]) -> None:
-    """Measure kinds of trouble and print the tables."""
+def main(output: Path, phantom: str, scans: int, workers: int, kinds: Sequence[str], withouts: Sequence[str]) -> None:
+    """Measure kinds of trouble, with all cures and without some, and print the tables."""
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         settings = instantiate(compose("phantom", ["output=none", f"phantom={phantom}"]).phantom)
     # By number first, so that a run that is cut short has as many of each kind.
@@ -89,27 +90,27 @@ def main(output: Path, phantom: str, scans: int, workers: int, kinds: Sequence[s
     with (output / "scans.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Row)])
-        for some in run_in_processes(partial(measure, settings=settings), tasks, workers, lambda _: []):
+        work = partial(measure, settings=settings, withouts=withouts)
+        for some in run_in_processes(work, tasks, workers, lambda _: []):
             writer.writerows([getattr(row, field.name) for field in fields(Row)] for row in some)
             file.flush()
             rows += some
     print_kinds([row for row in rows if not row.without])
-    print_cures(rows)
+    print_cures(rows, withouts)
 
 
-def measure(task: tuple[str, int], settings: PhantomSettings) -> list[Row]:
-    """Make one phantom; find its lungs with all cures, and without each of those that were used."""
+def measure(task: tuple[str, int], settings: PhantomSettings, withouts: Sequence[str]) -> list[Row]:
+    """Make one phantom; find its lungs with all cures, and without some of those that were used."""
     kind, index = task
     phantom = make_phantom(settings, SEED, index, kind)
     found = segment_lungs(phantom.scan, LungSettings())
     rows = [compare(kind, index, "", found, phantom)]
-    for cure in EVERY_CURE:
-        # Without a cure that was not used, the same is found.
-        without = found
-        if cure in found.cures:
-            others = tuple(name for name in EVERY_CURE if name != cure)
-            without = segment_lungs(phantom.scan, LungSettings(cures=others))
-        rows.append(compare(kind, index, cure, without, phantom))
+    for without in withouts:
+        others = tuple(name for name in EVERY_CURE if name not in without.split("+"))
+        # Without cures that were not used, the same is found.
+        same = set(found.cures) <= set(others)
+        less = found if same else segment_lungs(phantom.scan, LungSettings(cures=others))
+        rows.append(compare(kind, index, without, less, phantom))
     return rows
 
 
@@ -158,17 +159,18 @@ def print_kinds(rows: Sequence[Row]) -> None:
         )
 
 
-def print_cures(rows: Sequence[Row]) -> None:
-    """Print, for each trouble, how many scans miss a goal with all cures and without each."""
-    print("\n| trouble | all cures | " + " | ".join(f"without {cure}" for cure in EVERY_CURE) + " |")
-    print("|---" * (len(EVERY_CURE) + 2) + "|")
+def print_cures(rows: Sequence[Row], withouts: Sequence[str]) -> None:
+    """Print, for each trouble, how many scans miss a goal with all cures and without some."""
+    print("\n| trouble | all cures | " + " | ".join(f"without {without}" for without in withouts) + " |")
+    print("|---" * (len(withouts) + 2) + "|")
     for kind in _kinds(rows):
         of_kind = [row for row in rows if row.kind == kind]
         counts = []
-        for cure in ("", *EVERY_CURE):
-            failed = sum(row.failed for row in of_kind if row.without == cure)
-            counts.append(f"**{failed}**" if kind in OWN_TROUBLES.get(cure, ()) else str(failed))
-        print(f"| {kind or 'none'} ({len(of_kind) // (len(EVERY_CURE) + 1)}) | {' | '.join(counts)} |")
+        for without in ("", *withouts):
+            failed = sum(row.failed for row in of_kind if row.without == without)
+            counts.append(f"**{failed}**" if kind in OWN_TROUBLES.get(without, ()) else str(failed))
+        scans = sum(not row.without for row in of_kind)
+        print(f"| {kind or 'none'} ({scans}) | {' | '.join(counts)} |")
 
 
 def _kinds(rows: Sequence[Row]) -> list[str]:
@@ -178,10 +180,12 @@ def _kinds(rows: Sequence[Row]) -> list[str]:
 if __name__ == "__main__":
     given = dict(argument.split("=", 1) for argument in sys.argv[2:])
     chosen = given["kinds"].split(",") if "kinds" in given else KINDS
+    switched_off = given["without"].split(",") if "without" in given else EVERY_CURE
     main(
         Path(sys.argv[1]),
         given.get("phantom", "demo"),
         int(given.get("scans", 20)),
         int(given.get("workers", 2)),
         chosen,
+        switched_off,
     )
