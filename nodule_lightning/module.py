@@ -92,7 +92,8 @@ class NoduleDetector(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the score of the validation scans; the metric joins the ranks by itself."""
         for name, value in self.froc.compute().items():
-            self.log(f"val/{name}", value, prog_bar=name == "froc", sync_dist=True)
+            # All ranks have the same value. Its mean over three of them can differ in the last digit; the greatest not.
+            self.log(f"val/{name}", value, prog_bar=name == "froc", sync_dist=True, reduce_fx="max")
         self.froc.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -8,11 +8,16 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nodule_lightning.io.tables import read_scan_ids
+from nodule_lightning.metrics.froc import FROC
 from tests.balls import write_balls
+from tests.metrics.cases import random_case
+from tests.metrics.froc_on_rank import add_scans
 from tests.ranks import ENVIRONMENT
+from tests.validated_on_ranks import SEEDS
 
 pytestmark = pytest.mark.ddp
 
@@ -79,3 +84,33 @@ def test_fewer_validation_scans_than_ranks_neither_hang_nor_count_twice(folder: 
     validation = read_scan_ids(folder / "run (1)" / "splits" / "validation.csv")
     assert len(validation) == 1
     assert first == second == {"searched": validation, "counted": 1}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_logged_score_is_the_same_to_the_last_digit_on_any_number_of_ranks(number: int) -> None:
+    script = Path(__file__).with_name("validated_on_ranks.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(number)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    try:
+        printed, said = process.communicate(timeout=240)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, said
+    values = [json.loads(line) for line in printed.splitlines()]
+    assert values == [{str(seed): logged_alone(seed) for seed in SEEDS}] * number
+
+
+def logged_alone(seed: int) -> dict[str, float]:
+    case, metric = random_case(seed), FROC()
+    add_scans(metric, case, list(range(len(case.scan_ids))))
+    values = {f"val/{name}": value.item() for name, value in metric.compute().items()}
+    score = np.float32(values["val/froc"])
+    assert (score + score + score) / np.float32(3) != score
+    return values

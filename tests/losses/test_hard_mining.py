@@ -11,7 +11,7 @@ from nodule_lightning.detection.assignment import Assignment
 from nodule_lightning.errors import InputError
 from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
 from tests.losses.loss_on_rank import PATCHES, POSITIVES, head, terms_and_gradient
-from tests.ranks import printed_by_two_ranks
+from tests.ranks import printed_by_ranks
 
 
 def assignment(label: list[list[int]], target: torch.Tensor | None = None) -> Assignment:
@@ -113,7 +113,7 @@ def test_what_is_not_a_number_is_not_hidden(label: list[int]) -> None:
 @pytest.mark.ddp
 def test_two_processes_move_the_weights_like_one(tmp_path: Path) -> None:
     """Else a rank with one positive would weigh as much as one with a dozen, and one with none would count as zero."""
-    printed = printed_by_two_ranks(Path(__file__).with_name("loss_on_rank.py"), tmp_path / "meeting")
+    printed = printed_by_ranks(Path(__file__).with_name("loss_on_rank.py"), tmp_path / "meeting")
     assert printed[0] == printed[1]
     for line, case in zip(printed[0].splitlines(), POSITIVES, strict=True):
         values, gradient = json.loads(line)[case]

@@ -1,4 +1,4 @@
-"""One of two gloo processes: score a share of the scans of a random case and print what `compute` gives.
+"""One of several gloo processes: score a share of the scans of a random case and print what `compute` gives.
 
 Called as `froc_on_rank.py RANK WORLD_SIZE MEETING_FILE`; prints one JSON line for each way of sharing.
 """
@@ -14,16 +14,25 @@ from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.structures import Candidates, Findings
 from tests.metrics.cases import Case, random_case
 
-# Which scans of the case each of two ranks sees.
-SHARES = {
-    "uneven": ([0, 1, 2, 3, 4, 5], [6]),
-    "empty": ([], [0, 1, 2, 3, 4, 5, 6]),
-    "empty last": ([0, 1, 2, 3, 4, 5, 6], []),
-    "repeated": ([0, 2, 4, 6, 0], [1, 3, 5, 0, 2]),
-    "nothing": ([], []),
-}
 # A case of seven scans.
 SEED = 215
+SCANS = 7
+
+
+def shares(world_size: int) -> dict[str, list[list[int]]]:
+    """Give the scans of the case that each rank sees, for each way of sharing."""
+    even = [list(range(rank, SCANS, world_size)) for rank in range(world_size)]
+    single = list(range(1, world_size))
+    ways = {
+        "even": even,
+        "uneven": [[0, *range(world_size, SCANS)], *([scan] for scan in single)],
+        "repeated": [[*scans, 0, 2, *scans] for scans in even],
+        "the same": [list(range(SCANS)) for _ in even],
+        "nothing": [[] for _ in even],
+    }
+    for full in range(world_size):
+        ways[f"all but {full} are empty"] = [list(range(SCANS)) if rank == full else [] for rank in range(world_size)]
+    return ways
 
 
 def add_scans(metric: FROC, case: Case, scans: list[int]) -> None:
@@ -43,9 +52,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
     metric = FROC()
-    for name, shares in SHARES.items():
+    for name, scans in shares(world_size).items():
         metric.reset()
-        add_scans(metric, random_case(SEED), shares[rank])
+        add_scans(metric, random_case(SEED), scans[rank])
         values = {key: value.item() for key, value in metric.compute().items()}
         print(json.dumps({name: values}), flush=True)
     torch.distributed.barrier()
