@@ -1,6 +1,7 @@
-"""Keep Lightning's advertisements out of the user's terminal."""
+"""Keep out of the user's terminal what Lightning says in every run and nobody can act on."""
 
 import logging
+from collections.abc import Iterable
 
 
 class DropTips(logging.Filter):
@@ -18,3 +19,14 @@ _DROP_TIPS = DropTips()
 def silence_tips() -> None:
     """Install the filter; to be called before the Trainer is made."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_DROP_TIPS)
+
+
+def drop_deprecated_arguments(loggers: Iterable[object]) -> None:
+    """Take back what Lightning 2.6 hands wandb and wandb answers with a warning; to be called before the run starts.
+
+    It passes `anonymous=None` where the user has not chosen it.
+    """
+    for logger in loggers:
+        arguments = getattr(logger, "_wandb_init", {})
+        if arguments.get("anonymous", "") is None:
+            del arguments["anonymous"]

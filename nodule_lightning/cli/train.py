@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._child_processes import child_processes_of_this_job
 from nodule_lightning.cli._instantiate import instantiate, plain
+from nodule_lightning.cli._logged_settings import settings_to_log
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
 
@@ -23,8 +24,6 @@ PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
 
 LAST = Path("checkpoints", "last.ckpt")
 SPLITS, SETS = "splits", ("train", "validation", "test")
-
-LOGGED_GROUPS = ("sampler", "augment", "model", "assign", "loss", "optim", "inference")
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -105,6 +104,8 @@ def _trainer(config: DictConfig) -> "pl.Trainer":
     from hydra.errors import InstantiationException
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    from nodule_lightning.cli._quiet import drop_deprecated_arguments
+
     values = {
         **chosen(plain(config.trainer)),
         "callbacks": list(plain(config.callbacks).values()),
@@ -116,6 +117,7 @@ def _trainer(config: DictConfig) -> "pl.Trainer":
         if isinstance(error.__cause__, MisconfigurationException):
             raise InputError(f"the trainer cannot be made: {error.__cause__}") from None
         raise
+    drop_deprecated_arguments(trainer.loggers)
     return trainer
 
 
@@ -188,11 +190,12 @@ def _write_split(folder: Path, datamodule: "NoduleDataModule") -> None:
 
 
 def _log_settings(trainer: "pl.Trainer", config: DictConfig, datamodule: "NoduleDataModule") -> None:
-    # No paths: they may hold a patient's name, and loggers may send what they are given to another machine.
-    groups = {name: plain(config[name]) for name in LOGGED_GROUPS}
-    values = {"seed": config.seed, "batch_size": datamodule.batch_size, "patch_voxels": datamodule.patch_voxels}
+    from hydra.core.hydra_config import HydraConfig
+
+    choices = HydraConfig.get().runtime.choices
+    values = settings_to_log(config, choices, datamodule, chosen(plain(config.trainer)))
     for logger in trainer.loggers:
-        logger.log_hyperparams({**values, **groups, "preparation": datamodule.preparation})
+        logger.log_hyperparams({**values, "processes": trainer.world_size})
 
 
 def _finish_wandb() -> None:

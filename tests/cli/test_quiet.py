@@ -1,10 +1,12 @@
-"""No advertisements of Lightning's."""
+"""Nothing that Lightning says in every run and nobody can act on."""
 
 import logging
+from pathlib import Path
 
 import pytest
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-from nodule_lightning.cli._quiet import silence_tips
+from nodule_lightning.cli._quiet import drop_deprecated_arguments, silence_tips
 
 
 def test_tips_are_dropped_and_nothing_else_by_one_filter(caplog: pytest.LogCaptureFixture) -> None:
@@ -21,3 +23,10 @@ def test_tips_are_dropped_and_nothing_else_by_one_filter(caplog: pytest.LogCaptu
     finally:
         log.filters[:] = filters
     assert [record.message for record in caplog.records] == ["GPU available: False"]
+
+
+def test_wandb_is_not_handed_what_it_warns_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logger = WandbLogger(save_dir=tmp_path, mode="disabled")
+    drop_deprecated_arguments([CSVLogger(tmp_path), logger])
+    assert logger.experiment is not None
+    assert "anonymous" not in capfd.readouterr().err

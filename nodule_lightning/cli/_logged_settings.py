@@ -1,0 +1,80 @@
+"""What a run tells its loggers of its settings: all that could explain its score, and no path."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from omegaconf import DictConfig
+
+import nodule_lightning
+from nodule_lightning.cli._instantiate import plain
+
+if TYPE_CHECKING:
+    from nodule_lightning.data.datamodule import NoduleDataModule
+
+GROUPS: Final = (
+    "data",
+    "datamodule",
+    "sampler",
+    "augment",
+    "model",
+    "assign",
+    "loss",
+    "optim",
+    "trainer",
+    "inference",
+)
+# The groups say it already, or it holds the files of the raw scans.
+SAID_ELSEWHERE: Final = {"datamodule": ("sampler",), "data": ("layout", "root", "annotations", "excluded", "subsets")}
+
+
+def settings_to_log(
+    config: DictConfig, choices: Mapping[str, Any], datamodule: "NoduleDataModule", trainer: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Gather a run's settings as plain values.
+
+    No paths are among them: they may hold a patient's name, and loggers may send what they are given to another
+    machine.
+
+    Args:
+        config: of `nodule-train`.
+        choices: which file was chosen of each group.
+        datamodule: after its `setup`.
+        trainer: the trainer's values, with `auto` replaced by what was chosen.
+    """
+    groups = {name: plain(config[name]) for name in GROUPS} | {"trainer": dict(trainer)}
+    for name, keys in SAID_ELSEWHERE.items():
+        groups[name] = {key: value for key, value in groups[name].items() if key not in keys}
+    split = datamodule.split
+    values = {
+        "version": nodule_lightning.__version__,
+        "name": config.name,
+        "seed": config.seed,
+        "choices": {group: name for group, name in choices.items() if not group.startswith("hydra/")},
+        **groups,
+        "preparation": datamodule.preparation,
+        "scans": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
+    }
+    return without_paths(values)
+
+
+def without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out, at any depth, what is a path by its name or by its value.
+
+    >>> without_paths({"lr": 0.1, "cache": "a", "log_dir": None, "more": {"file": "a/b", "edges_mm": [5, 7]}})
+    {'lr': 0.1, 'more': {'edges_mm': [5, 7]}}
+    """
+    return {
+        key: without_paths(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if not (_names_a_path(key) or _holds_a_path(value))
+    }
+
+
+def _names_a_path(key: str) -> bool:
+    return key in ("cache", "root", "path") or key.endswith(("dir", "dirpath", "_path"))
+
+
+def _holds_a_path(value: Any) -> bool:  # noqa: ANN401 - any plain value
+    if isinstance(value, list):
+        return any(_holds_a_path(item) for item in value)
+    return isinstance(value, str) and ("/" in value or "\\" in value)
