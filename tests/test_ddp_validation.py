@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.metrics.froc import FROC
 from tests.balls import write_balls
@@ -42,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(folder: Path, *arguments: str) -> list[dict[str, object]]:
+def train(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     """Train in the folder; give what each rank's validation was."""
     command = [str(Path(sys.executable).with_name("nodule-train")), "cache=the [cache]", "paths.run=run (1)", *TRAIN]
     process = subprocess.Popen(
@@ -55,7 +58,7 @@ def train(folder: Path, *arguments: str) -> list[dict[str, object]]:
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=100)
+        said, _ = process.communicate(timeout=240)
     finally:
         # Both ranks: one that waits for the other heeds no politer signal.
         with suppress(ProcessLookupError):
@@ -74,8 +77,24 @@ def test_each_validation_scan_is_searched_by_one_rank_and_counts_once(folder: Pa
     logs = {path.name for path in files if path.suffix == ".log"}
     # Each rank has a log of its own; all else is written once.
     assert logs == {"train.log", "train_ddp_process_1.log"}
-    assert {path.parts[0] for path in files} == {".hydra", "checkpoints", "metrics", "splits", *logs}
+    assert {path.parts[0] for path in files} == {".hydra", "checkpoints", "metrics", "splits", "validation", *logs}
     assert [path.name for path in (folder / "run (1)" / "metrics").iterdir()] == ["version_0"]
+
+
+def test_the_report_shows_the_scans_of_all_ranks(folder: Path) -> None:
+    # Without a mark each nodule is missed.
+    first, second = train(
+        folder, "data.test_subsets=[]", "data.validation_fraction=0.42", "++inference.min_probability=1.1"
+    )
+    validation = folder / "run (1)" / "validation"
+    assert json.loads((validation / "last" / "metrics.json").read_text(encoding="utf-8"))["counts"]["scans"] == 5
+    page = (validation / "best" / "report.html").read_text(encoding="utf-8")
+    shown = re.findall(r"<figcaption><b>\d+\. [\d.]+ mm</b>(scan\d+)<br>", page)
+    catalog = Catalog.open(folder / "the [cache]")
+    for rank in (first, second):
+        with_nodule = [scan_id for scan_id in rank["searched"] if len(catalog.nodules(scan_id))]
+        assert with_nodule
+        assert [shown.count(scan_id) for scan_id in with_nodule] == [1] * len(with_nodule)
 
 
 def test_fewer_validation_scans_than_ranks_neither_hang_nor_count_twice(folder: Path) -> None:

@@ -90,6 +90,8 @@ def test_a_fit_logs_scores_and_saves_a_checkpoint_of_plain_values(cache: Path, t
     wanted = {f"loss/{name}" for name in ("total", "positive", "negative", "box")}
     wanted |= {"val/froc", *(f"val/sensitivity@{rate}" for rate in ("0.125", "0.25", "0.5", "1", "2", "4", "8"))}
     assert wanted <= set(trainer.callback_metrics)
+    # What a validation has gathered is let go.
+    assert module.froc.rows == []
     checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
     assert checkpoint[CHECKPOINT_KEY] == {
         "version": nodule_lightning.__version__,
