@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.data.datamodule import NoduleDataModule
+from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.metrics.froc import ScoredScans
 from nodule_lightning.metrics.functional import RATES, FrocResult
@@ -46,10 +47,15 @@ class ValidationReport(Callback):
 
     Args:
         folder: to make the two folders in.
-        most: misses shown, and as many false positives.
+        most: misses shown, and as many false positives; 0 keeps all pictures of scans out of report and wandb.
+
+    Raises:
+        InputError: `most` is negative.
     """
 
     def __init__(self, folder: Path | str, most: int = 8) -> None:
+        if most < 0:
+            raise InputError(f"most must not be negative, not {most}; 0 shows no picture")
         self.folder = Path(folder)
         self.most = most
         self.best = float("-inf")

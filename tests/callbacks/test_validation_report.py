@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from nodule_lightning.callbacks.validation_report import ValidationReport, look_at
 from nodule_lightning.data.cache import Entry
 from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.structures import Candidates, Findings
 from tests.balls import tiny_datamodule, tiny_module, write_balls
@@ -150,6 +151,16 @@ def test_no_scan_at_all_gives_an_empty_report(cache: Path) -> None:
     assert seen.result.mean == 0.0
     assert not seen.misses.cases
     assert not seen.false_positives.cases
+
+
+def test_pictures_can_be_left_out(cache: Path) -> None:
+    metric = FROC()
+    metric.update(0, Candidates.empty(), Catalog.open(cache).nodules("scan0"), Findings.empty())
+    seen = look_at(metric.scans(), ("scan0",), Catalog.open(cache), 0)
+    assert seen.result.counts.misses == 1
+    assert not seen.misses.cases
+    with pytest.raises(InputError, match="most must not be negative, not -1"):
+        ValidationReport("folder", -1)
 
 
 WITHOUT_WANDB = """
