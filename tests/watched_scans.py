@@ -30,6 +30,6 @@ class WatchedScans(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, NoduleDetector)
         with pl_module.froc.sync_context():
-            counted = len(pl_module.froc.scans().numbers)
+            counted = len(pl_module.froc.scans().scan_ids)
         watched = {"searched": self.searched, "counted": counted}
         Path(f"watched-{trainer.global_rank}.json").write_text(json.dumps(watched), encoding="utf-8")

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
@@ -40,10 +39,10 @@ class Validation:
 class ValidationReport(Callback):
     """Write the report of the last validation and that of the best one, and log curve and pictures to wandb.
 
-    The folders `last` and `best` hold what `checkpoints/last.ckpt` and `best.ckpt` would score: `report.html`, its
-    figures, `froc.csv` and `metrics.json`. Each validation replaces the last one, so their size is bounded. Each wandb
-    logger of the trainer gets a plot of the curve as `val/curve` and a table of the pictures as `val/mistakes`, in the
-    same row as the score. The first process writes all of it, whichever process has searched a scan.
+    The folders `last` and `best` hold what `checkpoints/last.ckpt` and `best.ckpt` would score: `report.html` with its
+    figures, and what `nodule-evaluate` writes. Each validation replaces the last one, so their size is bounded. Each
+    wandb logger of the trainer gets a plot of the curve as `val/curve` and a table of the pictures as `val/mistakes`,
+    in the same row as the score. The first process writes all of it, whichever process has searched a scan.
 
     Args:
         folder: to make the two folders in.
@@ -82,11 +81,11 @@ class ValidationReport(Callback):
         _log_to_wandb(trainer, validation)
 
     def _write(self, validation: Validation, epoch: int, step: int) -> None:
-        from nodule_lightning.evaluate import write_scores
+        from nodule_lightning.evaluate import Evaluation, write_evaluation
         from nodule_lightning.report.page import write_report
 
         result, last = validation.result, self.folder / LAST
-        write_scores(result, last, f"epoch {epoch}")
+        write_evaluation(Evaluation(f"epoch {epoch}", result), last)
         write_report(
             last,
             f"Validation after epoch {epoch}",
@@ -113,17 +112,15 @@ def look_at(scans: ScoredScans, scan_ids: tuple[str, ...], catalog: Catalog, mos
     """
     from nodule_lightning.report.galleries import false_positives_gallery, misses_gallery
 
+    scans = scans.named(scan_ids)
     result = scans.result()
-    names = np.array(scan_ids, dtype=np.str_)[scans.numbers]
     seen = scans.marks[scans.marks.rows.probability >= result.curve.threshold[result.curve.fps <= RATES[-1]][-1]]
-    missed = replace(scans, marks=seen).result().misses.nodules
-    marks = Table(names[seen.scan_id], seen.rows)
-    misses = misses_gallery(catalog, marks, Table(names[missed.scan_id], missed.rows), most)
-    false = result.false_positives
+    marks = Table(scans.scan_ids[seen.scan_id], seen.rows)
+    misses = misses_gallery(catalog, marks, replace(scans, marks=seen).result().misses.nodules, most)
     return Validation(
         result,
         replace(misses, caption=f"{misses.caption} {SEEN}"),
-        false_positives_gallery(catalog, marks, Table(names[false.scan_id], false.rows), most),
+        false_positives_gallery(catalog, marks, result.false_positives, most),
     )
 
 

@@ -1,19 +1,20 @@
 """The challenge score inside training: a torchmetrics metric over the pure functions."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from nodule_lightning.metrics.functional.comparison import Comparison
 from nodule_lightning.metrics.functional.curve import RATES
-from nodule_lightning.metrics.functional.froc import score
+from nodule_lightning.metrics.functional.froc import summarise
 from nodule_lightning.metrics.functional.matching import under_cap
 from nodule_lightning.metrics.functional.result import FrocResult
 from nodule_lightning.metrics.functional.sizes import SizeRange
@@ -27,23 +28,27 @@ COLUMNS = 7
 
 @dataclass(frozen=True, slots=True)
 class ScoredScans:
-    """What a score is made of, each scan once; the tables hold its place in `numbers` as its id.
+    """What a score is made of, each scan once.
 
     Attributes:
-        numbers: the scans' own numbers, rising, as `FROC.update` was given them.
-        marks: at most 100 of each scan.
+        scan_ids: the scans' numbers as `FROC.update` was given them, rising; or names in their place.
+        marks: at most 100 of each scan. This and the other tables hold a scan's position in `scan_ids` as its id.
         nodules: to be found.
         excluded: neither right nor wrong.
     """
 
-    numbers: Int64[np.ndarray, "scan"]
+    scan_ids: Shaped[np.ndarray, "scan"]
     marks: Table[Candidates]
     nodules: Table[Findings]
     excluded: Table[Findings]
 
+    def named(self, names: Sequence[str]) -> Self:
+        """Put names in place of the numbers, which are places among the names."""
+        return replace(self, scan_ids=np.array(names, dtype=np.str_)[self.scan_ids])
+
     def result(self) -> FrocResult:
         """Score them, without bootstraps."""
-        return score(self.marks, self.nodules, self.excluded, len(self.numbers), 0, 0)
+        return summarise(Comparison.of(self.scan_ids, self.marks, self.nodules, self.excluded), 0, 0)
 
 
 class FROC(Metric):

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty"),
 ]
-FILES = {"report.html", "froc.png", "sizes.png", "froc.csv", "metrics.json"}
+FILES = {"report.html", "froc.png", "sizes.png", "froc.csv", "metrics.json", "misses.csv", "false_positives.csv"}
 
 
 @pytest.fixture(scope="module")

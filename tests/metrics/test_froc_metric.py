@@ -73,7 +73,7 @@ def test_first_block_of_a_repeated_scan_wins() -> None:
     metric.update(7, hit, nodule, Findings.empty())
     metric.update(7, Candidates.empty(), nodule, Findings.empty())
     assert metric.compute()["froc"] == 1.0
-    assert metric.scans().numbers.tolist() == [7]
+    assert metric.scans().scan_ids.tolist() == [7]
     metric.reset()
     metric.update(7, Candidates.empty(), nodule, Findings.empty())
     metric.update(7, hit, nodule, Findings.empty())
