@@ -76,10 +76,10 @@ class NoduleDetector(pl.LightningModule):
     def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
         """Compute the loss of a batch of patches."""
         generator = self._generator(batch_idx)
-        images, boxes = self.augment(batch, generator)
-        maps = self.network(images)
+        augmented = self.augment(batch, generator)
+        maps = self.network(augmented.image)
         anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
-        terms = self.loss(maps, self.assigner(anchors, boxes, batch.kind), generator)
+        terms = self.loss(maps, self.assigner(anchors, augmented.boxes, augmented.kind), generator)
         self._require_finite(terms, batch)
         self._log_loss(terms, batch)
         return terms.total

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Float32
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 import nodule_lightning
 from nodule_lightning.callbacks.validation_share import ValidationShare
 from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.augment import Augment, AugmentedBatch
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import AnchorDetector
@@ -183,9 +182,7 @@ class WatchedAugment(Augment):
         super().__init__()
         self.seeds: list[int] = []
 
-    def __call__(
-        self, batch: PatchBatch, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "b 1 z y x"], Float32[Tensor, "b box 4"]]:
+    def __call__(self, batch: PatchBatch, generator: torch.Generator) -> AugmentedBatch:
         self.seeds.append(generator.initial_seed())
         return super().__call__(batch, generator)
 

@@ -1,49 +1,148 @@
 """Change a batch at random on its device; boxes follow exactly."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int8
 from torch import Tensor
 
+from nodule_lightning.data.cache import OUTSIDE
+from nodule_lightning.data.deformation import STEEPEST, Deformation, control_points, rotations
 from nodule_lightning.data.intensity import normalise
 from nodule_lightning.data.patches import PatchBatch
+from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.errors import InputError
+
+WARP_SPACING: Final = 24.0
+"""Voxels between the control points of the warp: far more than a small nodule, which is moved rather than bent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentedBatch:
+    """What a step trains on.
+
+    Attributes:
+        image: normalised.
+        boxes: (z, y, x, diameter) in voxels of the patch.
+        kind: of each box, as in a `PatchBatch`.
+    """
+
+    image: Float[Tensor, "b 1 z y x"]
+    boxes: Float32[Tensor, "b box 4"]
+    kind: Int8[Tensor, "b box"]
 
 
 class Augment:
-    """Mirror patches and change their contrast and brightness, each patch by its own lot.
+    """Mirror, rotate, scale and warp patches and change their intensity, each patch by its own lot.
+
+    Mirroring is exact. Rotation, scale and warp together are one linear interpolation about the patch's centre; what
+    comes from beyond the patch is filled with the grey value that lies outside the lungs anyway, so that patches need
+    not be cut larger than they are used. A nodule whose centre leaves the patch is ignored, as where a patch is cut.
 
     Args:
         mirror_axes: spatial axes (0 z, 1 y, 2 x) that are mirrored in half of the patches.
         gain: contrast is multiplied by 1 +- this at most.
         shift: brightness is moved by +- this at most, in units of the normalised image (1 is 900 HU with the usual
             window).
+        rotation_degrees: patches are turned by +- this at most, about an axis of any direction.
+        scale: sizes are multiplied by this at most and divided by this at most, evenly in the logarithm.
+        warp_voxels: the control points of a smooth deformation, 24 voxels apart, are moved by +- this at most along
+            each axis. Diameters stay.
+        resampled_share: share of the patches that are rotated, scaled and warped; the others stay as sharp as they
+            were cut, and cost nothing.
     """
 
-    def __init__(self, mirror_axes: Sequence[int] = (0, 1, 2), gain: float = 0.0, shift: float = 0.0) -> None:
+    def __init__(
+        self,
+        mirror_axes: Sequence[int] = (0, 1, 2),
+        gain: float = 0.0,
+        shift: float = 0.0,
+        rotation_degrees: float = 0.0,
+        scale: float = 1.0,
+        warp_voxels: float = 0.0,
+        resampled_share: float = 1.0,
+    ) -> None:
         if not set(mirror_axes) <= {0, 1, 2} or not 0 <= gain < 1 or shift < 0:
             raise InputError(
                 f"augmentation needs axes of 0, 1, 2, a gain within 0..1 and a shift >= 0, "
                 f"not {list(mirror_axes)}, {gain} and {shift}"
             )
+        if not 0 <= rotation_degrees <= 180 or not 1 <= scale <= 2 or not 0 <= resampled_share <= 1:
+            raise InputError(
+                "augmentation needs rotation_degrees within 0..180, a scale within 1..2 and a resampled_share within "
+                f"0..1, not {rotation_degrees}, {scale} and {resampled_share}"
+            )
+        if not 0 <= warp_voxels <= STEEPEST * WARP_SPACING:
+            raise InputError(
+                f"warp_voxels must be within 0..{STEEPEST * WARP_SPACING:g}, not {warp_voxels}: "
+                "control points moved further could fold the image"
+            )
         self.mirror_axes = tuple(mirror_axes)
         self.gain = gain
         self.shift = shift
+        self.rotation_degrees = rotation_degrees
+        self.scale = scale
+        self.warp_voxels = warp_voxels
+        self.resampled_share = resampled_share
+        self._outside = normalise(torch.tensor(OUTSIDE, dtype=torch.uint8)).item()
 
-    def __call__(
-        self, batch: PatchBatch, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "b 1 z y x"], Float32[Tensor, "b box 4"]]:
-        """Give the normalised images and the boxes; the generator must be on the batch's device."""
-        image, boxes = batch.image, batch.boxes
-        lots = torch.rand((len(batch), 5), generator=generator, device=image.device)
-        for axis in self.mirror_axes:
-            image, boxes = mirror(image, boxes, axis, lots[:, axis] < 0.5)
-        change = 2 * lots[:, 3:, None, None, None, None] - 1
-        normal = normalise(image)
-        if self.gain or self.shift:
-            normal = normal * (1 + self.gain * change[:, 0]) + self.shift * change[:, 1]
-        return normal, boxes
+    def __call__(self, batch: PatchBatch, generator: torch.Generator) -> AugmentedBatch:
+        """Change the patches; the generator must be on the batch's device."""
+        with torch.autocast(batch.image.device.type, enabled=False):
+            image, boxes = batch.image, batch.boxes
+            lots = torch.rand((len(batch), 5), generator=generator, device=image.device)
+            for axis in self.mirror_axes:
+                image, boxes = mirror(image, boxes, axis, lots[:, axis] < 0.5)
+            moved = AugmentedBatch(normalise(image), boxes, batch.kind)
+            if self._resamples():
+                moved = self._resample(moved, generator)
+            return replace(moved, image=self._change_intensity(moved.image, 2 * lots[:, 3:] - 1))
+
+    def _resamples(self) -> bool:
+        return self.resampled_share > 0 and (self.rotation_degrees > 0 or self.scale > 1 or self.warp_voxels > 0)
+
+    def _resample(self, batch: AugmentedBatch, generator: torch.Generator) -> AugmentedBatch:
+        device = batch.image.device
+        patches, _, *shape = batch.image.shape
+        lots = torch.rand((patches, 5), generator=generator, device=device)
+        points = [control_points(side, WARP_SPACING) for side in shape] if self.warp_voxels else [0, 0, 0]
+        control = torch.rand((patches, *points, 3), generator=generator, device=device)
+        chosen = torch.nonzero(lots[:, 0] < self.resampled_share)[:, 0]
+        if not len(chosen):
+            return batch
+        size, turn = self._size(lots[chosen, 1]), self._turn(lots[chosen, 2:])
+        control = (2 * control[chosen] - 1) * self.warp_voxels
+        deformation = Deformation(turn / size[:, None, None], control, WARP_SPACING, (shape[0], shape[1], shape[2]))
+        image = deformation.resample(batch.image[chosen], self._outside)
+        boxes = batch.boxes[chosen]
+        boxes = torch.cat([deformation.target(boxes[..., :3]), boxes[..., 3:] * size[:, None, None]], dim=2)
+        kind = kind_in_patch(boxes, batch.kind[chosen], shape)
+        return AugmentedBatch(
+            batch.image.index_copy(0, chosen, image),
+            batch.boxes.index_copy(0, chosen, boxes),
+            batch.kind.index_copy(0, chosen, kind),
+        )
+
+    def _size(self, lot: Float32[Tensor, "b"]) -> Float32[Tensor, "b"]:
+        return torch.exp((2 * lot - 1) * math.log(self.scale))
+
+    def _turn(self, lots: Float32[Tensor, "b 3"]) -> Float32[Tensor, "b 3 3"]:
+        """Turn about an axis that is uniform on the sphere."""
+        height, around = 2 * lots[:, 0] - 1, 2 * math.pi * lots[:, 1]
+        width = (1 - height**2).clamp(min=0).sqrt()
+        axis = torch.stack([height, width * around.sin(), width * around.cos()], dim=1)
+        return rotations(axis, (2 * lots[:, 2] - 1) * math.radians(self.rotation_degrees))
+
+    def _change_intensity(
+        self, image: Float[Tensor, "b 1 z y x"], lots: Float32[Tensor, "b 2"]
+    ) -> Float[Tensor, "b 1 z y x"]:
+        if not (self.gain or self.shift):
+            return image
+        change = lots[:, :, None, None, None, None]
+        return image * (1 + self.gain * change[:, 0]) + self.shift * change[:, 1]
 
 
 def mirror(
@@ -57,3 +156,18 @@ def mirror(
         torch.where(chosen[:, None, None, None, None], image.flip(axis + 2), image),
         torch.where(chosen[:, None, None], mirrored, boxes),
     )
+
+
+def kind_in_patch(
+    boxes: Float32[Tensor, "b box 4"], kind: Int8[Tensor, "b box"], shape: Sequence[int]
+) -> Int8[Tensor, "b box"]:
+    """Ignore nodules whose centre lies outside the patch, and forget boxes that do not touch it.
+
+    The same rule as `patches.boxes_in_patch`, for a batch on its device.
+    """
+    last = torch.tensor(shape, device=boxes.device) - 0.5
+    centre, radius = boxes[..., :3], boxes[..., 3:] / 2
+    touches = ((centre + radius > -0.5) & (centre - radius < last)).all(dim=-1)
+    centred = ((centre > -0.5) & (centre < last)).all(dim=-1)
+    kind = torch.where(~centred & (kind == NODULE), IGNORED, kind)
+    return torch.where(touches, kind, NOTHING).to(torch.int8)

@@ -130,7 +130,7 @@ class NoduleDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the cache as `catalog`, split its scans as `split`, and read the settings of its `preparation`."""
-        if self.rule.patches_per_epoch < self.batch_size:
+        if self.rule.patches_per_epoch is not None and self.rule.patches_per_epoch < self.batch_size:
             raise InputError(
                 f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size}; raise it"
             )
@@ -160,7 +160,7 @@ class NoduleDataModule(pl.LightningDataModule):
             border_voxels=self.border_voxels,
         )
         diameters_mm = dataset.diameters_mm()
-        sampler = PatchSampler(diameters_mm, self.rule, self.seed, *self._rank())
+        sampler = PatchSampler(diameters_mm, self.rule, self.seed, *self._rank(), self.batch_size)
         if len(sampler) < self.batch_size:
             raise InputError(
                 f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size} "
@@ -169,6 +169,11 @@ class NoduleDataModule(pl.LightningDataModule):
         marked = sum(len(self.catalog.nodules(scan_id)) for scan_id in self.split.train)
         if hidden := marked - sum(map(len, diameters_mm)):
             rank_zero_info(f"{hidden} of {marked} training nodules lie outside the lung mask and are not drawn")
+        if sampler.patches < sampler.patches_of_pass:
+            rank_zero_info(
+                f"patches_per_epoch={sampler.patches} is less than one pass of {sampler.patches_of_pass}: "
+                "not every nodule is drawn in each epoch; null draws one pass"
+            )
         return DataLoader(
             dataset,
             self.batch_size,

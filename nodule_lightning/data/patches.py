@@ -83,8 +83,8 @@ class PatchDataset(Dataset[Patch]):
         scan_ids: the training scans, in the order the sampler counts them.
         patch_voxels: side of the patches.
         fill_outside_lungs: put the grey value 170 outside the lung mask.
-        border_voxels: a drawn nodule lies at a random place of the patch, at least this far (plus its radius) from
-            the patch's faces, or in its middle where it does not fit.
+        border_voxels: a drawn nodule or place lies at a random place of the patch, at least this far (plus the
+            nodule's radius) from the patch's faces, or in its middle where it does not fit.
     """
 
     def __init__(
@@ -108,7 +108,9 @@ class PatchDataset(Dataset[Patch]):
         marked = voxel_boxes(entry.labels.nodules, entry)
         seen = visible(marked, entry.lung)
         excluded = voxel_boxes(entry.labels.excluded, entry)
-        if draw.finding_index >= 0:
+        if draw.place_zyx is not None:
+            target = np.array([*draw.place_zyx, 0.0])
+        elif draw.finding_index >= 0:
             target = marked[seen][draw.finding_index]
         else:
             target = np.array([*random_lung_voxel(entry.lung, rng), 0.0])

@@ -1,10 +1,11 @@
 """Which patches an epoch is made of: a pure function of (seed, epoch, rank, world size)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch.utils.data import Sampler
 
 from nodule_lightning.errors import InputError
@@ -12,80 +13,108 @@ from nodule_lightning.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class SamplingRule:
-    """How often findings of each size, and places without any, are drawn.
+    """How often nodules of each size, and places without any, are drawn.
 
-    Give `copies` or `target_share`, one number for each bin; without either all nodules are drawn alike.
+    Give `copies` or `target_share`, one number for each bin; without either each nodule is drawn once in an epoch.
 
     Attributes:
-        patches_per_epoch: patches of all ranks together.
-        negative_share: share of the draws that are random places in the lungs of any scan.
+        patches_per_epoch: patches of all ranks together; None gives one pass, in which each nodule is drawn as often
+            as its weight says (`draw_weights`). A number scales the draws: less than a pass leaves nodules out of it.
+        negative_share: share of the draws that are random places in the lungs of any scan, with nodules or without.
         edges_mm: borders of the bins of diameter; n borders make n + 1 bins, the lower border belongs to its bin.
-        copies: how often a nodule of each bin is in the list that is drawn from; 0 leaves the bin out.
+        copies: weight of a nodule of each bin; 0 leaves the bin out.
         target_share: share of the nodule draws that each bin gets; a bin without nodules gives its share away.
+        small_mm: with `target_share`, the nodules under this diameter together never lose share: where the targets
+            would give them less than their natural share, they get that.
     """
 
-    patches_per_epoch: int
+    patches_per_epoch: int | None = None
     negative_share: float = 0.3
     edges_mm: Sequence[float] = ()
     copies: Sequence[float] | None = None
     target_share: Sequence[float] | None = None
+    small_mm: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.patches_per_epoch < 1 or not 0 <= self.negative_share <= 1:
+        too_short = self.patches_per_epoch is not None and self.patches_per_epoch < 1
+        if too_short or not 0 <= self.negative_share <= 1 or self.small_mm < 0:
             raise InputError(
-                "sampling needs patches_per_epoch >= 1 and a negative_share within 0..1, "
-                f"not {self.patches_per_epoch} and {self.negative_share}"
+                "sampling needs patches_per_epoch >= 1 or null, a negative_share within 0..1 and small_mm >= 0, "
+                f"not {self.patches_per_epoch}, {self.negative_share} and {self.small_mm}"
             )
         if list(self.edges_mm) != sorted(set(self.edges_mm)):
             raise InputError(f"the sampler's edges_mm must rise, not {list(self.edges_mm)}")
         if self.copies is not None and self.target_share is not None:
             raise InputError("give the sampler either copies or target_share, not both")
-        numbers = self.copies if self.copies is not None else self.target_share
-        if numbers is not None and (len(numbers) != len(self.edges_mm) + 1 or min(numbers) < 0 or not sum(numbers)):
+        self._require_one_a_bin("copies", self.copies)
+        self._require_one_a_bin("target_share", self.target_share)
+        if self.target_share is not None and min(self.target_share) <= 0:
             raise InputError(
-                f"the sampler needs {len(self.edges_mm) + 1} numbers >= 0, one a bin between its edges_mm, "
-                f"not {list(numbers)}"
+                f"a target_share of 0 would leave a bin out, and each nodule is drawn at least once: "
+                f"{list(self.target_share)} must be > 0; copies can leave a bin out"
+            )
+
+    def _require_one_a_bin(self, name: str, numbers: Sequence[float] | None) -> None:
+        bins = len(self.edges_mm) + 1
+        if numbers is not None and (len(numbers) != bins or min(numbers) < 0 or not sum(numbers)):
+            raise InputError(
+                f"the sampler's {name} needs {bins} numbers >= 0, one a bin between its edges_mm, not {list(numbers)}"
             )
 
 
-def draw_probability(diameter_mm: Float64[np.ndarray, "n"], rule: SamplingRule) -> Float64[np.ndarray, "n"]:
-    """Give the probability of each nodule among the nodule draws; they add up to one.
+def draw_weights(diameter_mm: Float64[np.ndarray, "n"], rule: SamplingRule) -> Float64[np.ndarray, "n"]:
+    """Say how often each nodule is drawn in one pass.
 
-    >>> rule = SamplingRule(8, edges_mm=(10.0,), copies=(3, 1))
-    >>> draw_probability(np.array([5.0, 12.0]), rule).tolist()
-    [0.75, 0.25]
+    Copies are weights as they are. Target shares are met by oversampling alone: a nodule's chance is its bin's share
+    over the bin's members; the chances of small and of larger nodules are scaled where the small would lose share
+    (`SamplingRule.small_mm`); then all are scaled together so that the rarest drawn comes once.
+
+    >>> rule = SamplingRule(edges_mm=(5.0, 10.0), target_share=(1, 1, 1))
+    >>> draw_weights(np.array([4.0, 6.0, 7.0, 12.0, 30.0]), rule).tolist()
+    [2.0, 1.0, 1.0, 1.3333333333333333, 1.3333333333333333]
     """
     bins = np.searchsorted(np.asarray(rule.edges_mm, dtype=np.float64), diameter_mm, side="right")
+    if rule.copies is not None:
+        return np.asarray(rule.copies, dtype=np.float64)[bins]
+    if rule.target_share is None or not len(diameter_mm):
+        return np.ones(len(diameter_mm))
     members = np.bincount(bins, minlength=len(rule.edges_mm) + 1)
-    if rule.target_share is not None:
-        weight = (np.asarray(rule.target_share, dtype=np.float64) / np.maximum(members, 1))[bins]
-    elif rule.copies is not None:
-        weight = np.asarray(rule.copies, dtype=np.float64)[bins]
-    else:
-        weight = np.ones(len(diameter_mm))
-    return np.asarray(weight / max(weight.sum(), 1e-300))
+    chance = (np.asarray(rule.target_share, dtype=np.float64) / np.maximum(members, 1))[bins]
+    chance = _keep_small_share(chance / chance.sum(), diameter_mm < rule.small_mm)
+    return np.asarray(chance / chance.min())
+
+
+def _keep_small_share(chance: Float64[np.ndarray, "n"], small: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """Give the small nodules at least their natural share of the draws."""
+    natural, share = small.mean(), chance[small].sum()
+    if share >= natural:
+        return chance
+    return np.where(small, chance * natural / share, chance * (1 - natural) / (1 - share))
 
 
 @dataclass(frozen=True, slots=True)
 class PatchDraw:
-    """One patch to cut.
+    """One patch to cut: around a nodule, at a place, or at random.
 
     Attributes:
         scan_index: place in the list of training scans.
-        finding_index: place among the scan's nodules, or -1 for a random place in the lungs.
+        finding_index: place among the scan's nodules, or -1 for none.
         seed: of everything random in cutting it.
+        place_zyx: a place to show, in voxels of the scan's cache entry; None without a finding means a random place
+            in the lungs.
     """
 
     scan_index: int
     finding_index: int
     seed: int
+    place_zyx: tuple[float, float, float] | None = None
 
 
 class PatchSampler(Sampler[PatchDraw]):
     """Draw the patches of one rank.
 
-    Nodule draws are spread evenly over the probabilities (systematic sampling): a nodule expected 2.4 times in an
-    epoch comes two or three times, never none.
+    Nodule draws are spread evenly over the weights (systematic sampling): a nodule expected 2.4 times in an epoch
+    comes two or three times, never none. A pass is rounded up to whole batches, so that none of it is cut off.
 
     Args:
         diameter_mm: the nodules' diameters, for each training scan; scans without nodules are ordinary negatives.
@@ -93,6 +122,11 @@ class PatchSampler(Sampler[PatchDraw]):
         seed: of all epochs.
         rank: of this process.
         world_size: number of processes; their draws are disjoint and equally many.
+        batch_size: of each process.
+
+    Attributes:
+        patches_of_pass: patches of all ranks in one pass; where no nodule is drawn, at least one a scan.
+        patches: patches of all ranks in one epoch.
     """
 
     def __init__(
@@ -102,24 +136,29 @@ class PatchSampler(Sampler[PatchDraw]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        batch_size: int = 1,
     ) -> None:
         counts = [len(diameters) for diameters in diameter_mm]
         self.scan_index = np.repeat(np.arange(len(counts)), counts)
         self.finding_index = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)])
-        self.probability = draw_probability(np.concatenate([np.zeros(0), *diameter_mm]), rule)
+        self.diameter_mm = np.concatenate([np.zeros(0), *diameter_mm])
+        self.cumulative = np.cumsum(draw_weights(self.diameter_mm, rule))
         self.scans = len(counts)
-        self.rule = rule
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        total = self.cumulative[-1] if len(self.cumulative) else 0.0
+        self.negative_share = rule.negative_share if total > 0 else 1.0
+        self.patches_of_pass = self._pass(total, world_size * batch_size)
+        self.patches = rule.patches_per_epoch or self.patches_of_pass
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration draws; Lightning calls it."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.rule.patches_per_epoch // self.world_size
+        return self.patches // self.world_size
 
     def __iter__(self) -> Iterator[PatchDraw]:
         draws = self.draw_epoch(self.epoch)
@@ -129,14 +168,23 @@ class PatchSampler(Sampler[PatchDraw]):
     def draw_epoch(self, epoch: int) -> Int64[np.ndarray, "patch 3"]:
         """Draw scan index, finding index and seed for the patches of all ranks."""
         rng = np.random.default_rng((self.seed, epoch))
-        total = self.rule.patches_per_epoch
-        share = self.rule.negative_share if self.probability.sum() > 0 else 1.0
-        negatives = round(total * share)
-        place = (rng.random() + np.arange(total - negatives)) / max(total - negatives, 1)
-        cumulative = np.cumsum(self.probability)
-        chosen = np.searchsorted(cumulative, place * cumulative[-1] if len(cumulative) else place, side="right")
+        # Rounded down, so that the nodule draws of a pass are no fewer than the weights' sum.
+        negatives = math.floor(self.patches * self.negative_share + 1e-9)
+        nodules = self.patches - negatives
+        place = (rng.random() + np.arange(nodules)) / max(nodules, 1)
+        chosen = np.searchsorted(self.cumulative, place * self.cumulative[-1] if nodules else place, side="right")
         scan = np.concatenate([self.scan_index[chosen], rng.integers(self.scans, size=negatives)])
         finding = np.concatenate([self.finding_index[chosen], np.full(negatives, -1)])
-        order = rng.permutation(total)
-        seeds = rng.integers(2**63 - 1, size=total)
+        order = rng.permutation(self.patches)
+        seeds = rng.integers(2**63 - 1, size=self.patches)
         return np.stack([scan[order], finding[order], seeds], axis=1)
+
+    def drawn_mm(self, epoch: int) -> Float64[np.ndarray, "draw"]:
+        """Give the diameters of the nodules that the epoch draws, each as often as it is drawn."""
+        scan, finding, _ = self.draw_epoch(epoch).T
+        first = np.searchsorted(self.scan_index, scan)
+        return self.diameter_mm[(first + finding)[finding >= 0]]
+
+    def _pass(self, weights: float, whole: int) -> int:
+        wanted = weights / (1 - self.negative_share) if self.negative_share < 1 else float(self.scans)
+        return math.ceil(wanted / whole - 1e-9) * whole
