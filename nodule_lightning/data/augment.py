@@ -101,6 +101,20 @@ class Augment:
                 moved = self._resample(moved, generator)
             return replace(moved, image=self._change_intensity(moved.image, 2 * lots[:, 3:] - 1))
 
+    def parts(self) -> dict[str, "Augment"]:
+        """Give each change that is turned on by itself, by its name, for every patch."""
+        parts = {
+            "mirror": Augment(self.mirror_axes),
+            "rotation": Augment((), rotation_degrees=self.rotation_degrees),
+            "scale": Augment((), scale=self.scale),
+            "warp": Augment((), warp_voxels=self.warp_voxels),
+            "intensity": Augment((), self.gain, self.shift),
+        }
+        return {name: part for name, part in parts.items() if part._changes()}
+
+    def _changes(self) -> bool:
+        return bool(self.mirror_axes or self.gain or self.shift or self._resamples())
+
     def _resamples(self) -> bool:
         return self.resampled_share > 0 and (self.rotation_degrees > 0 or self.scale > 1 or self.warp_voxels > 0)
 

@@ -49,7 +49,8 @@ class Deformation:
     def source(self, points: Float32[Tensor, "b n 3"]) -> Float32[Tensor, "b n 3"]:
         """Tell which input place is shown at each output place."""
         centre = self._centre()
-        return (points + self._displacement(points) - centre) @ self.matrix.mT + centre
+        moved = torch.matmul(points + self._displacement(points) - centre, self.matrix.mT)
+        return moved + centre
 
     def target(self, points: Float32[Tensor, "b n 3"]) -> Float32[Tensor, "b n 3"]:
         """Tell where each input place is shown: the inverse of `source`, by fixed-point iteration."""
@@ -87,7 +88,7 @@ class Deformation:
         flat = y[:, None, None] * along_y + x[:, None] * along_x
         planes = torch.cat([warped, along_z.expand_as(flat)[:, None], flat[:, None]], dim=1)
         columns = torch.cat([splines[0], z[:, None], torch.ones_like(z)[:, None]], dim=1)
-        return (columns @ planes.flatten(2)).unflatten(2, flat.shape[1:])
+        return torch.matmul(columns, planes.flatten(2)).view(-1, *self.shape, 3)
 
 
 def control_points(side: int, spacing: float) -> int:

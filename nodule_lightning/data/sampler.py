@@ -71,7 +71,7 @@ def draw_weights(diameter_mm: Float64[np.ndarray, "n"], rule: SamplingRule) -> F
 
     >>> rule = SamplingRule(edges_mm=(5.0, 10.0), target_share=(1, 1, 1))
     >>> draw_weights(np.array([4.0, 6.0, 7.0, 12.0, 30.0]), rule).tolist()
-    [2.0, 1.0, 1.0, 1.3333333333333333, 1.3333333333333333]
+    [2.0, 1.0, 1.0, 1.0, 1.0]
     """
     bins = np.searchsorted(np.asarray(rule.edges_mm, dtype=np.float64), diameter_mm, side="right")
     if rule.copies is not None:
@@ -89,7 +89,7 @@ def _keep_small_share(chance: Float64[np.ndarray, "n"], small: Bool[np.ndarray, 
     natural, share = small.mean(), chance[small].sum()
     if share >= natural:
         return chance
-    return np.where(small, chance * natural / share, chance * (1 - natural) / (1 - share))
+    return np.asarray(np.where(small, chance * natural / share, chance * (1 - natural) / (1 - share)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,9 @@ class PatchDraw:
 class PatchSampler(Sampler[PatchDraw]):
     """Draw the patches of one rank.
 
-    Nodule draws are spread evenly over the weights (systematic sampling): a nodule expected 2.4 times in an epoch
-    comes two or three times, never none. A pass is rounded up to whole batches, so that none of it is cut off.
+    Nodule draws are spread evenly over the weights, from the smallest nodule to the largest (systematic sampling): a
+    nodule expected 2.4 times in an epoch comes two or three times, never none, and each range of sizes as often as its
+    weights add up to. A pass is rounded up to whole batches, so that none of it is cut off.
 
     Args:
         diameter_mm: the nodules' diameters, for each training scan; scans without nodules are ordinary negatives.
@@ -142,8 +143,10 @@ class PatchSampler(Sampler[PatchDraw]):
         self.scan_index = np.repeat(np.arange(len(counts)), counts)
         self.finding_index = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)])
         self.diameter_mm = np.concatenate([np.zeros(0), *diameter_mm])
-        self.cumulative = np.cumsum(draw_weights(self.diameter_mm, rule))
+        self.order = np.argsort(self.diameter_mm, kind="stable")
+        self.cumulative = np.cumsum(draw_weights(self.diameter_mm, rule)[self.order])
         self.scans = len(counts)
+        self.rule = rule
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -162,8 +165,7 @@ class PatchSampler(Sampler[PatchDraw]):
 
     def __iter__(self) -> Iterator[PatchDraw]:
         draws = self.draw_epoch(self.epoch)
-        for scan, finding, seed in draws[self.rank : len(self) * self.world_size : self.world_size]:
-            yield PatchDraw(int(scan), int(finding), int(seed))
+        yield from _patch_draws(draws[self.rank : len(self) * self.world_size : self.world_size])
 
     def draw_epoch(self, epoch: int) -> Int64[np.ndarray, "patch 3"]:
         """Draw scan index, finding index and seed for the patches of all ranks."""
@@ -172,7 +174,10 @@ class PatchSampler(Sampler[PatchDraw]):
         negatives = math.floor(self.patches * self.negative_share + 1e-9)
         nodules = self.patches - negatives
         place = (rng.random() + np.arange(nodules)) / max(nodules, 1)
-        chosen = np.searchsorted(self.cumulative, place * self.cumulative[-1] if nodules else place, side="right")
+        place_in_order = np.searchsorted(
+            self.cumulative, place * self.cumulative[-1] if nodules else place, side="right"
+        )
+        chosen = self.order[place_in_order]
         scan = np.concatenate([self.scan_index[chosen], rng.integers(self.scans, size=negatives)])
         finding = np.concatenate([self.finding_index[chosen], np.full(negatives, -1)])
         order = rng.permutation(self.patches)
@@ -183,8 +188,18 @@ class PatchSampler(Sampler[PatchDraw]):
         """Give the diameters of the nodules that the epoch draws, each as often as it is drawn."""
         scan, finding, _ = self.draw_epoch(epoch).T
         first = np.searchsorted(self.scan_index, scan)
-        return self.diameter_mm[(first + finding)[finding >= 0]]
+        return np.asarray(self.diameter_mm[(first + finding)[finding >= 0]])
+
+    def nodule_draws(self, epoch: int, count: int) -> list[PatchDraw]:
+        """Give the first draws of nodules in the epoch, of any rank."""
+        draws = self.draw_epoch(epoch)
+        return list(_patch_draws(draws[draws[:, 1] >= 0][:count]))
 
     def _pass(self, weights: float, whole: int) -> int:
         wanted = weights / (1 - self.negative_share) if self.negative_share < 1 else float(self.scans)
         return math.ceil(wanted / whole - 1e-9) * whole
+
+
+def _patch_draws(rows: Int64[np.ndarray, "patch 3"]) -> Iterator[PatchDraw]:
+    for scan, finding, seed in rows.tolist():
+        yield PatchDraw(scan, finding, seed)

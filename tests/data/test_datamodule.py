@@ -1,15 +1,20 @@
 """The data module: sets, loaders, ranks."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 
+from nodule_lightning.data.cache import Labels, write_entry
 from nodule_lightning.data.datamodule import NoduleDataModule, RankStride
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.data.sampler import SamplingRule
 from nodule_lightning.errors import InputError
-from tests.balls import SETTINGS, tiny_datamodule, write_balls
+from tests.balls import SETTINGS, ball_entry, tiny_datamodule, write_balls
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,50 @@ def test_an_epoch_has_its_batches_and_workers_change_nothing(cache: Path) -> Non
         assert torch.equal(one.image, other.image)
         assert torch.equal(one.boxes, other.boxes)
     assert any(a.scan_id != b.scan_id for a, b in zip(first, batches(alone, epoch=1), strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_comes_out_of_the_loader_meets_the_target(tmp_path: Path, workers: int) -> None:
+    """A scan has one nodule or none, so that the scans of the patches tell what was drawn."""
+    diameters = [4.0, 4.0, 6.0, 6.0, 7.0, 7.0, 8.0, 9.0, 12.0, 12.0, None, None, None]
+    for index, diameter in enumerate(diameters):
+        entry, nodules = ball_entry(f"scan{index:02}", [] if diameter is None else [(20.0, 22.0, 26.0, diameter)])
+        write_entry(tmp_path, replace(entry, labels=Labels("0", nodules)))
+    rule = SamplingRule(600, 0.4, (5.0, 10.0), target_share=(0.5, 0.35, 0.15), small_mm=0.0)
+    module = NoduleDataModule(tmp_path, rule, 16, 12, workers, validation_fraction=0.01, border_voxels=4.0)
+    module.setup("fit")
+    loader = module.train_dataloader()
+    drawn: Counter[str] = Counter()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for batch in loader:
+            drawn.update(batch.scan_id)
+    scans = module.split.train
+    bins = [np.searchsorted((5, 10), module.catalog.nodules(scan).diameter_mm).tolist() for scan in scans]
+    members = Counter(place for places in bins for place in places)
+    shares = [sum((0.5, 0.35, 0.15)[place] / members[place] for place in places) for places in bins]
+    expected = 1200 * (0.6 * np.array(shares) + 0.4 / len(scans))
+    counts = [drawn[scan] for scan in scans]
+    assert sum(counts) == 1200
+    assert chisquare(counts, expected).pvalue > 0.01
+    assert chisquare(counts).pvalue < 1e-9
+
+
+def test_the_cut_off_rest_of_an_epoch_is_said(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = tiny_datamodule(cache, patches_per_epoch=4)
+    module.setup("fit")
+    with caplog.at_level("INFO"):
+        module.train_dataloader()
+    assert "patches_per_epoch=4 is less than one pass of 8" in caplog.text
+
+
+def test_one_pass_draws_every_nodule(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = NoduleDataModule(cache, SamplingRule(negative_share=0.25), 32, 4, validation_fraction=0.25)
+    module.setup("fit")
+    with caplog.at_level("INFO"):
+        drawn = {scan_id for batch in batches(module) for scan_id in batch.scan_id}
+    assert {scan_id for scan_id in module.split.train if len(module.catalog.nodules(scan_id))} <= drawn
+    assert "less than one pass" not in caplog.text
 
 
 def test_validation_serves_whole_scans_once(cache: Path) -> None:

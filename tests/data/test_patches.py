@@ -11,7 +11,8 @@ from nodule_lightning.data.cache import OUTSIDE, Labels, write_entry
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.data.patches import Patch, PatchDataset, collate, random_lung_voxel, visible
 from nodule_lightning.data.sampler import PatchDraw
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
+from nodule_lightning.detection.anchors import AnchorGrid
+from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING, CentreAssigner, IouAssigner
 from nodule_lightning.structures import Findings
 from tests.balls import ORIGIN_XYZ_MM, ball_entry
 
@@ -66,6 +67,41 @@ def test_excluded_and_cut_findings_are_ignored(catalog: Catalog) -> None:
             kinds.add(int(kind))
     assert kinds == {NODULE, IGNORED}
     assert cut
+
+
+def test_a_place_is_cut_around_where_it_is_said_to_be(catalog: Catalog) -> None:
+    whole = catalog.entry("a").ct
+    for seed in range(8):
+        patch = dataset(catalog, fill=False, side=16)[PatchDraw(0, -1, seed, (20.0, 23.0, 26.0))]
+        (start,) = [
+            (z, y, x)
+            for z in range(9, 17) for y in range(12, 20) for x in range(15, 23)
+            if np.array_equal(whole[z : z + 16, y : y + 16, x : x + 16], patch.image)
+        ]  # fmt: skip
+        # The place lies at least 4 voxels from every face.
+        assert all(4 <= place - first <= 11 for place, first in zip((20, 23, 26), start, strict=True))
+
+
+def test_no_anchor_on_an_excluded_finding_is_a_negative(tmp_path: Path) -> None:
+    """Also in patches at random places; only what the finding does not touch is negative."""
+    entry, _ = ball_entry("a", [(20.0, 22.0, 26.0, 8.0)])
+    marked = Findings(entry.grid.to_world(np.array([[20.0, 22.0, 26.0]])), np.array([8.0]))
+    write_entry(tmp_path, replace(entry, labels=Labels("", Findings.empty(), marked)))
+    patches = PatchDataset(Catalog.open(tmp_path), ["a"], 32)
+    grid = AnchorGrid((6.0, 10.0))
+    anchors = grid.boxes((8, 8, 8), torch.device("cpu"))
+    for assigner in (IouAssigner(), CentreAssigner()):
+        seen = 0
+        for seed in range(20):
+            batch = collate([patches[PatchDraw(0, -1, seed)]])
+            label = assigner(anchors, batch.boxes, batch.kind).label[0]
+            assert not (label == 1).any()
+            assert (label == 0).any()
+            for box in batch.boxes[0]:
+                inside = (anchors[..., :3] - box[:3]).norm(dim=-1) < box[3] / 2
+                assert (label[inside] == -1).all()
+                seen += int(inside.sum())
+        assert seen > 50
 
 
 def test_outside_the_lungs_and_the_volume_is_filled(catalog: Catalog) -> None:
