@@ -1,5 +1,6 @@
 """Show at the start of a run what it is trained on: the sizes that are drawn, and patches as they are changed."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -7,12 +8,13 @@ from typing import Final
 import PIL.Image
 import pytorch_lightning as pl
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from torch.utils.data import DataLoader
 
 from nodule_lightning.data.augment import Augment, AugmentedBatch
-from nodule_lightning.data.patches import PatchDataset, collate
+from nodule_lightning.data.patches import PatchBatch, PatchDataset, collate
 from nodule_lightning.data.sampler import PatchSampler
 from nodule_lightning.data.size_distribution import count_sizes
 from nodule_lightning.io.files import write_whole
@@ -20,7 +22,7 @@ from nodule_lightning.report.augmentation_figure import draw_augmentations
 from nodule_lightning.report.canvas import to_png
 from nodule_lightning.report.size_distribution_figure import draw_size_distribution
 
-SHOWN_PATCHES: Final = 5
+SHOWN_PATCHES: Final = 4
 
 
 class TrainingData(Callback):
@@ -34,39 +36,41 @@ class TrainingData(Callback):
         self.folder = Path(folder)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw and write; the other ranks go on."""
+        """Draw what the first process of the run is about to be served."""
         loader = trainer.train_dataloader
         if not trainer.is_global_zero or not isinstance(loader, DataLoader):
             return
-        sampler, dataset = loader.sampler, loader.dataset
-        if isinstance(sampler, PatchSampler):
-            self._show_sizes(trainer, sampler)
-            if isinstance(dataset, PatchDataset) and isinstance(pl_module.augment, Augment):
-                self._show_patches(trainer, sampler, dataset, pl_module.augment)
+        sampler, dataset, augment = loader.sampler, loader.dataset, pl_module.augment
+        if isinstance(sampler, PatchSampler) and isinstance(dataset, PatchDataset) and isinstance(augment, Augment):
+            self.show(sampler, dataset, augment, trainer.current_epoch, trainer.loggers)
 
-    def _show_sizes(self, trainer: pl.Trainer, sampler: PatchSampler) -> None:
-        sizes = count_sizes(sampler.diameter_mm, sampler.drawn_mm(trainer.current_epoch), sampler.rule.edges_mm)
-        write_whole(self.folder / "sampling.csv", sizes.to_csv().encode())
-        self._show(trainer, "sampling", to_png(draw_size_distribution(sizes)))
-
-    def _show_patches(
-        self, trainer: pl.Trainer, sampler: PatchSampler, dataset: PatchDataset, augment: Augment
+    def show(
+        self,
+        sampler: PatchSampler,
+        dataset: PatchDataset,
+        augment: Augment,
+        epoch: int = 0,
+        loggers: Sequence[Logger] = (),
     ) -> None:
-        draws = sampler.nodule_draws(trainer.current_epoch, SHOWN_PATCHES)
-        if not draws:
-            return
-        cut = collate([dataset[draw] for draw in draws])
+        """Draw the sizes of one epoch, and its first nodules before and after each change."""
+        sizes = count_sizes(sampler.diameter_mm, sampler.drawn_mm(epoch), sampler.rule.edges_mm)
+        write_whole(self.folder / "sampling.csv", sizes.to_csv().encode())
+        self._keep("sampling", draw_size_distribution(sizes), loggers)
+        if draws := sampler.nodule_draws(epoch, SHOWN_PATCHES):
+            cut = collate([dataset[draw] for draw in draws])
+            rows = augmented_rows(cut, augment, sampler.seed)
+            self._keep("augmentation", draw_augmentations(cut, rows), loggers)
 
-        def change(chosen: Augment) -> AugmentedBatch:
-            return chosen(cut, torch.Generator().manual_seed(sampler.seed))
-
-        rows = {"as cut": change(Augment(mirror_axes=()))}
-        rows |= {name: change(part) for name, part in augment.parts().items()}
-        rows |= {"all together": change(augment)} if len(rows) > 2 else {}
-        self._show(trainer, "augmentation", to_png(draw_augmentations(cut, rows)))
-
-    def _show(self, trainer: pl.Trainer, name: str, png: bytes) -> None:
+    def _keep(self, name: str, figure: Figure, loggers: Sequence[Logger]) -> None:
+        png = to_png(figure)
         write_whole(self.folder / f"{name}.png", png)
-        for logger in trainer.loggers:
+        for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image(f"training_data/{name}", [PIL.Image.open(BytesIO(png))])
+
+
+def augmented_rows(cut: PatchBatch, augment: Augment, seed: int) -> dict[str, AugmentedBatch]:
+    """Change patches by nothing, by each change alone, and by all together; on the CPU, with a generator of its own."""
+    parts = {"as cut": Augment(mirror_axes=()), **augment.parts()}
+    chosen = {**parts, "all together": augment} if len(parts) > 2 else parts
+    return {name: part(cut, torch.Generator().manual_seed(seed)) for name, part in chosen.items()}

@@ -103,11 +103,12 @@ class Augment:
 
     def parts(self) -> dict[str, "Augment"]:
         """Give each change that is turned on by itself, by its name, for every patch."""
+        share = float(self.resampled_share > 0)
         parts = {
             "mirror": Augment(self.mirror_axes),
-            "rotation": Augment((), rotation_degrees=self.rotation_degrees),
-            "scale": Augment((), scale=self.scale),
-            "warp": Augment((), warp_voxels=self.warp_voxels),
+            "rotation": Augment((), rotation_degrees=self.rotation_degrees, resampled_share=share),
+            "scale": Augment((), scale=self.scale, resampled_share=share),
+            "warp": Augment((), warp_voxels=self.warp_voxels, resampled_share=share),
             "intensity": Augment((), self.gain, self.shift),
         }
         return {name: part for name, part in parts.items() if part._changes()}

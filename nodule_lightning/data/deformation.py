@@ -49,13 +49,14 @@ class Deformation:
     def source(self, points: Float32[Tensor, "b n 3"]) -> Float32[Tensor, "b n 3"]:
         """Tell which input place is shown at each output place."""
         centre = self._centre()
-        moved = torch.matmul(points + self._displacement(points) - centre, self.matrix.mT)
+        moved: Tensor = torch.matmul(points + self._displacement(points) - centre, self.matrix.mT)
         return moved + centre
 
     def target(self, points: Float32[Tensor, "b n 3"]) -> Float32[Tensor, "b n 3"]:
         """Tell where each input place is shown: the inverse of `source`, by fixed-point iteration."""
         centre = self._centre()
-        unwarped = (points - centre) @ torch.linalg.inv(self.matrix).mT + centre
+        inverse = torch.linalg.inv(self.matrix).mT
+        unwarped: Tensor = torch.matmul(points - centre, inverse) + centre
         place = unwarped
         for _ in range(ITERATIONS if self.control.shape[1] else 0):
             place = unwarped - self._displacement(place)

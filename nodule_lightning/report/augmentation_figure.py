@@ -29,7 +29,7 @@ def draw_augmentations(cut: PatchBatch, rows: Mapping[str, AugmentedBatch]) -> F
         cut: the patches before any change; of each, the slices follow its first nodule.
         rows: the changed patches, by the name of the change.
     """
-    figure = new_figure(TILE_INCH * len(cut) + 1.2, TILE_INCH * len(rows) + 0.1)
+    figure = new_figure(TILE_INCH * len(cut) + 1.3, TILE_INCH * len(rows) + 0.1)
     axes = figure.add_subplot()
     side = cut.image.shape[-1]
     step = side + GAP
