@@ -45,7 +45,7 @@ def test_an_epoch_has_its_batches_and_workers_change_nothing(cache: Path) -> Non
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_comes_out_of_the_loader_meets_the_target(tmp_path: Path, workers: int) -> None:
     """A scan has one nodule or none, so that the scans of the patches tell what was drawn."""
-    diameters = [4.0, 4.0, 6.0, 6.0, 7.0, 7.0, 8.0, 9.0, 12.0, 12.0, None, None, None]
+    diameters = [12.0, 7.0, None, 4.0, 9.0, 6.0, None, 7.0, 12.0, 4.0, 8.0, None, 6.0]
     for index, diameter in enumerate(diameters):
         entry, nodules = ball_entry(f"scan{index:02}", [] if diameter is None else [(20.0, 22.0, 26.0, diameter)])
         write_entry(tmp_path, replace(entry, labels=Labels("0", nodules)))
