@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,20 @@ def test_each_batch_has_draws_of_its_own_also_while_gradients_are_accumulated(ca
     assert len(set(first.seeds)) == 8
     fit(cache, tmp_path, augment=second)
     assert first.seeds == second.seeds
+
+
+class ForgetfulAugment(Augment):
+    """Says that every nodule has left its patch."""
+
+    def __call__(self, batch: PatchBatch, generator: torch.Generator) -> AugmentedBatch:
+        augmented = super().__call__(batch, generator)
+        return replace(augmented, kind=torch.zeros_like(augmented.kind))
+
+
+def test_a_nodule_that_augmentation_moved_out_is_not_taught(cache: Path, tmp_path: Path) -> None:
+    for augment, taught in ((Augment(), True), (ForgetfulAugment(), False)):
+        _, trainer = fit(cache, tmp_path, epochs=1, patches=4, augment=augment)
+        assert (trainer.callback_metrics["loss/positive"] > 0) == taught
 
 
 @pytest.mark.slow

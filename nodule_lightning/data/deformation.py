@@ -23,7 +23,7 @@ STEEPEST: Final = 0.25
 Cubic B-splines can fold from 0.40 on (Choi and Lee 2000, doi 10.1006/gmod.1999.0518: 1/2.48 in three dimensions). Up
 to 0.25 each step of the inverse's iteration leaves at most 62 % of the error.
 """
-ITERATIONS: Final = 24
+ITERATIONS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
