@@ -77,7 +77,9 @@ def test_each_validation_scan_is_searched_by_one_rank_and_counts_once(folder: Pa
     logs = {path.name for path in files if path.suffix == ".log"}
     # Each rank has a log of its own; all else is written once.
     assert logs == {"train.log", "train_ddp_process_1.log"}
-    assert {path.parts[0] for path in files} == {".hydra", "checkpoints", "metrics", "splits", "validation", *logs}
+    pictures = {"sampling.csv", "sampling.png", "augmentation.png"}
+    folders = {".hydra", "checkpoints", "metrics", "splits", "validation"}
+    assert {path.parts[0] for path in files} == {*folders, *pictures, *logs}
     assert [path.name for path in (folder / "run (1)" / "metrics").iterdir()] == ["version_0"]
 
 
@@ -89,7 +91,7 @@ def test_the_report_shows_the_scans_of_all_ranks(folder: Path) -> None:
     validation = folder / "run (1)" / "validation"
     assert json.loads((validation / "last" / "metrics.json").read_text(encoding="utf-8"))["counts"]["scans"] == 5
     page = (validation / "best" / "report.html").read_text(encoding="utf-8")
-    shown = re.findall(r"<figcaption><b>\d+\. [\d.]+ mm</b>(scan\d+)<br>", page)
+    shown = re.findall(r"\d+\. [\d.]+ mm</\w+>(scan\d+)<", page)
     catalog = Catalog.open(folder / "the [cache]")
     for rank in (first, second):
         with_nodule = [scan_id for scan_id in rank["searched"] if len(catalog.nodules(scan_id))]
