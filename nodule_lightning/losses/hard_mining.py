@@ -10,26 +10,40 @@ from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
 from nodule_lightning.detection.assignment import Assignment
 from nodule_lightning.errors import InputError
+from nodule_lightning.losses.error_weights import ErrorWeight
 
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The loss and its three parts, each a mean before any weight; a part without members is zero.
+    """The loss and its three parts, each a mean before its factor in the formula; a part without members is zero.
 
     With several processes these are the means over the batches of all of them, the same in each.
+
+    Attributes:
+        total: what is to become small.
+        positive: the first mean.
+        negative: the second mean.
+        box: the third mean.
+        patch: the loss of each of this process's patches as if it were the whole batch, without a gradient.
     """
 
     total: Float[Tensor, ""]
     positive: Float[Tensor, ""]
     negative: Float[Tensor, ""]
     box: Float[Tensor, ""]
+    patch: Float[Tensor, "b"]
 
 
 class HardMiningLoss:
     """L = 0.5 mean_pos(L_cls) + 0.5 mean_neg(L_cls) + mean_reg(p* L_box), over the mined negatives only.
 
     L_cls is the cross entropy of the logit; L_box the sum of the smooth L1 distances of the four box numbers. The
-    negatives of a patch are a random pool of which the highest logits are kept.
+    negatives of a patch are a random pool of which the highest logits are kept; all of the pool are kept, and nothing
+    is mined, where `hard_per_patch` is as large.
+
+    With an `error_weight` it is the talk's second formula, for the last stage of a training:
+    L = 0.5 mean_pos(w_pos L_cls) + 0.5 mean_neg(w_neg L_cls) + mean_reg(p* L_box), where misclassified examples weigh
+    more. The means are still divided by the number of examples, and the weights have no gradient.
 
     Args:
         pool: random negatives a patch (800 with grt123).
@@ -38,6 +52,7 @@ class HardMiningLoss:
         positive_weight: of the first mean.
         negative_weight: of the second mean.
         box_weight: of the third mean.
+        error_weight: weight of each example by its error; None weighs all alike.
     """
 
     def __init__(
@@ -48,6 +63,7 @@ class HardMiningLoss:
         positive_weight: float = 0.5,
         negative_weight: float = 0.5,
         box_weight: float = 1.0,
+        error_weight: ErrorWeight | None = None,
     ) -> None:
         if not 0 < hard_per_patch <= pool or hard_per_positive < 0:
             raise InputError(
@@ -60,6 +76,7 @@ class HardMiningLoss:
         self.positive_weight = positive_weight
         self.negative_weight = negative_weight
         self.box_weight = box_weight
+        self.error_weight = error_weight
 
     def __call__(
         self,
@@ -72,19 +89,30 @@ class HardMiningLoss:
         label = assignment.label.flatten(1)
         logit, target = numbers[..., 0], assignment.target.flatten(1, 4)
         hard, mined = self._mine(logit.detach(), label, generator)
-        negative_logit = logit.gather(1, hard)
+        positive = label == 1
         box_distance = smooth_l1_loss(numbers[..., 1:], target, reduction="none").sum(dim=-1)
-        sums = [
-            sum_where(cross_entropy(logit, 1), label == 1),
-            sum_where(cross_entropy(negative_logit, 0), mined),
-            sum_where(box_distance, label == 1),
-        ]
-        positives = (label == 1).sum()
-        positive, negative, box = means_over_ranks(
-            torch.stack(sums), torch.stack([positives, mined.sum(), positives])
-        ).unbind()
-        total = self.positive_weight * positive + self.negative_weight * negative + self.box_weight * box
-        return LossTerms(total, positive, negative, box)
+        sums = torch.stack(
+            [
+                sum_where(self._cross_entropy(logit, 1), positive),
+                sum_where(self._cross_entropy(logit.gather(1, hard), 0), mined),
+                sum_where(box_distance, positive),
+            ]
+        )
+        counts = torch.stack([positive.sum(dim=1), mined.sum(dim=1), positive.sum(dim=1)])
+        means = means_over_ranks(sums.sum(dim=1), counts.sum(dim=1))
+        of_patch = sums.detach() / counts.clamp(min=1)
+        return LossTerms(self._total(means), means[0], means[1], means[2], self._total(of_patch))
+
+    def _total(self, means: Float[Tensor, "3 *b"]) -> Float[Tensor, "*b"]:
+        return self.positive_weight * means[0] + self.negative_weight * means[1] + self.box_weight * means[2]
+
+    def _cross_entropy(self, logit: Float[Tensor, "b n"], truth: int) -> Float[Tensor, "b n"]:
+        """Give the cross entropy of each logit with the same truth, 0 or 1, times its weight."""
+        entropy = binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
+        if self.error_weight is None:
+            return entropy
+        detached = logit.detach()
+        return entropy * self.error_weight(torch.sigmoid(-detached if truth else detached))
 
     def _mine(
         self, logit: Float[Tensor, "b n"], label: Tensor, generator: torch.Generator
@@ -101,14 +129,9 @@ class HardMiningLoss:
         return pool.indices.gather(1, ordered.indices), (rank < kept) & (ordered.values != -torch.inf)
 
 
-def cross_entropy(logit: Float[Tensor, "*n"], truth: int) -> Float[Tensor, "*n"]:
-    """Give the cross entropy of each logit with the same truth, 0 or 1."""
-    return binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
-
-
-def sum_where(values: Float[Tensor, "*n"], chosen: Bool[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """Add up the chosen values; none chosen gives zero, with a zero gradient."""
-    return torch.where(chosen, values, 0).sum()
+def sum_where(values: Float[Tensor, "b n"], chosen: Bool[Tensor, "b n"]) -> Float[Tensor, "b"]:
+    """Add up the chosen values of each row; none chosen gives zero, with a zero gradient."""
+    return torch.where(chosen, values, 0).sum(dim=1)
 
 
 def means_over_ranks(sums: Float[Tensor, "part"], counts: Int[Tensor, "part"]) -> Float[Tensor, "part"]:

@@ -9,8 +9,9 @@ import torch
 
 from nodule_lightning.detection.assignment import Assignment
 from nodule_lightning.errors import InputError
+from nodule_lightning.losses.error_weights import ErrorWeight, SmoothWeight, StepWeight
 from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
-from tests.losses.loss_on_rank import PATCHES, POSITIVES, head, terms_and_gradient
+from tests.losses.loss_on_rank import CASES, PATCHES, head, terms_and_gradient
 from tests.ranks import printed_by_ranks
 
 
@@ -39,6 +40,10 @@ def softplus(value: float) -> float:
     return math.log1p(math.exp(value))
 
 
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
 def test_the_formula_by_hand() -> None:
     numbers = maps([[2.0, 1.0, -3.0, 0.5, 9.0], [-1.0, 0.0, 3.0, -2.0, -4.0]])
     target = torch.zeros(2, 5, 4)
@@ -53,6 +58,60 @@ def test_the_formula_by_hand() -> None:
     assert terms.negative.item() == pytest.approx(negative, rel=1e-6)
     assert terms.box.item() == pytest.approx(box, rel=1e-6)
     assert terms.total.item() == pytest.approx(0.5 * positive + 0.5 * negative + box, rel=1e-6)
+
+
+def test_the_second_formula_by_hand() -> None:
+    numbers = maps([[2.0, -2.0, 1.0, -3.0, 0.5, -0.1, 9.0]])
+    weight = StepWeight(threshold=0.6, heavy=3.0, light=0.5)
+    loss = HardMiningLoss(hard_per_patch=3, error_weight=weight)
+    terms = run(loss, numbers, assignment([[1, 1, 0, 0, 0, 0, -1]]))
+    # Scores above 0.6 are logits above 0.405, and below 0.4 those under -0.405: the negatives 1.0 and 0.5 are
+    # misclassified, -0.1 (0.475) is not; of the positives only -2.0 is.
+    negative = (3 * softplus(1.0) + 3 * softplus(0.5) + 0.5 * softplus(-0.1)) / 3
+    positive = (0.5 * softplus(-2.0) + 3 * softplus(2.0)) / 2
+    assert terms.negative.item() == pytest.approx(negative, rel=1e-6)
+    assert terms.positive.item() == pytest.approx(positive, rel=1e-6)
+    assert terms.total.item() == pytest.approx(0.5 * positive + 0.5 * negative, rel=1e-6)
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    assert numbers.grad is not None
+    # 0.5 w (p - p*) / n, with no gradient of the weight.
+    by_hand = [
+        0.5 * 0.5 * (sigmoid(2.0) - 1) / 2,
+        0.5 * 3 * (sigmoid(-2.0) - 1) / 2,
+        0.5 * 3 * sigmoid(1.0) / 3,
+        0.0,
+        0.5 * 3 * sigmoid(0.5) / 3,
+        0.5 * 0.5 * sigmoid(-0.1) / 3,
+        0.0,
+    ]
+    assert numbers.grad[..., 0].flatten().tolist() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_weights_have_no_gradient_of_their_own() -> None:
+    numbers = maps([[0.4, 0.2]])
+    loss = HardMiningLoss(hard_per_patch=1, error_weight=SmoothWeight(threshold=0.5, heavy=3.0, width=0.2))
+    run(loss, numbers, assignment([[1, 0]])).total.backward()  # type: ignore[no-untyped-call]
+    assert numbers.grad is not None
+    heavy = [1 + 2 * sigmoid((error - 0.5) / 0.2) for error in (sigmoid(-0.4), sigmoid(0.2))]
+    by_hand = [0.5 * heavy[0] * (sigmoid(0.4) - 1), 0.5 * heavy[1] * sigmoid(0.2)]
+    assert numbers.grad[..., 0].flatten().tolist() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_each_patch_is_told_its_own_loss() -> None:
+    numbers = maps([[2.0, 1.0, -3.0, 0.5], [-1.0, 0.0, 3.0, -2.0], [0.0, 0.0, 0.0, 0.0]])
+    labels = [[1, 0, 0, 0], [0, 0, 0, 0], [-1, -1, -1, -1]]
+    target = torch.zeros(3, 4, 4)
+    target[0, 0, 1] = 2.0
+    loss = HardMiningLoss(hard_per_patch=1, error_weight=StepWeight(heavy=4.0))
+    terms = run(loss, numbers, assignment(labels, target))
+    alone = [
+        run(loss, numbers[[row]], assignment([labels[row]], target[[row]])).total.item() for row in range(len(labels))
+    ]
+    assert terms.patch.tolist() == pytest.approx(alone, rel=1e-6)
+    assert terms.patch.tolist() == pytest.approx(
+        [0.5 * softplus(-2.0) + 0.5 * 4 * softplus(1.0) + 1.5, 0.5 * 4 * softplus(3.0), 0.0], rel=1e-6
+    )
+    assert not terms.patch.requires_grad
 
 
 def test_only_positives_and_the_hardest_negatives_are_moved() -> None:
@@ -83,10 +142,11 @@ def test_the_pool_is_random_and_the_generators() -> None:
     assert 800 < sum(others) / len(others) < 1000
 
 
+@pytest.mark.parametrize("weight", [None, StepWeight(), SmoothWeight(width=1e-3)], ids=["none", "step", "smooth"])
 @pytest.mark.parametrize("label", [[0, 0, 0], [1, 1, 1], [-1, -1, -1], [1, -1, 0]])
-def test_a_part_without_members_is_zero_with_a_finite_gradient(label: list[int]) -> None:
+def test_a_part_without_members_is_zero_with_a_finite_gradient(label: list[int], weight: ErrorWeight | None) -> None:
     numbers = maps([[80.0, -80.0, 0.0]])
-    terms = run(HardMiningLoss(), numbers, assignment([label]))
+    terms = run(HardMiningLoss(error_weight=weight), numbers, assignment([label]))
     terms.total.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(terms.total)
     assert numbers.grad is not None
@@ -98,10 +158,13 @@ def test_a_part_without_members_is_zero_with_a_finite_gradient(label: list[int])
         assert terms.negative == 0
 
 
-def test_no_anchor_at_all_is_finite() -> None:
+@pytest.mark.parametrize("weight", [None, StepWeight()], ids=["first", "second"])
+def test_no_anchor_at_all_is_finite(weight: ErrorWeight | None) -> None:
     numbers = torch.zeros(1, 0, 1, 1, 3, 5, requires_grad=True)
     empty = Assignment(torch.zeros(1, 0, 1, 1, 3, dtype=torch.int8), torch.zeros(1, 0, 1, 1, 3, 4))
-    assert run(HardMiningLoss(), numbers, empty).total == 0
+    terms = run(HardMiningLoss(error_weight=weight), numbers, empty)
+    assert terms.total == 0
+    assert terms.patch.tolist() == [0]
 
 
 @pytest.mark.parametrize("label", [[0, 0, 0], [1, 0, 0]])
@@ -115,11 +178,14 @@ def test_two_processes_move_the_weights_like_one(tmp_path: Path) -> None:
     """Else a rank with one positive would weigh as much as one with a dozen, and one with none would count as zero."""
     printed = printed_by_ranks(Path(__file__).with_name("loss_on_rank.py"), tmp_path / "meeting")
     assert printed[0] == printed[1]
-    for line, case in zip(printed[0].splitlines(), POSITIVES, strict=True):
-        values, gradient = json.loads(line)[case]
-        terms, alone = terms_and_gradient(head(), case, slice(0, PATCHES))
+    totals = []
+    for line, (case, formula) in zip(printed[0].splitlines(), CASES, strict=True):
+        values, gradient = json.loads(line)
+        terms, alone = terms_and_gradient(head(), case, formula, slice(0, PATCHES))
         assert values == pytest.approx([terms.total.item(), *(part.item() for part in parts(terms))], abs=1e-6)
         assert gradient == pytest.approx(alone, abs=1e-6)
+        totals.append(values[0])
+    assert totals[1] > totals[0]
 
 
 def test_bad_numbers_are_refused() -> None:
