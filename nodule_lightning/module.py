@@ -1,5 +1,6 @@
 """The LightningModule: wires network, assignment, loss, search and score."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,23 +12,23 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 import nodule_lightning
+from nodule_lightning.curriculum import Curriculum
 from nodule_lightning.data.augment import Augment
 from nodule_lightning.data.datamodule import NoduleDataModule, WholeScan
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.detection.assignment import Assigner
 from nodule_lightning.detection.inference import InferenceSettings, detect
-from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
+from nodule_lightning.losses.hard_mining import LossTerms
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.schedule import Schedule, scheduler
 
 CHECKPOINT_KEY = "nodule_lightning"
 """Where a checkpoint says what it is."""
 
 OptimizerFactory = Callable[[Iterator[Parameter]], Optimizer]
-SchedulerFactory = Callable[..., LRScheduler]
 
 
 class NoduleDetector(pl.LightningModule):
@@ -36,14 +37,13 @@ class NoduleDetector(pl.LightningModule):
     Args:
         network: from normalised images to maps.
         assigner: which anchors are positive.
-        loss: of the maps.
+        curriculum: names the loss of each epoch, and its factor of the learning rate.
         augment: of the patches.
         inference: how whole scans are searched.
         optimizer: makes the optimizer of the parameters.
-        scheduler: makes the schedule, called as `scheduler(optimizer, total_steps=...)` and stepped once a batch;
-            None keeps the learning rate.
+        schedule: of the learning rate over the steps of the fit; None keeps it.
         recipe: plain values from which the network can be built again; saved in the checkpoint.
-        seed: of augmentation and of the pools of negatives.
+        seed: of augmentation, of the pools of negatives and of dropout.
 
     Raises:
         FloatingPointError: in training, on every rank, when a loss is not finite; names the scans of the batch.
@@ -53,22 +53,22 @@ class NoduleDetector(pl.LightningModule):
         self,
         network: AnchorDetector,
         assigner: Assigner,
-        loss: HardMiningLoss,
+        curriculum: Curriculum,
         augment: Augment,
         inference: InferenceSettings,
         optimizer: OptimizerFactory,
-        scheduler: SchedulerFactory | None = None,
+        schedule: Schedule | None = None,
         recipe: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
         self.assigner = assigner
-        self.loss = loss
+        self.curriculum = curriculum
         self.augment = augment
         self.inference = inference
         self.optimizer = optimizer
-        self.scheduler = scheduler
+        self.schedule = schedule
         self.recipe = recipe or {}
         self.seed = seed
         self.froc = FROC()
@@ -76,10 +76,13 @@ class NoduleDetector(pl.LightningModule):
     def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
         """Compute the loss of a batch of patches."""
         generator = self._generator(batch_idx)
+        # Dropout draws from the process's own generator.
+        torch.manual_seed(generator.initial_seed())
         augmented = self.augment(batch, generator)
         maps = self.network(augmented.image)
         anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
-        terms = self.loss(maps, self.assigner(anchors, augmented.boxes, augmented.kind), generator)
+        loss = self.curriculum.stage(self.current_epoch).loss
+        terms = loss(maps, self.assigner(anchors, augmented.boxes, augmented.kind), generator)
         self._require_finite(terms, batch)
         self._log_loss(terms, batch)
         return terms.total
@@ -97,12 +100,12 @@ class NoduleDetector(pl.LightningModule):
         self.froc.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimizer, and its schedule over all steps of the fit."""
+        """Make the optimizer, and the scheduler of its learning rate over all steps of the fit."""
         optimizer = self.optimizer(self.parameters())
-        if self.scheduler is None:
-            return optimizer
-        schedule = self.scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        made = scheduler(optimizer, self.schedule, self.curriculum, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": made, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what the checkpoint is: version, recipe of the network, preparation of the scans."""

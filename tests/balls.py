@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nodule_lightning.curriculum import Curriculum, Stage
 from nodule_lightning.data.augment import Augment
 from nodule_lightning.data.cache import Entry, Labels, write_entry
 from nodule_lightning.data.datamodule import NoduleDataModule
@@ -20,6 +21,7 @@ from nodule_lightning.losses.hard_mining import HardMiningLoss
 from nodule_lightning.models.heads import AnchorDetector
 from nodule_lightning.models.res_unet import ResUNet
 from nodule_lightning.module import NoduleDetector
+from nodule_lightning.schedule import WarmUpAndDecay
 from nodule_lightning.structures import Findings
 
 ORIGIN_XYZ_MM = (-50.0, 20.0, 300.0)
@@ -57,20 +59,31 @@ def tiny_network() -> AnchorDetector:
     return AnchorDetector(backbone, AnchorGrid((6.0, 10.0)), hidden=16)
 
 
-def tiny_module(network: AnchorDetector | None = None, seed: int = 0) -> NoduleDetector:
+def one_stage(rule: SamplingRule | int = 16) -> Curriculum:
+    """Make a curriculum of a rule, or of as many patches an epoch."""
+    if isinstance(rule, int):
+        rule = SamplingRule(rule, negative_share=0.25)
+    return Curriculum({"only": Stage(1, HardMiningLoss(hard_per_patch=4), rule)})
+
+
+def tiny_module(
+    network: AnchorDetector | None = None, seed: int = 0, curriculum: Curriculum | None = None
+) -> NoduleDetector:
     return NoduleDetector(
         network or tiny_network(),
         CentreAssigner(),
-        HardMiningLoss(hard_per_patch=4),
+        curriculum or one_stage(),
         Augment(gain=0.1, shift=0.05),
         InferenceSettings(),
         optimizer=partial(torch.optim.AdamW, lr=4e-3),
-        scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=4e-3),
+        schedule=WarmUpAndDecay(0.3),
         recipe={"channels": [8, 8]},
         seed=seed,
     )
 
 
-def tiny_datamodule(cache: Path, patches_per_epoch: int = 16, workers: int = 0) -> NoduleDataModule:
-    rule = SamplingRule(patches_per_epoch, negative_share=0.25)
-    return NoduleDataModule(cache, rule, 32, 4, workers, validation_fraction=0.25, border_voxels=4.0)
+def tiny_datamodule(
+    cache: Path, patches_per_epoch: int = 16, workers: int = 0, curriculum: Curriculum | None = None
+) -> NoduleDataModule:
+    chosen = curriculum or one_stage(patches_per_epoch)
+    return NoduleDataModule(cache, chosen, 32, 4, workers, validation_fraction=0.25, border_voxels=4.0)

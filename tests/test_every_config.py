@@ -13,6 +13,7 @@ from nodule_lightning.cli._signatures import imported
 from nodule_lightning.cli.train import chosen
 from nodule_lightning.errors import InputError
 from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.schedule import scheduler
 
 CONF = Path(__file__).parent.parent / "conf"
 PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -24,7 +25,7 @@ ENTRIES = sorted(
     if path.parent != CONF and "local" not in path.parts
 )
 # These need nothing but themselves to be built; the others need files or a running job.
-BUILT = {"phantom", "lungs", "sampler", "augment", "model", "assign", "loss"}
+BUILT = {"phantom", "lungs", "sampler", "augment", "model", "assign", "loss", "curriculum"}
 
 
 def composed(primary: str, *overrides: str) -> DictConfig:
@@ -103,8 +104,8 @@ def test_the_narrow_network_and_its_optimizer_can_be_built() -> None:
     config = composed("train", "experiment=demo")
     network = instantiate(config.model)
     optimizer = instantiate(config.optim.optimizer)(network.parameters())
-    schedule = instantiate(config.optim.scheduler)(optimizer, total_steps=10)
-    assert schedule.get_last_lr()[0] <= config.optim.lr
+    made = scheduler(optimizer, instantiate(config.optim.schedule), instantiate(config.curriculum), 10, 1)
+    assert made.get_last_lr()[0] <= config.optim.lr
 
 
 def test_a_wrong_key_in_a_file_would_be_found() -> None:

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from torch.utils.data import DataLoader
 
 from nodule_lightning.data.augment import Augment, AugmentedBatch
+from nodule_lightning.data.curriculum_sampler import CurriculumSampler
 from nodule_lightning.data.patches import PatchBatch, PatchDataset, collate
 from nodule_lightning.data.sampler import PatchSampler
 from nodule_lightning.data.size_distribution import count_sizes
@@ -41,8 +42,9 @@ class TrainingData(Callback):
         if not trainer.is_global_zero or not isinstance(loader, DataLoader):
             return
         sampler, dataset, augment = loader.sampler, loader.dataset, pl_module.augment
-        if isinstance(sampler, PatchSampler) and isinstance(dataset, PatchDataset) and isinstance(augment, Augment):
-            self.show(sampler, dataset, augment, trainer.current_epoch, trainer.loggers)
+        if isinstance(sampler, CurriculumSampler) and isinstance(dataset, PatchDataset) and isinstance(augment, Augment):
+            epoch = trainer.current_epoch
+            self.show(sampler.of_epoch(epoch), dataset, augment, epoch, trainer.loggers)
 
     def show(
         self,

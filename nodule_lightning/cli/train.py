@@ -2,10 +2,11 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._child_processes import child_processes_of_this_job
@@ -24,6 +25,8 @@ PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
 
 LAST = Path("checkpoints", "last.ckpt")
 SPLITS, SETS = "splits", ("train", "validation", "test")
+
+STAGED_GROUPS = ("loss", "sampler")
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -47,13 +50,16 @@ def train(config: DictConfig) -> float:
     from nodule_lightning.cli._quiet import silence_tips
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    _require_a_validation(config)
+    require_in_use(HydraConfig.get().overrides.task, config)
     resume = flag(config, "resume")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     datamodule: NoduleDataModule = instantiate(config.datamodule)
+    if config.trainer.max_epochs is None:
+        config.trainer.max_epochs = datamodule.curriculum.epochs
+    _require_a_validation(config)
     datamodule.setup("fit")
     last = _last_checkpoint(folder, datamodule) if resume else None
     if last is None:
@@ -73,6 +79,23 @@ def train(config: DictConfig) -> float:
     finally:
         _finish_wandb()
     return _report(trainer)
+
+
+def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
+    """Refuse to change a group that the curriculum does not look at: the change would have no effect.
+
+    Raises:
+        InputError: an override is of `loss` or `sampler`, and no stage takes that group; names what to change instead.
+    """
+    stages = OmegaConf.to_yaml(config.curriculum, resolve=False)
+    for override in overrides:
+        group = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        if group in STAGED_GROUPS and f"${{{group}" not in stages:
+            names = ", ".join(config.curriculum.stages)
+            raise InputError(
+                f"{override} has no effect, because each stage of the curriculum has its own {group}: "
+                f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single"
+            )
 
 
 def _require_a_validation(config: DictConfig) -> None:

@@ -10,10 +10,11 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from nodule_lightning.curriculum import Curriculum
 from nodule_lightning.data.cache import Entry, read_settings
 from nodule_lightning.data.catalog import Catalog, Split, split_scans
-from nodule_lightning.data.patches import Patch, PatchDataset, collate
-from nodule_lightning.data.sampler import PatchSampler, SamplingRule
+from nodule_lightning.data.curriculum_sampler import CurriculumSampler
+from nodule_lightning.data.patches import Patch, PatchBatch, PatchDataset, collate
 from nodule_lightning.errors import InputError
 from nodule_lightning.structures import Findings
 
@@ -56,6 +57,17 @@ class WholeScanDataset(Dataset[WholeScan]):
         )
 
 
+class LateLoader(DataLoader[Patch]):
+    """Begin an epoch when its first batch is asked for, not before.
+
+    Lightning opens the iterator of a resumed run's first epoch before it tells the sampler which epoch it is, and
+    workers would begin at once, with the draws of epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[PatchBatch]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
 class RankStride(Sampler[int]):
     """Give each rank its own scans, without repeating any to make the counts equal.
 
@@ -78,7 +90,7 @@ class NoduleDataModule(pl.LightningDataModule):
 
     Args:
         cache: folder that `nodule-prepare` wrote.
-        sampler: what an epoch is made of.
+        curriculum: names what each epoch is made of.
         patch_voxels: side of the training patches, a multiple of the network's total stride.
         batch_size: patches of a batch on each device.
         workers: processes that cut patches; 0 cuts them in the training process.
@@ -96,7 +108,7 @@ class NoduleDataModule(pl.LightningDataModule):
     def __init__(
         self,
         cache: Path | str,
-        sampler: SamplingRule,
+        curriculum: Curriculum,
         patch_voxels: int = 96,
         batch_size: int = 8,
         workers: int = 0,
@@ -114,7 +126,7 @@ class NoduleDataModule(pl.LightningDataModule):
         if patch_voxels < 16 or patch_voxels % 16:
             raise InputError(f"patch_voxels must be a multiple of 16, not {patch_voxels}")
         self.cache = Path(cache)
-        self.rule = sampler
+        self.curriculum = curriculum
         self.patch_voxels = patch_voxels
         self.batch_size = batch_size
         self.workers = workers
@@ -130,10 +142,9 @@ class NoduleDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the cache as `catalog`, split its scans as `split`, and read the settings of its `preparation`."""
-        if self.rule.patches_per_epoch is not None and self.rule.patches_per_epoch < self.batch_size:
-            raise InputError(
-                f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size}; raise it"
-            )
+        lengths = [stage.sampler.patches_per_epoch for stage in self.curriculum.stages]
+        if None not in lengths and (longest := max(length or 0 for length in lengths)) < self.batch_size:
+            raise InputError(f"patches_per_epoch={longest} is less than one batch of {self.batch_size}; raise it")
         self.catalog = Catalog.open(self.cache)
         self.preparation = read_settings(self.cache)
         self.split = split_scans(
@@ -160,10 +171,10 @@ class NoduleDataModule(pl.LightningDataModule):
             border_voxels=self.border_voxels,
         )
         diameters_mm = dataset.diameters_mm()
-        sampler = PatchSampler(diameters_mm, self.rule, self.seed, *self._rank(), self.batch_size)
+        sampler = CurriculumSampler(diameters_mm, self.curriculum, self.seed, *self._rank(), self.batch_size)
         if len(sampler) < self.batch_size:
             raise InputError(
-                f"patches_per_epoch={self.rule.patches_per_epoch} is less than one batch of {self.batch_size} "
+                f"patches_per_epoch={sampler.patches} is less than one batch of {self.batch_size} "
                 f"on each of {sampler.world_size} devices; raise it"
             )
         marked = sum(len(self.catalog.nodules(scan_id)) for scan_id in self.split.train)
@@ -174,7 +185,7 @@ class NoduleDataModule(pl.LightningDataModule):
                 f"patches_per_epoch={sampler.patches} is less than one pass of {sampler.patches_of_pass}: "
                 "not every nodule is drawn in each epoch; null draws one pass"
             )
-        return DataLoader(
+        return LateLoader(
             dataset,
             self.batch_size,
             sampler=sampler,

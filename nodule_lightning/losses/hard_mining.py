@@ -1,6 +1,7 @@
 """The talk's loss: positives, mined negatives and boxes, each averaged by itself."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed
@@ -32,6 +33,20 @@ class LossTerms:
     negative: Float[Tensor, ""]
     box: Float[Tensor, ""]
     patch: Float[Tensor, "b"]
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """What a network's maps are trained by."""
+
+    def __call__(
+        self,
+        maps: Float[Tensor, "b z y x anchor numbers"],
+        assignment: Assignment,
+        generator: torch.Generator,
+    ) -> LossTerms:
+        """Compute the loss of a batch; the generator is on the maps' device."""
+        ...
 
 
 class HardMiningLoss:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 
 from nodule_lightning.cli import train
-from nodule_lightning.cli.train import chosen, require_same_split
+from nodule_lightning.cli.train import chosen, require_in_use, require_same_split
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
@@ -47,6 +48,10 @@ def test_a_run_goes_on_with_its_own_scans_only(datamodule: NoduleDataModule, tmp
         (["data.test_subsets=[0]", "resume=true"], "paths.run=DIR"),
         (["data.test_subsets=[0]"], "+model.anchors.spacing_mm=4.0"),
         ([*STARTS, "trainer.max_epochs=2"], "trainer.check_val_every_n_epoch=5"),
+        ([*STARTS, "curriculum.stages.only.epochs=3"], "trainer.max_epochs=3 ends before"),
+        ([*STARTS, "curriculum=talk", "loss=seed_team"], "loss=seed_team has no effect"),
+        ([*STARTS, "curriculum=talk", "loss.pool=9"], "change curriculum.stages.STAGE.loss.KEY (STAGE: plain, mined"),
+        ([*STARTS, "curriculum.stages.only.epochs=0"], "a stage needs epochs >= 1"),
         ([*STARTS, "trainer.accelerator=quantum"], "quantum"),
         ([*STARTS, "trainer.accelerator=mps"], "the trainer cannot be made"),
         ([*STARTS, "seed=-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
@@ -94,6 +99,13 @@ def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, ca
     write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
     assert "another model or version" in run(train.main, *arguments, "model=res_unet_narrow").line()
+
+
+def test_what_the_stages_take_may_be_changed() -> None:
+    with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
+        single, talk = (compose("train", [f"curriculum={name}"]) for name in ("single", "talk"))
+    require_in_use(["loss=seed_team", "sampler.negative_share=0.5", "seed=3"], single)
+    require_in_use(["sampler=natural", "curriculum.stages.mined.loss.pool=9", "optim.lr=1"], talk)
 
 
 @pytest.mark.parametrize(

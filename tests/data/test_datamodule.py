@@ -14,7 +14,7 @@ from nodule_lightning.data.datamodule import NoduleDataModule, RankStride
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.data.sampler import SamplingRule
 from nodule_lightning.errors import InputError
-from tests.balls import SETTINGS, ball_entry, tiny_datamodule, write_balls
+from tests.balls import SETTINGS, ball_entry, one_stage, tiny_datamodule, write_balls
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_what_comes_out_of_the_loader_meets_the_target(tmp_path: Path, workers: 
         entry, nodules = ball_entry(f"scan{index:02}", [] if diameter is None else [(20.0, 22.0, 26.0, diameter)])
         write_entry(tmp_path, replace(entry, labels=Labels("0", nodules)))
     rule = SamplingRule(600, 0.4, (5.0, 10.0), target_share=(0.5, 0.35, 0.15), small_mm=0.0)
-    module = NoduleDataModule(tmp_path, rule, 16, 12, workers, validation_fraction=0.01, border_voxels=4.0)
+    module = NoduleDataModule(tmp_path, one_stage(rule), 16, 12, workers, validation_fraction=0.01, border_voxels=4.0)
     module.setup("fit")
     loader = module.train_dataloader()
     drawn: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def test_the_cut_off_rest_of_an_epoch_is_said(cache: Path, caplog: pytest.LogCap
 
 
 def test_one_pass_draws_every_nodule(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    module = NoduleDataModule(cache, SamplingRule(negative_share=0.25), 32, 4, validation_fraction=0.25)
+    module = NoduleDataModule(cache, one_stage(SamplingRule(negative_share=0.25)), 32, 4, validation_fraction=0.25)
     module.setup("fit")
     with caplog.at_level("INFO"):
         drawn = {scan_id for batch in batches(module) for scan_id in batch.scan_id}
@@ -97,7 +97,7 @@ def test_validation_serves_whole_scans_once(cache: Path) -> None:
 
 
 def test_test_subsets_stay_out_of_training(cache: Path) -> None:
-    module = NoduleDataModule(cache, SamplingRule(40), 32, 8, test_subsets=["1"], validation_fraction=0.3)
+    module = NoduleDataModule(cache, one_stage(40), 32, 8, test_subsets=["1"], validation_fraction=0.3)
     module.setup()
     assert {module.catalog.subset(scan_id) for scan_id in module.split.test} == {"1"}
     assert len(list(module.test_dataloader())) == 3
@@ -107,7 +107,7 @@ def test_test_subsets_stay_out_of_training(cache: Path) -> None:
 
 
 def test_unannotated_subsets_stay_out_of_every_set(cache: Path) -> None:
-    module = NoduleDataModule(cache, SamplingRule(40), 32, 8, unannotated_subsets=["1"], validation_fraction=0.3)
+    module = NoduleDataModule(cache, one_stage(40), 32, 8, unannotated_subsets=["1"], validation_fraction=0.3)
     module.setup()
     chosen = {*module.split.train, *module.split.validation, *module.split.test}
     assert {module.catalog.subset(scan_id) for scan_id in chosen} == {"0", "2"}
@@ -134,9 +134,9 @@ def test_no_rank_is_left_without_a_scan() -> None:
 )
 def test_what_cannot_work_is_said(cache: Path, arguments: dict[str, float], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        NoduleDataModule(cache, SamplingRule(16), **arguments).setup("fit")  # type: ignore[arg-type]
+        NoduleDataModule(cache, one_stage(16), **arguments).setup("fit")  # type: ignore[arg-type]
 
 
 def test_an_epoch_smaller_than_a_batch_is_refused(cache: Path) -> None:
     with pytest.raises(InputError, match="less than one batch"):
-        NoduleDataModule(cache, SamplingRule(7), 32, batch_size=8).setup("fit")
+        NoduleDataModule(cache, one_stage(7), 32, batch_size=8).setup("fit")
