@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from nodule_lightning.callbacks.weight_average import WeightAverage
 from nodule_lightning.curriculum import Curriculum, Stage
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.data.sampler import SamplingRule
@@ -110,6 +111,7 @@ def fit(
         enable_model_summary=False,
         callbacks=[
             *callbacks,
+            WeightAverage(0.9),
             ModelCheckpoint(
                 folder, "{epoch}", save_top_k=-1, auto_insert_metric_name=False, save_on_train_epoch_end=True
             ),
@@ -126,8 +128,10 @@ def fit(
 
 
 def state(folder: Path, epoch: int = EPOCHS - 1) -> dict[str, Any]:
+    """Give the average of the weights, the weights, and what moves them."""
     checkpoint = torch.load(folder / f"{epoch}.ckpt", weights_only=True)
-    return {name: checkpoint[name] for name in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+    names = ("state_dict", "averaging_state", "current_model_state", "optimizer_states", "lr_schedulers", "global_step")
+    return {name: checkpoint[name] for name in names}
 
 
 def same(one: object, other: object) -> bool:
