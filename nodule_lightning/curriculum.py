@@ -17,14 +17,25 @@ class Stage:
         loss: of the maps; mining of level 1, within the batch, is a part of it.
         sampler: what an epoch is made of.
         learning_rate_factor: the learning rate that the schedule gives is multiplied by this.
+        replay_share: mining of level 2: this share of the draws of an epoch are those of the epoch before that had
+            the highest loss.
+        bank_share: mining of level 3: this share of the draws without a nodule are false positives in whole training
+            scans.
     """
 
     epochs: int
     loss: Loss
     sampler: SamplingRule
     learning_rate_factor: float = 1.0
+    replay_share: float = 0.0
+    bank_share: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.replay_share < 1 or not 0 <= self.bank_share <= 1:
+            raise InputError(
+                f"a stage needs a replay_share in [0, 1) and a bank_share within 0..1, "
+                f"not {self.replay_share} and {self.bank_share}"
+            )
         if self.epochs < 1 or self.learning_rate_factor < 0:
             raise InputError(
                 f"a stage needs epochs >= 1 and a learning_rate_factor >= 0, "

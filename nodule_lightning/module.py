@@ -73,8 +73,8 @@ class NoduleDetector(pl.LightningModule):
         self.seed = seed
         self.froc = FROC()
 
-    def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
-        """Compute the loss of a batch of patches."""
+    def training_step(self, batch: PatchBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Compute the loss of a batch of patches, and of each patch as `patch_loss`."""
         generator = self._generator(batch_idx)
         # Dropout draws from the process's own generator.
         torch.manual_seed(generator.initial_seed())
@@ -85,7 +85,7 @@ class NoduleDetector(pl.LightningModule):
         terms = loss(maps, self.assigner(anchors, augmented.boxes, augmented.kind), generator)
         self._require_finite(terms, batch)
         self._log_loss(terms, batch)
-        return terms.total
+        return {"loss": terms.total, "patch_loss": terms.patch}
 
     def validation_step(self, scan: WholeScan, batch_idx: int) -> None:
         """Search one whole scan."""

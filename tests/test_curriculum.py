@@ -10,11 +10,14 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from nodule_lightning.callbacks.patch_mining import PatchMining
+from nodule_lightning.callbacks.scan_mining import ScanMining
 from nodule_lightning.callbacks.weight_average import WeightAverage
 from nodule_lightning.curriculum import Curriculum, Stage
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.data.sampler import SamplingRule
 from nodule_lightning.detection.assignment import Assignment
+from nodule_lightning.detection.inference import InferenceSettings
 from nodule_lightning.errors import InputError
 from nodule_lightning.losses.error_weights import StepWeight
 from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
@@ -73,12 +76,12 @@ class WatchedBatches(pl.Callback):
 
 
 def three_stages() -> Curriculum:
-    """Two epochs of the plain loss, one of mined negatives, two of weighted examples."""
+    """Two epochs of the plain loss, one that mines in patches, two of weighted examples that mine in scans as well."""
     return Curriculum(
         {
             "plain": Stage(2, HardMiningLoss(hard_per_patch=800), SPAN),
-            "mined": Stage(1, HardMiningLoss(hard_per_patch=4), SamplingRule(8, negative_share=0.5), 0.5),
-            "weighted": Stage(2, HardMiningLoss(hard_per_patch=4, error_weight=StepWeight()), SPAN, 0.25),
+            "mined": Stage(1, HardMiningLoss(hard_per_patch=4), SamplingRule(8, negative_share=0.5), 0.5, 0.25),
+            "weighted": Stage(2, HardMiningLoss(hard_per_patch=4, error_weight=StepWeight()), SPAN, 0.25, 0.25, 1.0),
         }
     )
 
@@ -112,6 +115,8 @@ def fit(
         callbacks=[
             *callbacks,
             WeightAverage(0.9),
+            PatchMining(),
+            ScanMining(every_n_epochs=1, most_per_scan=3, min_probability=0.001),
             ModelCheckpoint(
                 folder, "{epoch}", save_top_k=-1, auto_insert_metric_name=False, save_on_train_epoch_end=True
             ),
@@ -122,16 +127,19 @@ def fit(
         default_root_dir=folder,
     )
     module = tiny_module(with_dropout(), curriculum=curriculum)
+    # So that a network that knows nothing yet has false positives.
+    module.inference = InferenceSettings(min_probability=0.001)
     # What comes before a resumed run's first step must not matter.
     torch.manual_seed(0 if resume is None else 12345)
     trainer.fit(module, tiny_datamodule(cache, workers=workers, curriculum=curriculum), ckpt_path=resume)
 
 
 def state(folder: Path, epoch: int = EPOCHS - 1) -> dict[str, Any]:
-    """Give the average of the weights, the weights, and what moves them."""
+    """Give the average of the weights, the weights, what moves them, and what mining found."""
     checkpoint = torch.load(folder / f"{epoch}.ckpt", weights_only=True)
     names = ("state_dict", "averaging_state", "current_model_state", "optimizer_states", "lr_schedulers", "global_step")
-    return {name: checkpoint[name] for name in names}
+    callbacks = {name: checkpoint["callbacks"][name] for name in ("PatchMining", "ScanMining")}
+    return {**callbacks, **{name: checkpoint[name] for name in names}}
 
 
 def same(one: object, other: object) -> bool:
@@ -141,7 +149,7 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
+        return one.shape == other.shape and one.numpy().tobytes() == other.numpy().tobytes()
     return one == other
 
 
@@ -162,6 +170,15 @@ def test_a_run_killed_in_any_stage_ends_like_one_that_was_not(
     assert same(state(tmp_path), state(whole))
 
 
+def test_mining_is_a_part_of_that(whole: Path) -> None:
+    for epoch, (replayed, mined_before) in enumerate([(0, None), (2, None), (2, 3), (2, 4), (2, 4)]):
+        found = state(whole, epoch)
+        assert len(found["PatchMining"]["draws"]) == replayed
+        assert found["ScanMining"]["mined_before"] == mined_before
+        assert (len(found["ScanMining"]["bank"]["score"]) > 3) == (mined_before is not None)
+    assert (state(whole)["ScanMining"]["bank"]["rounds"] == 2).any()
+
+
 def test_each_stage_has_its_own_loss_draws_and_learning_rate(cache: Path, tmp_path: Path) -> None:
     losses = [WatchedLoss() for _ in range(3)]
     rules = [SamplingRule(8, negative_share=share) for share in (0.0, 1.0, 0.0)]
@@ -180,10 +197,13 @@ def test_each_stage_has_its_own_loss_draws_and_learning_rate(cache: Path, tmp_pa
     assert list(watched.rates.values()) == pytest.approx(by_hand)
 
 
-@pytest.mark.parametrize(("epochs", "factor"), [(0, 1.0), (1, -1.0)])
-def test_stages_that_make_no_sense_are_refused(epochs: int, factor: float) -> None:
+@pytest.mark.parametrize(
+    "numbers", [(0, 1.0), (1, -1.0), (1, 1.0, 1.0), (1, 1.0, -0.1), (1, 1.0, 0.0, 1.1), (1, 1.0, 0.0, -0.1)]
+)
+def test_stages_that_make_no_sense_are_refused(numbers: tuple[int, float]) -> None:
+    epochs, *others = numbers
     with pytest.raises(InputError, match="a stage needs"):
-        Stage(epochs, HardMiningLoss(), SPAN, factor)
+        Stage(epochs, HardMiningLoss(), SPAN, *others)
 
 
 def test_no_stage_is_refused() -> None:

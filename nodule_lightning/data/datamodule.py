@@ -85,6 +85,13 @@ class RankStride(Sampler[int]):
         return iter(self.indices)
 
 
+def patch_sampler(trainer: pl.Trainer) -> CurriculumSampler:
+    """Give the sampler of a fit's training patches."""
+    sampler: object = getattr(trainer.train_dataloader, "sampler", None)
+    assert isinstance(sampler, CurriculumSampler)
+    return sampler
+
+
 class NoduleDataModule(pl.LightningDataModule):
     """Serve a prepared cache to a Trainer made with `use_distributed_sampler=False`.
 
