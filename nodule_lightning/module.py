@@ -103,6 +103,8 @@ class NoduleDetector(pl.LightningModule):
         """Make the optimizer, and the scheduler of its learning rate over all steps of the fit."""
         optimizer = self.optimizer(self.parameters())
         total_steps = int(self.trainer.estimated_stepping_batches)
+        # The number of batches is known once the loader is made; Lightning makes it here only where it counts epochs.
+        self.trainer.fit_loop.setup_data()
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         made = scheduler(optimizer, self.schedule, self.curriculum, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": made, "interval": "step"}}

@@ -42,7 +42,9 @@ class TrainingData(Callback):
         if not trainer.is_global_zero or not isinstance(loader, DataLoader):
             return
         sampler, dataset, augment = loader.sampler, loader.dataset, pl_module.augment
-        if isinstance(sampler, CurriculumSampler) and isinstance(dataset, PatchDataset) and isinstance(augment, Augment):
+        if not isinstance(sampler, CurriculumSampler) or not isinstance(dataset, PatchDataset):
+            return
+        if isinstance(augment, Augment):
             epoch = trainer.current_epoch
             self.show(sampler.of_epoch(epoch), dataset, augment, epoch, trainer.loggers)
 

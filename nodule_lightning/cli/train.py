@@ -100,7 +100,11 @@ def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
 
 def _require_a_validation(config: DictConfig) -> None:
     epochs, every = config.trainer.get("max_epochs"), config.trainer.get("check_val_every_n_epoch")
-    if isinstance(epochs, int) and isinstance(every, int) and 0 <= epochs < every:
+    if isinstance(epochs, int) and epochs < 0:
+        raise InputError(
+            f"trainer.max_epochs={epochs} has no end, and the learning rate falls towards one: name a number"
+        )
+    if isinstance(epochs, int) and isinstance(every, int) and epochs < every:
         raise InputError(
             f"trainer.max_epochs={epochs} ends before the first validation, trainer.check_val_every_n_epoch={every}: "
             "no checkpoint would be chosen; lower the second"

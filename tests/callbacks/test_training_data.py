@@ -13,10 +13,11 @@ from pytorch_lightning.loggers import WandbLogger
 
 from nodule_lightning.callbacks.training_data import TrainingData, augmented_rows
 from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.curriculum_sampler import CurriculumSampler
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.data.patches import PatchDataset, collate
 from nodule_lightning.data.sampler import PatchSampler, SamplingRule
-from tests.balls import tiny_datamodule, tiny_module, write_balls
+from tests.balls import one_stage, tiny_datamodule, tiny_module, write_balls
 
 pytestmark = [
     # Lightning 2.6 with torch 2.13
@@ -51,10 +52,14 @@ def fit(folder: Path, datamodule: NoduleDataModule) -> None:
 
 def served(datamodule: NoduleDataModule) -> tuple[PatchSampler, PatchDataset]:
     datamodule.setup("fit")
+    return parts_of(datamodule)
+
+
+def parts_of(datamodule: NoduleDataModule) -> tuple[PatchSampler, PatchDataset]:
     loader = datamodule.train_dataloader()
-    assert isinstance(loader.sampler, PatchSampler)
+    assert isinstance(loader.sampler, CurriculumSampler)
     assert isinstance(loader.dataset, PatchDataset)
-    return loader.sampler, loader.dataset
+    return loader.sampler.of_epoch(0), loader.dataset
 
 
 def test_a_fit_leaves_its_distribution_and_its_patches_behind(cache: Path, tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_only_the_first_rank_writes(cache: Path, tmp_path: Path, monkeypatch: py
 
 def test_the_numbers_are_those_of_the_epoch(cache: Path, tmp_path: Path) -> None:
     rule = SamplingRule(40, 0.25, (8.0,), copies=(4, 1))
-    sampler, dataset = served(NoduleDataModule(cache, rule, 32, 4, validation_fraction=0.25))
+    sampler, dataset = served(NoduleDataModule(cache, one_stage(rule), 32, 4, validation_fraction=0.25))
     TrainingData(tmp_path).show(sampler, dataset, Augment())
     _, *rows = [line.split(",") for line in (tmp_path / "sampling.csv").read_text(encoding="utf-8").splitlines()]
     assert sum(int(row[2]) for row in rows) == len(sampler.diameter_mm) > 1
@@ -112,6 +117,5 @@ def test_without_nodules_there_are_only_the_empty_charts(cache: Path, tmp_path: 
     datamodule = tiny_datamodule(cache)
     datamodule.setup("fit")
     datamodule.split = replace(datamodule.split, train=("scan2", "scan5"))
-    loader = datamodule.train_dataloader()
-    TrainingData(tmp_path).show(loader.sampler, loader.dataset, Augment())  # type: ignore[arg-type]
+    TrainingData(tmp_path).show(*parts_of(datamodule), Augment())
     assert {path.name for path in tmp_path.iterdir()} == {"sampling.csv", "sampling.png"}

@@ -49,6 +49,7 @@ def test_a_run_goes_on_with_its_own_scans_only(datamodule: NoduleDataModule, tmp
         (["data.test_subsets=[0]"], "+model.anchors.spacing_mm=4.0"),
         ([*STARTS, "trainer.max_epochs=2"], "trainer.check_val_every_n_epoch=5"),
         ([*STARTS, "curriculum.stages.only.epochs=3"], "trainer.max_epochs=3 ends before"),
+        ([*STARTS, "trainer.max_epochs=-1"], "trainer.max_epochs=-1 has no end"),
         ([*STARTS, "curriculum=talk", "loss=seed_team"], "loss=seed_team has no effect"),
         ([*STARTS, "curriculum=talk", "loss.pool=9"], "change curriculum.stages.STAGE.loss.KEY (STAGE: plain, mined"),
         ([*STARTS, "curriculum.stages.only.epochs=0"], "a stage needs epochs >= 1"),
