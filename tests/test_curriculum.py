@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nodule_lightning.callbacks.patch_mining import PatchMining
 from nodule_lightning.callbacks.scan_mining import ScanMining
+from nodule_lightning.callbacks.stage_line import StageLine
 from nodule_lightning.callbacks.weight_average import WeightAverage
 from nodule_lightning.curriculum import Curriculum, Stage
 from nodule_lightning.data.patches import PatchBatch
@@ -22,7 +23,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.losses.error_weights import StepWeight
 from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
 from nodule_lightning.models.heads import AnchorDetector
-from tests.balls import tiny_datamodule, tiny_module, tiny_network, write_balls
+from tests.balls import one_stage, tiny_datamodule, tiny_module, tiny_network, write_balls
 
 pytestmark = [
     # Lightning 2.6 with torch 2.13
@@ -195,6 +196,21 @@ def test_each_stage_has_its_own_loss_draws_and_learning_rate(cache: Path, tmp_pa
     factors = (1.0, 1.0, 0.5, 0.1, 0.1)
     by_hand = [4e-3 * factor * schedule(2 * epoch, 10) for epoch, factor in enumerate(factors)]
     assert list(watched.rates.values()) == pytest.approx(by_hand)
+
+
+def test_a_line_says_which_stage_begins(
+    cache: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lines() -> list[str]:
+        said = [record.getMessage() for record in caplog.records if ": stage " in record.getMessage()]
+        caplog.clear()
+        return said
+
+    with caplog.at_level("INFO"):
+        fit(cache, tmp_path, three_stages(), resume=whole / "1.ckpt", callbacks=(StageLine(),))
+        assert lines() == ["epoch 3: stage 2 of 3, mined", "epoch 4: stage 3 of 3, weighted"]
+        fit(cache, tmp_path / "single", one_stage(), epochs=2, callbacks=(StageLine(),))
+        assert lines() == []
 
 
 @pytest.mark.parametrize(
