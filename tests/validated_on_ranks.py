@@ -40,7 +40,7 @@ class Known(NoduleDetector):
 
     def __init__(self, case: Case) -> None:
         tiny = tiny_module()
-        super().__init__(tiny.network, tiny.assigner, tiny.loss, tiny.augment, tiny.inference, tiny.optimizer)
+        super().__init__(tiny.network, tiny.assigner, tiny.curriculum, tiny.augment, tiny.inference, tiny.optimizer)
         self.case = case
 
     def validation_step(self, scan: int, batch_idx: int) -> None:  # type: ignore[override]

@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 GROUPS: Final = (
     "data",
     "datamodule",
-    "sampler",
+    "curriculum",
     "augment",
     "model",
     "assign",
-    "loss",
     "optim",
     "trainer",
     "inference",
 )
+# The other callbacks watch; these change what is learnt.
+CALLBACKS: Final = ("average", "scan_mining")
 # The groups say it already, or it holds the files of the raw scans.
-SAID_ELSEWHERE: Final = {"datamodule": ("sampler",), "data": ("layout", "root", "annotations", "excluded", "subsets")}
+SAID_ELSEWHERE: Final = {
+    "datamodule": ("curriculum",),
+    "data": ("layout", "root", "annotations", "excluded", "subsets"),
+}
 
 
 def settings_to_log(
@@ -44,6 +48,7 @@ def settings_to_log(
     groups = {name: plain(config[name]) for name in GROUPS} | {"trainer": dict(trainer)}
     for name, keys in SAID_ELSEWHERE.items():
         groups[name] = {key: value for key, value in groups[name].items() if key not in keys}
+    callbacks = {name: plain(config.callbacks[name]) for name in CALLBACKS if name in config.callbacks}
     split = datamodule.split
     values = {
         "version": nodule_lightning.__version__,
@@ -51,6 +56,7 @@ def settings_to_log(
         "seed": config.seed,
         "choices": {group: name for group, name in choices.items() if not group.startswith("hydra/")},
         **groups,
+        "callbacks": callbacks,
         "preparation": datamodule.preparation,
         "scans": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
     }

@@ -78,10 +78,7 @@ def fit(
         num_sanity_val_steps=sanity,
         default_root_dir=folder,
     )
-    module = tiny_module()
-    # A schedule ends with the epochs of its first start.
-    module.scheduler = None
-    trainer.fit(module, datamodule=tiny_datamodule(cache, 4), ckpt_path=resume)
+    trainer.fit(tiny_module(), datamodule=tiny_datamodule(cache, 4), ckpt_path=resume)
     return trainer
 
 

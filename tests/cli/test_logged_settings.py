@@ -42,6 +42,10 @@ def test_all_settings_are_logged_and_no_path(tmp_path: Path) -> None:
     assert values["datamodule"]["patch_voxels"] == 48
     assert values["trainer"]["max_epochs"] == 12
     assert values["trainer"]["precision"] in ("32-true", "bf16-mixed")
-    assert values["loss"]["hard_per_patch"] == 6
+    # What the stages take from the groups stands with them.
+    stage = values["curriculum"]["stages"]["only"]
+    assert stage["loss"]["hard_per_patch"] == 6
+    assert stage["sampler"]["negative_share"] == 0.3
+    assert values["callbacks"]["scan_mining"]["most_per_scan"] == 20
     # Of the groups that training is made of, each is there.
-    assert set(config) - set(values) == {"cache", "resume", "paths", "callbacks", "logger", "module"}
+    assert set(config) - set(values) == {"cache", "resume", "paths", "logger", "module", "loss", "sampler"}
