@@ -75,9 +75,7 @@ class NoduleDetector(pl.LightningModule):
 
     def training_step(self, batch: PatchBatch, batch_idx: int) -> dict[str, Tensor]:
         """Compute the loss of a batch of patches, and of each patch as `patch_loss`."""
-        generator = self._generator(batch_idx)
-        # Dropout draws from the process's own generator.
-        torch.manual_seed(generator.initial_seed())
+        generator = self._seed_draws(batch_idx)
         augmented = self.augment(batch, generator)
         maps = self.network(augmented.image)
         anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
@@ -118,10 +116,16 @@ class NoduleDetector(pl.LightningModule):
             "preparation": datamodule.preparation if isinstance(datamodule, NoduleDataModule) else {},
         }
 
-    def _generator(self, batch_idx: int) -> torch.Generator:
-        """Give a generator that depends on seed, epoch, batch and rank alone, so that a resumed run draws the same."""
+    def _seed_draws(self, batch_idx: int) -> torch.Generator:
+        """Give a generator that depends on seed, epoch, batch and rank alone, so that a resumed run draws the same.
+
+        Dropout draws from the process's own generator, which is seeded by them too, but with another number: else a
+        patch would be mirrored where its first channel is dropped.
+        """
         origin = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx, self.global_rank))
-        return torch.Generator(self.device).manual_seed(int(origin.generate_state(1, np.uint64)[0]))
+        own, of_process = origin.generate_state(2, np.uint64).tolist()
+        torch.manual_seed(of_process)
+        return torch.Generator(self.device).manual_seed(own)
 
     def _require_finite(self, terms: LossTerms, batch: PatchBatch) -> None:
         # The loss is that of all ranks, so that they all stop here together: one alone would leave the others waiting.

@@ -50,7 +50,7 @@ def train(config: DictConfig) -> float:
     from nodule_lightning.cli._quiet import silence_tips
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    require_in_use(HydraConfig.get().overrides.task, config)
+    require_in_use(HydraConfig.get().overrides.task, config.curriculum)
     resume = flag(config, "resume")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
@@ -81,17 +81,17 @@ def train(config: DictConfig) -> float:
     return _report(trainer)
 
 
-def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
+def require_in_use(overrides: Sequence[str], curriculum: DictConfig) -> None:
     """Refuse to change a group that the curriculum does not look at: the change would have no effect.
 
     Raises:
         InputError: an override is of `loss` or `sampler`, and no stage takes that group; names what to change instead.
     """
-    stages = OmegaConf.to_yaml(config.curriculum, resolve=False)
+    stages = OmegaConf.to_yaml(curriculum, resolve=False)
     for override in overrides:
         group = override.lstrip("+~").partition("=")[0].partition(".")[0]
         if group in STAGED_GROUPS and f"${{{group}" not in stages:
-            names = ", ".join(config.curriculum.stages)
+            names = ", ".join(curriculum.stages)
             raise InputError(
                 f"{override} has no effect, because each stage of the curriculum has its own {group}: "
                 f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single"
