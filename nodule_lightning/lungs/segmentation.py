@@ -9,11 +9,12 @@ from jaxtyping import Float64, Int16
 from scipy import ndimage
 
 from nodule_lightning.geometry import Grid
+from nodule_lightning.lungs.air import drop_specks, find_lungs
 from nodule_lightning.lungs.body import Body, measure_body
 from nodule_lightning.lungs.checks import LOOSE_HU, MAX_LEFT_OUT, enclosed_air, failed_checks, left_out
 from nodule_lightning.lungs.cures import CURES, attempts, keep_lung_slices
 from nodule_lightning.lungs.morphology import Mask, close, crop_to, dilate, fill_hulls, world_box
-from nodule_lightning.lungs.rules import Lungs, Rules, drop_specks, find_lungs
+from nodule_lightning.lungs.rules import Lungs, Rules
 from nodule_lightning.lungs.settings import ONE_LUNG, PIECES, LungSettings
 from nodule_lightning.resampling import shrink, stand_upright
 from nodule_lightning.structures import Scan
@@ -125,7 +126,9 @@ def _attempt(
     air = drop_specks(hu < rules.threshold_hu, grid, rules)
     if rules.only_lung_slices:
         air = keep_lung_slices(air, grid, body)
-    lungs = find_lungs(air, grid, body, rules)
+    # A threshold for dense lungs makes air of thin places in the chest wall; the room's air is thin all the same.
+    thin = air & (hu < rules.room_hu) if rules.room_hu < rules.threshold_hu else None
+    lungs = find_lungs(air, thin, grid, body, rules)
     return lungs, failed_checks(lungs, loose & air, left_out(hu, loose, rules.threshold_hu), body, rules)
 
 

@@ -138,6 +138,17 @@ def test_each_trouble_is_cured_by_its_own_cure_alone(name: str) -> None:
     assert segment_lungs(scan, LungSettings(cures=(cure,))).cures == (cure,)
 
 
+def test_half_filled_voxels_in_the_chest_wall_do_not_open_dense_lungs_to_the_room() -> None:
+    scan, cure, radii = draw_trouble("cut to pieces")
+    x, y, z = np.moveaxis(world_of(GRID) - CENTRE_XYZ_MM, -1, 0)
+    wall = (scan.hu == 40) & (x > 60) & (np.abs(y) < 14) & (np.abs(z) < 20)
+    assert wall.any()
+    scan.hu[wall] = -250
+    lungs = segment_lungs(scan, LungSettings())
+    assert (lungs.found, lungs.cures) == (True, (cure,))
+    assert dice(lungs, radii) > 0.93
+
+
 def test_two_troubles_need_two_cures() -> None:
     scan, _, radii = draw_trouble("begins at the head")
     dense = np.random.default_rng(0).normal(-560, 150, scan.hu.shape).clip(-900, -330)
