@@ -126,9 +126,12 @@ def list_cautions(scans: Sequence[Path], scan_ids: Sequence[str]) -> list[str]:
     """Say which scans count where no list of them was given."""
     if scans:
         return []
+    twins = len(scan_ids) - len({scan_id.lstrip("0") for scan_id in scan_ids})
+    padding = [f"{twins} scan ids differ from another one by leading zeros only, and count as scans of their own."]
     return [
+        *(padding if twins else []),
         f"No list of scans was given: only the {len(scan_ids)} scans with a mark or a nodule count, so scans without"
-        " either are missing from the false positives per scan."
+        " either are missing from the false positives per scan.",
     ]
 
 

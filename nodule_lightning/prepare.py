@@ -51,8 +51,8 @@ class PreparationSettings:
                 f"preparation.spacing_mm must be from {least} to {most}, not {self.spacing_mm}: "
                 "finer fills the memory, coarser hides nodules"
             )
-        if not self.margin_mm >= 0:
-            raise InputError(f"preparation.margin_mm must be at least 0, not {self.margin_mm}")
+        if not 0 <= self.margin_mm < math.inf:
+            raise InputError(f"preparation.margin_mm must be at least 0 and finite, not {self.margin_mm}")
         if not -math.inf < low < high < math.inf:
             raise InputError(f"preparation.window_hu must rise, not go from {low} to {high}")
 

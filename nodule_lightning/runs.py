@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.tables import read_scan_ids
+from nodule_lightning.io.tables import read_candidates, read_scan_ids
 
 SUBMISSION, SEARCHED = "submission.csv", "scans.csv"
 
@@ -28,7 +28,7 @@ class Run:
 
 
 def find_runs(root: Path) -> tuple[list[Run], list[str]]:
-    """Find every folder with a submission and its scans; say of each one without scans that it is left out.
+    """Find every folder with a submission and its scans; say of each damaged one that it is left out.
 
     Raises:
         InputError: the folder is not there, or holds no run.
@@ -38,14 +38,18 @@ def find_runs(root: Path) -> tuple[list[Run], list[str]]:
     runs, left_out = [], []
     for submission in sorted(root.rglob(SUBMISSION)):
         scans, name = submission.with_name(SEARCHED), submission.parent.relative_to(root).as_posix()
-        if scans.exists():
-            runs.append(Run(name, submission, scans, frozenset(read_scan_ids(scans))))
-        else:
+        if not scans.exists():
             left_out.append(f"{name} was left out: no {SEARCHED} beside its {SUBMISSION} says what it searched.")
+            continue
+        try:
+            read_candidates(submission)
+            runs.append(Run(name, submission, scans, frozenset(read_scan_ids(scans))))
+        except InputError as error:
+            left_out.append(f"{name} was left out: {error}.")
     if not runs:
         raise InputError(
             f"{root} holds no folder with {SUBMISSION} and {SEARCHED}, as nodule-predict writes them; name the files"
-            " with submissions=[FILE,FILE] instead"
+            f" with submissions=[FILE,FILE] instead. {' '.join(left_out)}".rstrip()
         )
     return runs, left_out
 
@@ -72,7 +76,9 @@ def comparable(runs: Sequence[Run], scan_ids: Sequence[str] | None) -> tuple[lis
     kept, left_out = [], []
     for run in runs:
         if lacking := sorted(set(scan_ids) - run.scan_ids):
-            left_out.append(f"{run.name} was left out: it searched {len(lacking)} scans not, such as {lacking[0]}.")
+            left_out.append(
+                f"{run.name} was left out: it has not searched {len(lacking)} of the scans, such as {lacking[0]}."
+            )
         else:
             kept.append(run)
     if not kept:

@@ -114,8 +114,8 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for spacing_mm in (0, 1e-5, 0.24, 10.5, math.inf, math.nan):
         with pytest.raises(InputError, match=rf"spacing_mm must be from 0\.25 to 10\.0, not {spacing_mm}"):
             PreparationSettings(spacing_mm=spacing_mm)
-    for margin_mm in (-1.0, math.nan):
-        with pytest.raises(InputError, match=rf"margin_mm must be at least 0, not {margin_mm}"):
+    for margin_mm in (-1.0, math.inf, math.nan):
+        with pytest.raises(InputError, match=rf"margin_mm must be at least 0 and finite, not {margin_mm}"):
             PreparationSettings(margin_mm=margin_mm)
 
 

@@ -19,10 +19,14 @@ def test_runs_are_found_at_any_depth(tmp_path: Path) -> None:
     write_run(tmp_path / "b" / "deep", "xy")
     write_run(tmp_path / "a", "yx")
     write_run(tmp_path / "old", None)
+    write_run(tmp_path / "torn", "xy")
+    (tmp_path / "torn" / "submission.csv").write_text("seriesuid,coordX")
     (tmp_path / "train" / "splits").mkdir(parents=True)
     runs, left_out = find_runs(tmp_path)
     assert [(run.name, sorted(run.scan_ids)) for run in runs] == [("a", ["x", "y"]), ("b/deep", ["x", "y"])]
-    assert left_out == ["old was left out: no scans.csv beside its submission.csv says what it searched."]
+    assert left_out[0] == "old was left out: no scans.csv beside its submission.csv says what it searched."
+    assert left_out[1].startswith("torn was left out: ")
+    assert len(left_out) == 2
     assert comparable(runs, None) == (runs, [])
 
 
@@ -34,7 +38,7 @@ def test_runs_over_different_scans_are_not_mixed(tmp_path: Path) -> None:
         comparable(runs, None)
     kept, left_out = comparable(runs, ["a", "b"])
     assert [run.name for run in kept] == ["all", "two"]
-    assert left_out == ["other was left out: it searched 2 scans not, such as a."]
+    assert left_out == ["other was left out: it has not searched 2 of the scans, such as a."]
     with pytest.raises(InputError, match="none of the 3 runs searched all 2 scans that count"):
         comparable(runs, ["a", "z"])
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Final
 
 import PIL.Image
 import pytorch_lightning as pl
@@ -18,12 +17,11 @@ from nodule_lightning.data.curriculum_sampler import CurriculumSampler
 from nodule_lightning.data.patches import PatchBatch, PatchDataset, collate
 from nodule_lightning.data.sampler import PatchSampler
 from nodule_lightning.data.size_distribution import count_sizes
+from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.report.augmentation_figure import draw_augmentations
 from nodule_lightning.report.canvas import to_png
 from nodule_lightning.report.size_distribution_figure import draw_size_distribution
-
-SHOWN_PATCHES: Final = 4
 
 
 class TrainingData(Callback):
@@ -31,10 +29,17 @@ class TrainingData(Callback):
 
     Args:
         folder: of the run.
+        patches: shown as they are cut and changed; 0 keeps all pictures of scans out of the folder and of wandb.
+
+    Raises:
+        InputError: `patches` is negative.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, patches: int = 4) -> None:
+        if patches < 0:
+            raise InputError(f"patches must not be negative, not {patches}; 0 shows none")
         self.folder = Path(folder)
+        self.patches = patches
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw what the first process of the run is about to be served."""
@@ -60,7 +65,7 @@ class TrainingData(Callback):
         sizes = count_sizes(sampler.diameter_mm, sampler.drawn_mm(epoch), sampler.rule.edges_mm)
         write_whole(self.folder / "sampling.csv", sizes.to_csv().encode())
         self._keep("sampling", draw_size_distribution(sizes), loggers)
-        if draws := sampler.nodule_draws(epoch, SHOWN_PATCHES):
+        if draws := sampler.nodule_draws(epoch, self.patches):
             cut = collate([dataset[draw] for draw in draws])
             rows = augmented_rows(cut, augment, sampler.seed)
             self._keep("augmentation", draw_augmentations(cut, rows), loggers)

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_warn
 
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.data.datamodule import NoduleDataModule
@@ -77,7 +79,11 @@ class ValidationReport(Callback):
         if not trainer.is_global_zero or not isinstance(datamodule, NoduleDataModule):
             return
         validation = look_at(scans, datamodule.split.validation, datamodule.catalog, self.most)
-        self._write(validation, trainer.current_epoch + 1, trainer.global_step)
+        try:
+            self._write(validation, trainer.current_epoch + 1, trainer.global_step)
+        except OSError as error:
+            # A page is not worth the training: the checkpoint of this epoch is written after it.
+            rank_zero_warn(f"the report of this validation could not be written: {error}")
         _log_to_wandb(trainer, validation)
 
     def _write(self, validation: Validation, epoch: int, step: int) -> None:
@@ -95,9 +101,11 @@ class ValidationReport(Callback):
             "nodule-train",
             galleries=[validation.misses, validation.false_positives],
         )
-        if result.mean > self.best:
-            self.best = result.mean
-            for path in last.iterdir():
+        # In the precision in which `best.ckpt` is chosen, so that both are of one epoch.
+        score = float(np.float32(result.mean))
+        if score > self.best:
+            self.best = score
+            for path in filter(Path.is_file, last.iterdir()):
                 write_whole(self.folder / BEST / path.name, path.read_bytes())
 
 

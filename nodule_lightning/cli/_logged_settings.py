@@ -66,21 +66,27 @@ def settings_to_log(
 def without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out, at any depth, what is a path by its name or by its value.
 
-    >>> without_paths({"lr": 0.1, "cache": "a", "log_dir": None, "more": {"file": "a/b", "edges_mm": [5, 7]}})
-    {'lr': 0.1, 'more': {'edges_mm': [5, 7]}}
+    >>> without_paths({"lr": 0.1, "cache": "a", "log_dir": None, "more": [{"file": "a/b", "edges_mm": [5, 7]}, "c/d"]})
+    {'lr': 0.1, 'more': [{'edges_mm': [5, 7]}]}
     """
     return {
-        key: without_paths(value) if isinstance(value, Mapping) else value
+        key: _plain_without_paths(value)
         for key, value in values.items()
-        if not (_names_a_path(key) or _holds_a_path(value))
+        if not (_names_a_path(key) or _is_a_path(value))
     }
+
+
+def _plain_without_paths(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    if isinstance(value, Mapping):
+        return without_paths(value)
+    if isinstance(value, list):
+        return [_plain_without_paths(item) for item in value if not _is_a_path(item)]
+    return value
 
 
 def _names_a_path(key: str) -> bool:
     return key in ("cache", "root", "path") or key.endswith(("dir", "dirpath", "_path"))
 
 
-def _holds_a_path(value: Any) -> bool:  # noqa: ANN401 - any plain value
-    if isinstance(value, list):
-        return any(_holds_a_path(item) for item in value)
+def _is_a_path(value: Any) -> bool:  # noqa: ANN401 - any plain value
     return isinstance(value, str) and ("/" in value or "\\" in value)

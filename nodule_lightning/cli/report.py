@@ -87,11 +87,13 @@ def _scored(
 
     from nodule_lightning.evaluate import require_scans
     from nodule_lightning.io.tables import read_candidates
-    from nodule_lightning.metrics.functional import froc
+    from nodule_lightning.metrics.functional import Protocol, froc
 
     candidates = read_candidates(path)
     require_scans(path, candidates, scan_ids)
-    result = froc(candidates, catalog.nodule_table(), catalog.excluded_table(), scan_ids, protocol=rules)
+    # Tianchi has no such list, whatever the cache holds.
+    excluded = None if rules is Protocol.TIANCHI else catalog.excluded_table()
+    result = froc(candidates, catalog.nodule_table(), excluded, scan_ids, protocol=rules)
     return candidates[np.isin(candidates.scan_id, scan_ids)], result
 
 

@@ -40,8 +40,12 @@ def write_whole(path: Path, content: bytes) -> None:
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """Name each path by what tells it from the others: its own name, with as many parents as that takes.
 
+    Where no parents do, as with one file given twice, the names are numbered.
+
     >>> distinct_names([Path("runs/a/submission.csv"), Path("runs/b/submission.csv")])
     ['a/submission', 'b/submission']
+    >>> distinct_names([Path("/home/a.csv"), Path("/home/a.tsv")])
+    ['a (1)', 'a (2)']
     """
     bare = [path.with_suffix("").parts for path in paths]
     deepest = max(map(len, bare), default=0)
@@ -49,7 +53,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
         names = ["/".join(parts[-depth:]) for parts in bare]
         if len(set(names)) == len(names):
             return names
-    return [str(path) for path in paths]
+    return [f"{path.stem} ({place})" for place, path in enumerate(paths, 1)]
 
 
 def drafts_of(folder: Path, pattern: str) -> list[Path]:

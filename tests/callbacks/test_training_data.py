@@ -95,6 +95,13 @@ def test_wandb_gets_the_same_pictures(cache: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(picture), np.asarray(written))
 
 
+def test_no_patch_is_shown_where_none_is_wanted(cache: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    TrainingData(tmp_path, patches=0).show(*served(tiny_datamodule(cache)), Augment(), 0, [recorder])
+    assert {path.name for path in tmp_path.iterdir()} == {"sampling.csv", "sampling.png"}
+    assert set(recorder.pictures) == {"training_data/sampling"}
+
+
 def test_it_takes_no_random_number_from_the_run(cache: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     TrainingData(tmp_path).show(*served(tiny_datamodule(cache)), Augment(scale=1.2))

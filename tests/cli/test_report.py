@@ -1,12 +1,28 @@
 """nodule-report: the page names no path, and its command line has every argument."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nodule_lightning.cli import report
+from nodule_lightning.data.cache import Labels, open_entry, update_labels
+from nodule_lightning.structures import Findings
 from tests.chest import draw_chest, write_image
-from tests.cli.commands import Runner
+from tests.cli.commands import Runner, write_cache
+
+
+def test_tianchi_leaves_out_the_excluded_findings_of_the_cache(run: Runner, tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "own", ["one", "three", "two"])
+    nodules = open_entry(cache, "one").labels.nodules
+    update_labels(cache, "one", Labels("", nodules, Findings(np.array([[1.0, 2.0, 3.0]]), np.array([6.0]))))
+    Path("marks.csv").write_text(MARKS)
+    for protocol, false_positives in (("luna16", 1), ("tianchi", 2)):
+        ended = run(report.main, "submission=marks.csv", f"cache={cache}", "output=out", f"protocol={protocol}")
+        assert ended.code == 0, ended.error
+        page = Path("out/report.html").read_text(encoding="utf-8")
+        assert re.search(rf">false positives</t[dh]><td[^>]*>{false_positives}<", page)
 
 
 def test_the_page_shows_the_whole_command_without_paths(run: Runner, cache: Path, tmp_path: Path) -> None:

@@ -49,6 +49,27 @@ def test_what_changes_the_score_is_said(
     assert any(words in sentence for sentence in said), said
 
 
+@pytest.mark.parametrize(
+    ("excluded", "words"),
+    [
+        (findings("x", "y"), "None of the 2 excluded findings is in a scan of the list"),
+        (findings("56", "057"), "56 looks like 056 of the list"),
+        (findings("056"), "1 of the 1 nodules are in the list of excluded findings as well"),
+    ],
+)
+def test_a_list_of_excluded_findings_that_does_not_fit_is_told(excluded: Table[Findings], words: str) -> None:
+    [said] = warnings(marks("056", "057"), findings("056"), excluded, ["056", "057"])
+    assert words in said
+
+
+def test_a_list_of_scans_with_nodules_alone_is_told() -> None:
+    ids = [f"{number:03}" for number in range(20)]
+    away = Table(np.array(["000"]), Findings(np.full((1, 3), 50.0), np.full(1, 6.0)))
+    [said] = warnings(marks(*ids), findings(*ids), away, ids)
+    assert said.startswith("Each of the 20 scans of the list holds a nodule")
+    assert warnings(marks(*ids), findings(*ids[1:]), away, ids) == ()
+
+
 def test_an_empty_list_of_excluded_findings_is_not_called_a_missing_one() -> None:
     [missing] = warnings(marks("a"), findings("a"), None, ["a"])
     [empty] = warnings(marks("a"), findings("a"), no_findings(), ["a"])

@@ -108,8 +108,24 @@ def test_submission_joined_to_itself_is_said(golden: Case) -> None:
 def test_list_of_nodule_scans_only_is_said(golden: Case, expected: dict[str, Any]) -> None:
     mean, warnings = score(replace(golden, scan_ids=sorted(set(golden.nodules.scan_id.tolist()))))
     assert mean == pytest.approx(expected["mean_over_the_601_scans_with_nodules"], abs=5e-5)
-    assert len(warnings) == 1
+    assert len(warnings) == 2
     assert "marks of 287 scans that are not in the list of scans were left out" in warnings[0]
+    assert "Each of the 601 scans of the list holds a nodule" in warnings[1]
+
+
+def test_excluded_findings_of_other_ids_are_said(golden: Case) -> None:
+    other = np.char.add("x", golden.excluded.scan_id.astype(np.str_))
+    mean, warnings = score(replace(golden, excluded=Table(other, golden.excluded.rows)))
+    assert mean == pytest.approx(0.7422, abs=5e-5)
+    assert len(warnings) == 1
+    assert "None of the 35192 excluded findings is in a scan of the list" in warnings[0]
+
+
+def test_nodules_given_as_excluded_findings_are_said(golden: Case) -> None:
+    mean, warnings = score(replace(golden, excluded=golden.nodules))
+    assert mean == pytest.approx(0.7422, abs=5e-5)
+    assert len(warnings) == 1
+    assert "1186 of the 1186 nodules are in the list of excluded findings as well" in warnings[0]
 
 
 def test_marks_in_nodule_scans_only_are_said(golden: Case) -> None:

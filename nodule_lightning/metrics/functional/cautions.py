@@ -3,21 +3,23 @@
 from collections.abc import Hashable
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from nodule_lightning.metrics.functional.protocol import Protocol
 from nodule_lightning.metrics.functional.scan_list import Located, ScanList
-from nodule_lightning.structures import Candidates, Findings, RowsT, Table
+from nodule_lightning.structures import Candidates, Findings, RowsT
 
 # Fewer scans than this may have no mark by chance or merit.
 FEW_SCANS = 5
 MANY_WITHOUT_MARK = 0.1
+# So many scans without one that is free of nodules are a chosen lot.
+MANY_SCANS = 20
 
 
 def cautions(
     candidates: Located[Candidates],
     nodules: Located[Findings],
-    excluded: Table[Findings] | None,
+    excluded: Located[Findings] | None,
     scans: ScanList,
     protocol: Protocol,
 ) -> tuple[str, ...]:
@@ -33,18 +35,41 @@ def cautions(
         *_one_fold(nodules, annotated),
         *_coverage(marked, annotated),
     ]
-    return (*sentences, *(_excluded(excluded) if protocol is Protocol.LUNA16 else ()))
+    return (*sentences, *(_excluded(excluded, nodules, scans) if protocol is Protocol.LUNA16 else ()))
 
 
-def _excluded(excluded: Table[Findings] | None) -> list[str]:
+def _excluded(excluded: Located[Findings] | None, nodules: Located[Findings], scans: ScanList) -> list[str]:
     if excluded is None:
         return [
             "No list of excluded findings was given: marks on doubtful findings count as false positives."
             " On LUNA16 this costs about 0.10; give annotations_excluded.csv."
         ]
-    if not len(excluded):
+    if not len(excluded.table):
         return ["The list of excluded findings is empty: marks on doubtful findings count as false positives."]
+    unlisted = sorted(set(excluded.unlisted_ids()), key=str)
+    hint = _padding_hint(unlisted, scans)
+    if (excluded.position < 0).all():
+        return [
+            f"None of the {len(excluded.table)} excluded findings is in a scan of the list (they are in others, such as"
+            f" {unlisted[0]}{hint}): marks on doubtful findings count as false positives."
+        ]
+    if hint:
+        return [f"Excluded findings of {len(unlisted)} scans were left out (such as {unlisted[0]}{hint})."]
+    same = int(np.isin(_place_keys(nodules), _place_keys(excluded)).sum())
+    if 2 * same > len(nodules.table):
+        return [
+            f"{same} of the {len(nodules.table)} nodules are in the list of excluded findings as well: was one file"
+            " given twice?"
+        ]
     return []
+
+
+def _place_keys(rows: Located[RowsT]) -> Float64[np.ndarray, "n"]:
+    """Give one number for each row, equal where scan and place are; rows of other scans are left out."""
+    listed = rows.position >= 0
+    centre = rows.table.rows.centre_xyz_mm[listed]
+    keys: np.ndarray = rows.position[listed] * np.pi + centre @ np.array([1.0, np.e, np.sqrt(2.0)])
+    return keys
 
 
 def _scans_of(rows: Located[RowsT], scans: ScanList) -> Bool[np.ndarray, "scan"]:
@@ -86,8 +111,8 @@ def _repeated(what: str, rows: Located[RowsT]) -> list[str]:
     """Count rows at the very place of another one of their scan."""
     listed = np.flatnonzero(rows.position >= 0)
     place = np.column_stack([rows.position, rows.table.rows.centre_xyz_mm])[listed]
-    # One number for each row, equal where the rows are: only the few that share theirs have to be compared whole.
-    key = place[:, 0] * np.pi + place[:, 1] + place[:, 2] * np.e + place[:, 3] * np.sqrt(2.0)
+    # Only the few rows that share their number have to be compared whole.
+    key = _place_keys(rows)
     order = np.argsort(key)
     twins = np.flatnonzero(key[order][1:] == key[order][:-1])
     shared = order[np.union1d(twins, twins + 1)]
@@ -115,6 +140,11 @@ def _one_fold(nodules: Located[Findings], annotated: Bool[np.ndarray, "scan"]) -
 def _coverage(marked: Bool[np.ndarray, "scan"], annotated: Bool[np.ndarray, "scan"]) -> list[str]:
     clear = int((~annotated).sum())
     silent = int((~marked).sum())
+    if len(annotated) >= MANY_SCANS and not clear:
+        return [
+            f"Each of the {len(annotated)} scans of the list holds a nodule: if the set has scans without one, their"
+            " false positives are missing and the score is too high. Give the list of all scans."
+        ]
     if annotated.any() and clear >= FEW_SCANS and marked.any() and not (marked & ~annotated).any():
         return [
             f"None of the {clear} scans without a nodule has a mark: if they were not predicted, their false positives"

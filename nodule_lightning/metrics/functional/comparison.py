@@ -87,4 +87,4 @@ def compare(
     doubtful = scans.locate(Table(np.zeros(0, dtype=np.str_), Findings.empty()) if excluded is None else excluded)
     marks, wanted = scans.locate(candidates), scans.locate(nodules)
     comparison = Comparison.of(scans.ids(), marks.listed(), wanted.listed(), doubtful.listed())
-    return comparison, cautions(marks, wanted, excluded, scans, protocol)
+    return comparison, cautions(marks, wanted, None if excluded is None else doubtful, scans, protocol)
