@@ -20,9 +20,10 @@ from nodule_lightning.data.datamodule import NoduleDataModule, WholeScan
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.detection.assignment import Assigner
 from nodule_lightning.detection.inference import InferenceSettings, detect
+from nodule_lightning.errors import InputError
 from nodule_lightning.losses.hard_mining import LossTerms
 from nodule_lightning.metrics.froc import FROC
-from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.schedule import Schedule, scheduler
 
 CHECKPOINT_KEY = "nodule_lightning"
@@ -46,12 +47,13 @@ class NoduleDetector(pl.LightningModule):
         seed: of augmentation, of the pools of negatives and of dropout.
 
     Raises:
+        InputError: the assigner is for another kind of head than the network's.
         FloatingPointError: in training, on every rank, when a loss is not finite; names the scans of the batch.
     """
 
     def __init__(
         self,
-        network: AnchorDetector,
+        network: DetectionNetwork,
         assigner: Assigner,
         curriculum: Curriculum,
         augment: Augment,
@@ -62,6 +64,7 @@ class NoduleDetector(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _require_match(network, assigner)
         self.network = network
         self.assigner = assigner
         self.curriculum = curriculum
@@ -77,7 +80,7 @@ class NoduleDetector(pl.LightningModule):
         """Compute the loss of a batch of patches, and of each patch as `patch_loss`."""
         generator = self._seed_draws(batch_idx)
         augmented = self.augment(batch, generator)
-        maps = self.network(augmented.image)
+        maps = self.network(augmented.image, augmented.position)
         anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
         loss = self.curriculum.stage(self.current_epoch).loss
         terms = loss(maps, self.assigner(anchors, augmented.boxes, augmented.kind), generator)
@@ -151,3 +154,13 @@ class NoduleDetector(pl.LightningModule):
                 on_epoch=False,
                 batch_size=len(batch),
             )
+
+
+def _require_match(network: DetectionNetwork, assigner: Assigner) -> None:
+    nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int8)
+    given = assigner(network.anchors.boxes((1, 1, 1)), *nothing).target.shape[-1]
+    if given != network.numbers - 1:
+        raise InputError(
+            f"{type(assigner).__name__} is for another kind of head than {type(network).__name__}'s: "
+            "assign=spheres and loss=segmentation are for segmentations, the others for anchors"
+        )

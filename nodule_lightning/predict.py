@@ -13,7 +13,7 @@ from nodule_lightning.detection.inference import InferenceSettings, detect
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.tables import read_scan_ids
-from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.prepare import PreparationSettings, prepare_scan
 from nodule_lightning.structures import Candidates, Table
 
@@ -30,7 +30,7 @@ class Detector:
         preparation: how the scans were prepared that it learnt from.
     """
 
-    network: AnchorDetector
+    network: DetectionNetwork
     inference: InferenceSettings
     preparation: PreparationSettings
 

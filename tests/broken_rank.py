@@ -22,8 +22,8 @@ class BrokenOnTheSecondRank(AnchorDetector):
         network = tiny_network()
         super().__init__(network.backbone, network.anchors, hidden=16)
 
-    def forward(self, images: Tensor) -> Tensor:
-        maps = super().forward(images)
+    def forward(self, images: Tensor, position: Tensor | None = None) -> Tensor:
+        maps = super().forward(images, position)
         return maps * torch.nan if torch.distributed.get_rank() == 1 else maps
 
 

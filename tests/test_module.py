@@ -149,8 +149,8 @@ class Broken(AnchorDetector):
         network = tiny_network()
         super().__init__(network.backbone, network.anchors, hidden=16)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images) * torch.nan
+    def forward(self, images: Tensor, position: Tensor | None = None) -> Tensor:
+        return super().forward(images, position) * torch.nan
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_scans(cache: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nodule_lightning.cli._instantiate import instantiate_trusted
 from nodule_lightning.data.cache import settings_differences
 from nodule_lightning.detection.inference import InferenceSettings
 from nodule_lightning.errors import InputError
-from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.module import CHECKPOINT_KEY
 from nodule_lightning.predict import Detector
 from nodule_lightning.prepare import PreparationSettings
@@ -48,7 +48,7 @@ def load_detector(path: Path) -> Detector:
         raise InputError(
             f"{path} is a checkpoint of another model or version; give one that nodule-train wrote ({error})"
         ) from None
-    if not isinstance(network, AnchorDetector) or not isinstance(inference, InferenceSettings):
+    if not isinstance(network, DetectionNetwork) or not isinstance(inference, InferenceSettings):
         raise InputError(f"{path} describes no detector; give a checkpoint that nodule-train wrote")
     return Detector(network.eval(), inference, preparation)
 

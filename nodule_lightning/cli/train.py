@@ -171,11 +171,11 @@ def _is_quick_in_bf16(on_gpu: bool) -> bool:
 
 def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -> None:
 
-    cache_mm, anchors_mm = datamodule.preparation["spacing_mm"], module.network.anchors.spacing_mm
-    if cache_mm != anchors_mm:
+    cache_mm, expected_mm = datamodule.preparation["spacing_mm"], module.network.anchors.spacing_mm
+    if cache_mm != expected_mm:
         raise InputError(
-            f"{datamodule.cache} has voxels of {cache_mm} mm, the anchors expect {anchors_mm} mm; "
-            f"set +model.anchors.spacing_mm={cache_mm}"
+            f"{datamodule.cache} has voxels of {cache_mm} mm, the model expects {expected_mm} mm; "
+            f"set +model.anchors.spacing_mm={cache_mm}, of a segmentation +model.spacing_mm={cache_mm}"
         )
 
 

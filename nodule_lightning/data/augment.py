@@ -28,11 +28,14 @@ class AugmentedBatch:
         image: normalised.
         boxes: (z, y, x, diameter) in voxels of the patch.
         kind: of each box, as in a `PatchBatch`.
+        position: of the patch in the lung crop, as in a `PatchBatch`. It follows mirroring alone: what is turned, scaled
+            or warped stays about where it was.
     """
 
     image: Float[Tensor, "b 1 z y x"]
     boxes: Float32[Tensor, "b box 4"]
     kind: Int8[Tensor, "b box"]
+    position: Float32[Tensor, "b 3 2"]
 
 
 class Augment:
@@ -92,11 +95,11 @@ class Augment:
     def __call__(self, batch: PatchBatch, generator: torch.Generator) -> AugmentedBatch:
         """Change the patches; the generator must be on the batch's device."""
         with torch.autocast(batch.image.device.type, enabled=False):
-            image, boxes = batch.image, batch.boxes
+            image, boxes, position = batch.image, batch.boxes, batch.position
             lots = torch.rand((len(batch), 5), generator=generator, device=image.device)
             for axis in self.mirror_axes:
-                image, boxes = mirror(image, boxes, axis, lots[:, axis] < 0.5)
-            moved = AugmentedBatch(normalise(image), boxes, batch.kind)
+                image, boxes, position = mirror(image, boxes, position, axis, lots[:, axis] < 0.5)
+            moved = AugmentedBatch(normalise(image), boxes, batch.kind, position)
             if self._resamples():
                 moved = self._resample(moved, generator)
             return replace(moved, image=self._change_intensity(moved.image, 2 * lots[:, 3:] - 1))
@@ -139,6 +142,7 @@ class Augment:
             batch.image.index_copy(0, chosen, image),
             batch.boxes.index_copy(0, chosen, boxes),
             batch.kind.index_copy(0, chosen, kind),
+            batch.position,
         )
 
     def _size(self, lot: Float32[Tensor, "b"]) -> Float32[Tensor, "b"]:
@@ -161,15 +165,17 @@ class Augment:
 
 
 def mirror(
-    image: Tensor, boxes: Float32[Tensor, "b box 4"], axis: int, chosen: Tensor
-) -> tuple[Tensor, Float32[Tensor, "b box 4"]]:
+    image: Tensor, boxes: Float32[Tensor, "b box 4"], position: Float32[Tensor, "b 3 2"], axis: int, chosen: Tensor
+) -> tuple[Tensor, Float32[Tensor, "b box 4"], Float32[Tensor, "b 3 2"]]:
     """Mirror the chosen patches along a spatial axis."""
     last = image.shape[axis + 2] - 1
-    mirrored = boxes.clone()
+    mirrored, swapped = boxes.clone(), position.clone()
     mirrored[..., axis] = last - boxes[..., axis]
+    swapped[:, axis] = position[:, axis].flip(-1)
     return (
         torch.where(chosen[:, None, None, None, None], image.flip(axis + 2), image),
         torch.where(chosen[:, None, None], mirrored, boxes),
+        torch.where(chosen[:, None, None], swapped, position),
     )
 
 

@@ -27,22 +27,28 @@ class Patch:
         boxes: (z, y, x, diameter) of the findings that touch it, in voxels of the patch.
         kind: of each box: `NODULE`, or `IGNORED` for an excluded finding, for a nodule whose centre lies outside the
             patch, and for one outside the lung mask, where no candidate is ever given.
+        position: where it was cut, see `position_in_crop`.
     """
 
     scan_id: str
     image: UInt8[np.ndarray, "z y x"]
     boxes: Float32[np.ndarray, "box 4"]
     kind: Int8[np.ndarray, "box"]
+    position: Float32[np.ndarray, "3 2"]
 
 
 @dataclass(frozen=True, slots=True)
 class PatchBatch:
-    """Patches on a device; shorter lists of boxes are filled up with kind `NOTHING`."""
+    """Patches on a device; shorter lists of boxes are filled up with kind `NOTHING`.
+
+    A mirrored patch has the two columns of its `position` swapped on that axis.
+    """
 
     scan_id: tuple[str, ...]
     image: UInt8[Tensor, "b 1 z y x"]
     boxes: Float32[Tensor, "b box 4"]
     kind: Int8[Tensor, "b box"]
+    position: Float32[Tensor, "b 3 2"]
 
     def __len__(self) -> int:
         return len(self.scan_id)
@@ -54,11 +60,18 @@ class PatchBatch:
             image=self.image.to(device, non_blocking=non_blocking),
             boxes=self.boxes.to(device, non_blocking=non_blocking),
             kind=self.kind.to(device, non_blocking=non_blocking),
+            position=self.position.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Self:
         """Copy to page-locked memory; the DataLoader calls it."""
-        return replace(self, image=self.image.pin_memory(), boxes=self.boxes.pin_memory(), kind=self.kind.pin_memory())
+        return replace(
+            self,
+            image=self.image.pin_memory(),
+            boxes=self.boxes.pin_memory(),
+            kind=self.kind.pin_memory(),
+            position=self.position.pin_memory(),
+        )
 
 
 def collate(patches: Sequence[Patch]) -> PatchBatch:
@@ -70,9 +83,9 @@ def collate(patches: Sequence[Patch]) -> PatchBatch:
         boxes[row, : len(patch.kind)] = patch.boxes
         kind[row, : len(patch.kind)] = patch.kind
     image = torch.from_numpy(np.stack([patch.image for patch in patches]))
-    return PatchBatch(
-        tuple(patch.scan_id for patch in patches), image[:, None], torch.from_numpy(boxes), torch.from_numpy(kind)
-    )
+    position = torch.from_numpy(np.stack([patch.position for patch in patches]))
+    scan_ids = tuple(patch.scan_id for patch in patches)
+    return PatchBatch(scan_ids, image[:, None], torch.from_numpy(boxes), torch.from_numpy(kind), position)
 
 
 class PatchDataset(Dataset[Patch]):
@@ -117,7 +130,8 @@ class PatchDataset(Dataset[Patch]):
         start = self._start(target, rng)
         ignored = np.concatenate([marked[~seen], excluded])
         boxes, kind = boxes_in_patch(marked[seen], ignored, start, self.patch_voxels)
-        return Patch(entry.scan_id, self._cut(entry, start), boxes, kind)
+        position = position_in_crop(start, start + self.patch_voxels, entry.ct.shape)
+        return Patch(entry.scan_id, self._cut(entry, start), boxes, kind, position)
 
     def diameters_mm(self) -> list[Float64[np.ndarray, "n"]]:
         """Give the diameters of the nodules that can be drawn, for each scan: those inside the lung mask."""
@@ -144,6 +158,22 @@ class PatchDataset(Dataset[Patch]):
         else:
             image[place] = entry.ct[source]
         return image
+
+
+def position_in_crop(
+    start: Sequence[int] | Int64[np.ndarray, "3"],
+    stop: Sequence[int] | Int64[np.ndarray, "3"],
+    crop: Sequence[int],
+) -> Float32[np.ndarray, "3 2"]:
+    """Give the places of a piece's first and last voxel along (z, y, x), the whole lung crop's being -1 and 1.
+
+    A piece that reaches beyond the crop has places beyond -1 and 1.
+
+    >>> position_in_crop((0, 4, -2), (5, 9, 9), (5, 9, 9)).tolist()
+    [[-1.0, 1.0], [0.0, 1.0], [-1.5, 1.0]]
+    """
+    ends = np.stack([np.asarray(start), np.asarray(stop) - 1], axis=1)
+    return np.asarray(2 * ends / np.maximum(np.asarray(crop) - 1, 1)[:, None] - 1, dtype=np.float32)
 
 
 def voxel_boxes(findings: Findings, entry: Entry) -> Float64[np.ndarray, "n 4"]:

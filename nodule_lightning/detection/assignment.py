@@ -25,11 +25,12 @@ class Assignment:
 
     Attributes:
         label: 1 positive, 0 negative, -1 ignored.
-        target: the numbers to predict for a positive (`anchors.encode`), zero for the others.
+        target: the numbers to predict for a positive beside its logit: four of a box (`anchors.encode`), none of a
+            segmentation; zero for the others.
     """
 
     label: Int8[Tensor, "b z y x anchor"]
-    target: Float[Tensor, "b z y x anchor 4"]
+    target: Float[Tensor, "b z y x anchor numbers"]
 
 
 @runtime_checkable

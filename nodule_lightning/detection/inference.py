@@ -11,11 +11,11 @@ from torch import Tensor
 
 from nodule_lightning.data.cache import OUTSIDE, Entry
 from nodule_lightning.data.intensity import normalise
-from nodule_lightning.data.patches import visible
-from nodule_lightning.detection.decoding import ScoredBoxes, decode_maps
+from nodule_lightning.data.patches import position_in_crop, visible
+from nodule_lightning.detection.decoding import ScoredBoxes
 from nodule_lightning.detection.nms import suppress
 from nodule_lightning.errors import InputError
-from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.structures import Candidates
 
 Window = tuple[slice, slice, slice]
@@ -57,7 +57,7 @@ class InferenceSettings:
             )
 
 
-def detect(network: AnchorDetector, entry: Entry, settings: InferenceSettings) -> Candidates:
+def detect(network: DetectionNetwork, entry: Entry, settings: InferenceSettings) -> Candidates:
     """Find the candidates of one scan, best first, with centres inside the lung mask.
 
     The network is put into evaluation mode for the call and runs on the device where its weights are.
@@ -72,10 +72,9 @@ def detect(network: AnchorDetector, entry: Entry, settings: InferenceSettings) -
     network.eval()
     try:
         with torch.inference_mode():
-            maps = scan_maps(network, image, settings)
-            found = decode_maps(
+            maps = scan_maps(network, image, settings, entry.ct.shape)
+            found = network.decode(
                 maps,
-                network.anchors,
                 min_probability=settings.min_probability,
                 most=settings.most_boxes,
                 largest_diameter=settings.largest_diameter_mm / network.anchors.spacing_mm,
@@ -95,17 +94,23 @@ def padded_image(
 
 
 def scan_maps(
-    network: AnchorDetector, image: UInt8[Tensor, "z y x"], settings: InferenceSettings
-) -> Float[Tensor, "cz cy cx anchor 5"]:
-    """Compute the maps of a padded image, whole or tile by tile."""
-    device = next(network.parameters()).device
-    if image.numel() <= settings.max_voxels:
-        return _forward(network, image, device)
+    network: DetectionNetwork, image: UInt8[Tensor, "z y x"], settings: InferenceSettings, crop: tuple[int, ...]
+) -> Float[Tensor, "cz cy cx anchor numbers"]:
+    """Compute the maps of a padded image, whole or tile by tile; `crop` is its shape before it was padded."""
     stride, size = network.anchors.stride, image.shape
-    shape = (size[0] // stride, size[1] // stride, size[2] // stride, len(network.anchors.diameters_mm), 5)
-    maps = torch.empty(shape, device=device)
-    for window, core in tiles(image.shape, settings.tile_voxels, settings.margin_voxels):
-        part = _forward(network, image[window], device)
+    # One tile as large as the scan, where that fits.
+    fits = image.numel() <= settings.max_voxels
+    side, margin = (max(size), 0) if fits else (settings.tile_voxels, settings.margin_voxels)
+    shape = (
+        size[0] // stride,
+        size[1] // stride,
+        size[2] // stride,
+        len(network.anchors.diameters_mm),
+        network.numbers,
+    )
+    maps = torch.empty(shape, device=next(network.parameters()).device)
+    for window, core in tiles(size, side, margin):
+        part = _forward(network, image, window, crop)
         inside = tuple(
             slice((c.start - w.start) // stride, (c.stop - w.start) // stride)
             for c, w in zip(core, window, strict=True)
@@ -131,9 +136,11 @@ def tiles(shape: torch.Size | tuple[int, ...], side: int, margin: int) -> Iterat
         yield (window[0], window[1], window[2]), (core[0], core[1], core[2])
 
 
-def _forward(network: AnchorDetector, image: UInt8[Tensor, "z y x"], device: torch.device) -> Tensor:
-    maps: Tensor = network(normalise(image.to(device))[None, None])[0].float()
-    return maps
+def _forward(network: DetectionNetwork, image: UInt8[Tensor, "z y x"], window: Window, crop: tuple[int, ...]) -> Tensor:
+    device = next(network.parameters()).device
+    position = position_in_crop([part.start for part in window], [part.stop for part in window], crop)
+    maps: Tensor = network(normalise(image[window].to(device))[None, None], torch.from_numpy(position)[None].to(device))
+    return maps[0].float()
 
 
 def _candidates(found: ScoredBoxes, entry: Entry, settings: InferenceSettings) -> Candidates:

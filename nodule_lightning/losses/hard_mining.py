@@ -95,7 +95,7 @@ class HardMiningLoss:
 
     def __call__(
         self,
-        maps: Float[Tensor, "b z y x anchor 5"],
+        maps: Float[Tensor, "b z y x anchor numbers"],
         assignment: Assignment,
         generator: torch.Generator,
     ) -> LossTerms:

@@ -1,4 +1,4 @@
-"""The residual U-Net of the seed team, which is grt123's: encoder to stride 16, decoder back to stride 4."""
+"""The residual U-Net of the seed team, which is grt123's: encoder to stride 16, decoder back to stride 4 or 2."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,24 +8,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.models.blocks import Backbone, ResidualBlock, convolution, normalisation
+from nodule_lightning.models.blocks import Backbone, convolution, convolution_block, initialise, normalisation
+from nodule_lightning.models.position import position_map
 
 
 class ResUNet(Backbone):
-    """Give features at stride 4 for a volume whose sides are multiples of `stride_total`.
+    """Give features at stride 4 or 2 for a volume whose sides are multiples of `stride_total`.
 
     Args:
         channels: of the stem and of the encoder at strides 2, 4, 8 and 16.
-        blocks: residual blocks at strides 2, 4, 8 and 16; the first may be 0 where the channels do not change.
-        decoder_channels: of the decoder at strides 8 and 4; the second is the network's width at its output.
-        decoder_blocks: residual blocks at strides 8 and 4.
+        blocks: blocks at strides 2, 4, 8 and 16; the first may be 0 where the channels do not change.
+        decoder_channels: of the decoder at strides 8, 4 and, where a third is given, 2; the last is the network's
+            width at its output, at that stride.
+        decoder_blocks: blocks at the same strides.
         norm: `batch`, `group` or `instance`.
         stem_stride: 1 for the two full-size convolutions of the original; 2 halves the volume in the first
             convolution, so that nothing runs at full size.
         dropout: share of output channels dropped in training.
+        block: `residual`, or `plain` for the same without shortcuts.
+        position: give the decoder's last level the cells' places in the lung crop, as the original does.
     """
 
-    stride = 4
     stride_total = 16
 
     def __init__(
@@ -37,42 +40,60 @@ class ResUNet(Backbone):
         norm: str = "batch",
         stem_stride: int = 1,
         dropout: float = 0.5,
+        block: str = "residual",
+        *,
+        position: bool = False,
     ) -> None:
         super().__init__()
         _check(channels, blocks, decoder_channels, decoder_blocks, stem_stride)
         stem, *widths = channels
-        self.out_channels = decoder_channels[1]
+        self.stride = 4 if len(decoder_channels) == 2 else 2
+        self.out_channels = decoder_channels[-1]
+        self.position = position
         self.stem = _stem(stem, stem_stride, norm)
         self.encoder = nn.ModuleList(
-            _level(inputs, outputs, count, norm)
+            _level(inputs, outputs, count, norm, block)
             for inputs, outputs, count in zip(channels[:-1], widths, blocks, strict=True)
         )
         self.pool = nn.MaxPool3d(2)
-        self.up_8 = _upsample(widths[3], widths[3], norm)
-        self.decode_8 = _level(widths[3] + widths[2], decoder_channels[0], decoder_blocks[0], norm)
-        self.up_4 = _upsample(decoder_channels[0], decoder_channels[0], norm)
-        self.decode_4 = _level(decoder_channels[0] + widths[1], decoder_channels[1], decoder_blocks[1], norm)
+        # What each level of the decoder reads: the level below, the encoder's features, in the last one the position.
+        below, beside = (widths[3], *decoder_channels[:-1]), widths[2::-1][: len(decoder_channels)]
+        inputs = [sum(pair) for pair in zip(below, beside, strict=True)]
+        inputs[-1] += 3 * position
+        self.up_8 = _upsample(widths[3], norm)
+        self.decode_8 = _level(inputs[0], decoder_channels[0], decoder_blocks[0], norm, block)
+        self.up_4 = _upsample(decoder_channels[0], norm)
+        self.decode_4 = _level(inputs[1], decoder_channels[1], decoder_blocks[1], norm, block)
+        if self.stride == 2:
+            self.up_2 = _upsample(decoder_channels[1], norm)
+            self.decode_2 = _level(inputs[2], decoder_channels[2], decoder_blocks[2], norm, block)
         self.dropout = nn.Dropout3d(dropout)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(self)
 
-    def forward(self, images: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b c cz cy cx"]:
+    def forward(
+        self, images: Float[Tensor, "b 1 z y x"], position: Float[Tensor, "b 3 2"] | None = None
+    ) -> Float[Tensor, "b c cz cy cx"]:
         """Compute the features of normalised images."""
         at_2 = self.encoder[0](self.stem(images))
         at_4 = self.encoder[1](self.pool(at_2))
         at_8 = self.encoder[2](self.pool(at_4))
         at_16 = self.encoder[3](self.pool(at_8))
+        last = at_4 if self.stride == 4 else at_2
+        place = [position_map(position, last, images.shape[2:])] if self.position else []
         up_8 = self.decode_8(torch.cat([self.up_8(at_16), at_8], dim=1))
-        up_4 = self.decode_4(torch.cat([self.up_4(up_8), at_4], dim=1))
-        features: Tensor = self.dropout(up_4)
-        return features
+        if self.stride == 4:
+            features = self.decode_4(torch.cat([self.up_4(up_8), at_4, *place], dim=1))
+        else:
+            up_4 = self.decode_4(torch.cat([self.up_4(up_8), at_4], dim=1))
+            features = self.decode_2(torch.cat([self.up_2(up_4), at_2, *place], dim=1))
+        dropped: Tensor = self.dropout(features)
+        return dropped
 
 
 def _stem(channels: int, stride: int, norm: str) -> nn.Sequential:
     """Bring the image to stride 2."""
     if stride == 2:
-        return convolution(1, channels, norm, kernel=4, stride=2)
+        return convolution(1, channels, norm, kernel=(4, 4, 4), stride=2)
     return nn.Sequential(
         convolution(1, channels, norm),
         convolution(channels, channels, norm),
@@ -80,15 +101,15 @@ def _stem(channels: int, stride: int, norm: str) -> nn.Sequential:
     )
 
 
-def _level(inputs: int, outputs: int, count: int, norm: str) -> nn.Sequential:
+def _level(inputs: int, outputs: int, count: int, norm: str, kind: str) -> nn.Sequential:
     widths = [inputs] + [outputs] * count
-    return nn.Sequential(*(ResidualBlock(a, b, norm) for a, b in pairwise(widths)))
+    return nn.Sequential(*(convolution_block(kind, a, b, norm) for a, b in pairwise(widths)))
 
 
-def _upsample(inputs: int, outputs: int, norm: str) -> nn.Sequential:
+def _upsample(channels: int, norm: str) -> nn.Sequential:
     return nn.Sequential(
-        nn.ConvTranspose3d(inputs, outputs, 2, 2, bias=False),
-        normalisation(norm, outputs),
+        nn.ConvTranspose3d(channels, channels, 2, 2, bias=False),
+        normalisation(norm, channels),
         nn.ReLU(inplace=True),
     )
 
@@ -101,9 +122,9 @@ def _check(
     stem_stride: int,
 ) -> None:
     lengths = tuple(len(values) for values in (channels, blocks, decoder_channels, decoder_blocks))
-    if lengths != (5, 4, 2, 2):
+    if lengths not in ((5, 4, 2, 2), (5, 4, 3, 3)):
         raise InputError(
-            "ResUNet needs 5 channels, 4 blocks, 2 decoder_channels and 2 decoder_blocks; "
+            "ResUNet needs 5 channels, 4 blocks, and 2 decoder_channels and decoder_blocks, or 3 for stride 2; "
             f"the lengths given are {', '.join(map(str, lengths))}"
         )
     if min(channels) < 1 or min(decoder_channels) < 1:

@@ -12,6 +12,7 @@ from nodule_lightning.data.intensity import normalise
 from nodule_lightning.data.patches import PatchBatch, boxes_in_patch
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.errors import InputError
+from nodule_lightning.models.position import position_map
 
 GREY = normalise(torch.tensor(OUTSIDE, dtype=torch.uint8)).item()
 ALL = {"rotation_degrees": 180.0, "scale": 1.25, "warp_voxels": 6.0}
@@ -25,7 +26,8 @@ def points(count: int = 16, side: int = 9) -> PatchBatch:
     for row, (z, y, x) in enumerate(place.tolist()):
         image[row, 0, z, y, x] = 255
     boxes = torch.cat([place.float(), torch.full((count, 1), 5.0)], dim=1)[:, None]
-    return PatchBatch(tuple(map(str, range(count))), image, boxes, torch.ones(count, 1, dtype=torch.int8))
+    position = torch.rand(count, 3, 2, generator=generator) * 2 - 1
+    return PatchBatch(tuple(map(str, range(count))), image, boxes, torch.ones(count, 1, dtype=torch.int8), position)
 
 
 def balls(count: int = 12, side: int = 48, diameter: float = 9.0) -> PatchBatch:
@@ -36,7 +38,8 @@ def balls(count: int = 12, side: int = 48, diameter: float = 9.0) -> PatchBatch:
     distance = (voxel - centre[:, None, None, None]).norm(dim=-1)
     image = (OUTSIDE + 80 * (diameter / 2 - distance + 0.5).clamp(0, 1)).round().to(torch.uint8)
     boxes = torch.cat([centre, torch.full((count, 1), diameter)], dim=1)[:, None]
-    return PatchBatch(("",) * count, image[:, None], boxes, torch.ones(count, 1, dtype=torch.int8))
+    kind, position = torch.ones(count, 1, dtype=torch.int8), torch.zeros(count, 3, 2)
+    return PatchBatch(("",) * count, image[:, None], boxes, kind, position)
 
 
 def found(batch: AugmentedBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,7 +99,8 @@ def test_a_patch_of_unequal_sides_is_turned_about_its_own_middle() -> None:
 
 def test_what_comes_from_beyond_the_patch_is_the_grey_outside_the_lungs() -> None:
     image = torch.zeros((4, 1, 32, 32, 32), dtype=torch.uint8)
-    batch = PatchBatch(("",) * 4, image, torch.zeros(4, 0, 4), torch.zeros(4, 0, dtype=torch.int8))
+    kind, position = torch.zeros(4, 0, dtype=torch.int8), torch.zeros(4, 3, 2)
+    batch = PatchBatch(("",) * 4, image, torch.zeros(4, 0, 4), kind, position)
     changed = change(batch, Augment((), rotation_degrees=180.0))
     assert (changed.image[:, :, 8:24, 8:24, 8:24] + 1).abs().max() < 1e-6
     assert torch.isclose(changed.image, torch.tensor(GREY)).any()
@@ -185,9 +189,25 @@ def test_only_the_named_axes_are_mirrored() -> None:
 
 def test_mirroring_twice_changes_nothing() -> None:
     batch, chosen = points(), torch.arange(16) % 2 == 0
-    image, boxes = mirror(*mirror(batch.image, batch.boxes, 1, chosen), 1, chosen)
+    image, boxes, position = mirror(*mirror(batch.image, batch.boxes, batch.position, 1, chosen), 1, chosen)
     assert torch.equal(image, batch.image)
     assert torch.equal(boxes, batch.boxes)
+    assert torch.equal(position, batch.position)
+
+
+def test_a_mirrored_patch_has_a_mirrored_position_map() -> None:
+    """The place in the crop of a planted point is the same before and after; the other changes leave the map alone."""
+    batch = points()
+    changed = change(batch, Augment())
+
+    def places(boxes: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        maps = position_map(position, torch.zeros(16, 1, 9, 9, 9), (9, 9, 9))
+        z, y, x = boxes[:, 0, :3].long().unbind(1)
+        return maps[torch.arange(16), :, z, y, x]
+
+    assert not torch.equal(changed.position, batch.position)
+    torch.testing.assert_close(places(changed.boxes, changed.position), places(batch.boxes, batch.position))
+    assert torch.equal(change(batch, Augment((), **ALL)).position, batch.position)
 
 
 def test_without_anything_it_only_normalises() -> None:

@@ -46,6 +46,15 @@ def test_the_drawn_nodule_lies_in_the_patch_where_its_box_says(catalog: Catalog,
         assert np.median(patch.image[(distance > diameter / 2) & (distance < diameter / 2 + 2)]) < 70
 
 
+def test_a_patch_knows_where_in_the_crop_it_was_cut(catalog: Catalog) -> None:
+    """The drawn nodule has the same place in the crop's coordinates, however it lies in the patch."""
+    for seed in range(4):
+        patch = dataset(catalog)[PatchDraw(0, 0, seed)]
+        centre = patch.boxes[np.isclose(patch.boxes[:, 3], 7.0), :3][0]
+        place = patch.position[:, 0] + (patch.position[:, 1] - patch.position[:, 0]) * centre / 31
+        np.testing.assert_allclose(place, 2 * np.array([12.0, 15.0, 33.0]) / (39, 43, 51) - 1, atol=1e-5)
+
+
 def test_the_place_in_the_patch_is_random_and_the_seeds(catalog: Catalog) -> None:
     patches = [dataset(catalog)[PatchDraw(0, 0, seed)] for seed in (1, 1, 2)]
     np.testing.assert_array_equal(patches[0].image, patches[1].image)
@@ -145,12 +154,13 @@ def test_a_nodule_that_the_network_cannot_see_is_neither_drawn_nor_taught(tmp_pa
 
 def test_collate_pads_the_lists_of_boxes() -> None:
     image = np.zeros((4, 4, 4), np.uint8)
-    none = Patch("a", image, np.zeros((0, 4), np.float32), np.zeros(0, np.int8))
-    one = Patch("b", image, np.ones((1, 4), np.float32), np.array([NODULE], np.int8))
+    none = Patch("a", image, np.zeros((0, 4), np.float32), np.zeros(0, np.int8), np.zeros((3, 2), np.float32))
+    one = Patch("b", image, np.ones((1, 4), np.float32), np.array([NODULE], np.int8), np.ones((3, 2), np.float32))
     batch = collate([none, one])
     assert batch.scan_id == ("a", "b")
     assert batch.image.shape == (2, 1, 4, 4, 4)
     assert batch.kind.tolist() == [[NOTHING], [NODULE]]
+    assert batch.position[:, 2, 0].tolist() == [0, 1]
     assert batch.to(torch.device("meta")).boxes.device.type == "meta"
 
 

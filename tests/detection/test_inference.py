@@ -11,10 +11,11 @@ from torch import Tensor
 from nodule_lightning.data.cache import OUTSIDE
 from nodule_lightning.detection.anchors import AnchorGrid, encode
 from nodule_lightning.detection.decoding import decode_maps
-from nodule_lightning.detection.inference import InferenceSettings, detect, padded_image, tiles
+from nodule_lightning.detection.inference import InferenceSettings, detect, padded_image, scan_maps, tiles
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.position import position_map
 from tests.balls import ball_entry, tiny_network
 
 WHOLE = InferenceSettings(min_probability=0.05)
@@ -28,7 +29,7 @@ class Brightness(AnchorDetector):
         super().__init__(tiny_network().backbone, AnchorGrid((8.0,)))
         self.seen: list[tuple[int, ...]] = []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, position: Tensor | None = None) -> Tensor:
         self.seen.append(tuple(images.shape))
         logit = 20 * torch.nn.functional.avg_pool3d(images, 4)[:, 0, ..., None, None] - 2
         return torch.cat([logit, torch.zeros_like(logit).expand(*logit.shape[:-1], 4)], dim=-1)
@@ -41,7 +42,7 @@ class Planted(AnchorDetector):
         super().__init__(tiny_network().backbone, AnchorGrid((8.0,)))
         self.boxes = boxes
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, position: Tensor | None = None) -> Tensor:
         cells = [size // 4 for size in images.shape[2:]]
         anchors = self.anchors.boxes(cells)
         maps = torch.full((1, *cells, 1, 5), -20.0)
@@ -111,6 +112,27 @@ def test_tiles_and_the_whole_crop_agree() -> None:
     assert len(whole) > 2
     np.testing.assert_array_equal(whole.probability, tiled.probability)
     np.testing.assert_array_equal(whole.centre_xyz_mm, tiled.centre_xyz_mm)
+
+
+class Place(AnchorDetector):
+    """Gives each cell's place in the crop in the place of its offsets."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_network().backbone, AnchorGrid((8.0,)))
+
+    def forward(self, images: Tensor, position: Tensor | None = None) -> Tensor:
+        cells = torch.nn.functional.avg_pool3d(images, 4)
+        place = position_map(position, cells, images.shape[2:]).permute(0, 2, 3, 4, 1)
+        return torch.cat([torch.zeros(*place.shape[:4], 2), place], dim=-1)[..., None, :]
+
+
+@pytest.mark.parametrize("settings", [WHOLE, TILED], ids=["whole", "tiles"])
+def test_places_are_those_of_the_unpadded_crop_also_in_tiles(settings: InferenceSettings) -> None:
+    crop = (56, 60, 70)
+    image = torch.zeros(64, 64, 80, dtype=torch.uint8)
+    maps = scan_maps(Place(), image, settings, crop)[..., 0, 2:]
+    centres = AnchorGrid((8.0,)).boxes(maps.shape[:3])[..., 0, :3]
+    torch.testing.assert_close(maps, 2 * centres / (torch.tensor(crop) - 1) - 1)
 
 
 def test_cores_of_tiles_cover_every_voxel_once() -> None:

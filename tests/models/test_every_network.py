@@ -1,0 +1,159 @@
+"""Every network of conf/model trains: whatever is put there is tested here, without a word about it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.models.heads import DetectionNetwork
+from tests.models.networks import CONF, NAMES, built, composed
+from tests.ranks import ENVIRONMENT
+
+COMPILED = Path(__file__).with_name("compiled.py")
+POSITION = torch.tensor([[-1.0, 0.3]]).expand(2, 3, 2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def network(name: str) -> DetectionNetwork:
+    return built(name)
+
+
+def images(batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 1, 16, 16, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_training_step_gives_finite_maps_and_a_gradient_to_every_parameter(network: DetectionNetwork) -> None:
+    network.train().zero_grad()
+    maps = network(images(), POSITION)
+    stride = network.anchors.stride
+    cells = (16 // stride, 16 // stride, 32 // stride)
+    assert maps.shape == (2, *cells, len(network.anchors.diameters_mm), network.numbers)
+    assert maps.shape[1:5] == network.anchors.boxes(cells).shape[:4]
+    assert torch.isfinite(maps).all()
+    (maps * torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+
+
+def test_bf16_gives_nearly_the_same_maps_and_finite_gradients(network: DetectionNetwork) -> None:
+    network.eval().zero_grad()
+    exact = network(images(1), POSITION[:1]).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = network(images(1), POSITION[:1])
+    assert maps.dtype == torch.bfloat16
+    assert (maps.float() - exact).abs().max() < 0.1 * exact.abs().max()
+    maps.float().square().mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters() if parameter.grad is not None)
+
+
+def test_everything_stays_in_channels_last(network: DetectionNetwork) -> None:
+    strayed: list[str] = []
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if not output.is_contiguous(memory_format=torch.channels_last_3d):
+            strayed.append(str(module))
+
+    hooks = [
+        module.register_forward_hook(look)
+        for module in network.modules()
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.MaxPool3d)
+    ]
+    # In fp32 torch's CPU convolutions in 3D give their own layout, whatever they are given.
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        network.eval()(images(1), POSITION[:1])
+    for hook in hooks:
+        hook.remove()
+    assert not strayed
+    assert all(
+        weight.is_contiguous(memory_format=torch.channels_last_3d)
+        for weight in network.parameters()
+        if weight.dim() == 5
+    )
+
+
+@torch.inference_mode()
+def test_no_image_gives_maps_of_none(network: DetectionNetwork) -> None:
+    maps = network.eval()(images(0), POSITION[:0])
+    assert maps.shape[0] == 0
+    assert maps.shape[1:] == network(images(1), POSITION[:1]).shape[1:]
+
+
+@torch.inference_mode()
+def test_its_maps_mean_boxes(network: DetectionNetwork) -> None:
+    network.eval()
+    maps = network(images(1), POSITION[:1])[0]
+    found = network.decode(maps, min_probability=0.0, most=5, largest_diameter=20.0)
+    assert len(found.probability) <= 5
+    assert (found.boxes[:, 3] <= 20).all()
+    assert network.decode(maps - 30, min_probability=0.01, most=5).boxes.shape == (0, 4)
+
+
+@torch.inference_mode()
+def test_the_position_counts_where_the_network_says_so(network: DetectionNetwork) -> None:
+    network.eval()
+    one, other = (network(images(1), POSITION[:1] + shift) for shift in (0.0, 0.5))
+    assert torch.equal(one, other) != getattr(network.backbone, "position", False)
+
+
+def test_its_assignment_and_its_loss_fit(name: str, network: DetectionNetwork) -> None:
+    config = composed(name)
+    maps = torch.zeros(1, 4, 4, 4, len(network.anchors.diameters_mm), network.numbers)
+    boxes, kind = torch.tensor([[[6.0, 7.0, 8.0, 6.0]]]), torch.ones(1, 1, dtype=torch.int8)
+    assignment = instantiate(config.assign)(network.anchors.boxes((4, 4, 4)), boxes, kind)
+    assert (assignment.label == 1).any()
+    terms = instantiate(config.loss)(maps, assignment, torch.Generator().manual_seed(0))
+    assert torch.isfinite(terms.total)
+
+
+def test_its_file_counts_its_convolutions(name: str, network: DetectionNetwork) -> None:
+    counts = [sum(isinstance(module, kind) for module in network.modules()) for kind in (nn.Conv3d, nn.ConvTranspose3d)]
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    header = (CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    said = " ".join(line for line in header if line.startswith("#"))
+    found = re.search(r"(\d+) convolutions and (\d+) deconvolutions, ([\d.]+) M parameters", said)
+    assert found is not None, "the file's first lines say: N convolutions and N deconvolutions, N M parameters"
+    assert [int(found[1]), int(found[2])] == counts
+    assert float(found[3]) == pytest.approx(millions, abs=0.051)
+
+
+def compiled(backend: str) -> list[str]:
+    ended = subprocess.run(
+        [sys.executable, str(COMPILED), backend],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env=ENVIRONMENT,
+        timeout=1800,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return ended.stdout.split()
+
+
+def test_torch_compile_captures_each_as_one_graph() -> None:
+    assert compiled("eager") == NAMES
+
+
+@pytest.mark.slow
+def test_torch_compile_makes_each_into_code() -> None:
+    assert compiled("inductor") == NAMES
