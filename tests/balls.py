@@ -14,12 +14,15 @@ from nodule_lightning.data.cache import Entry, Labels, write_entry
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.data.sampler import SamplingRule
 from nodule_lightning.detection.anchors import AnchorGrid
-from nodule_lightning.detection.assignment import CentreAssigner
+from nodule_lightning.detection.assignment import Assigner, CentreAssigner
 from nodule_lightning.detection.inference import InferenceSettings
+from nodule_lightning.detection.spheres import SphereAssigner
 from nodule_lightning.geometry import Grid
-from nodule_lightning.losses.hard_mining import HardMiningLoss
-from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.losses.hard_mining import HardMiningLoss, Loss
+from nodule_lightning.losses.segmentation import SegmentationLoss
+from nodule_lightning.models.heads import AnchorDetector, DetectionNetwork, SegmentationDetector
 from nodule_lightning.models.res_unet import ResUNet
+from nodule_lightning.models.unet import UNet
 from nodule_lightning.module import NoduleDetector
 from nodule_lightning.schedule import WarmUpAndDecay
 from nodule_lightning.structures import Findings
@@ -59,20 +62,28 @@ def tiny_network() -> AnchorDetector:
     return AnchorDetector(backbone, AnchorGrid((6.0, 10.0)), hidden=16)
 
 
-def one_stage(rule: SamplingRule | int = 16) -> Curriculum:
+def tiny_segmentation() -> SegmentationDetector:
+    return SegmentationDetector(UNet(3, (8, 16, 16), decoder_stride=1, stride=1, dropout=0.0))
+
+
+def one_stage(rule: SamplingRule | int = 16, loss: Loss | None = None) -> Curriculum:
     """Make a curriculum of a rule, or of as many patches an epoch."""
     if isinstance(rule, int):
         rule = SamplingRule(rule, negative_share=0.25)
-    return Curriculum({"only": Stage(1, HardMiningLoss(hard_per_patch=4), rule)})
+    return Curriculum({"only": Stage(1, loss or HardMiningLoss(hard_per_patch=4), rule)})
 
 
 def tiny_module(
-    network: AnchorDetector | None = None, seed: int = 0, curriculum: Curriculum | None = None
+    network: DetectionNetwork | None = None, seed: int = 0, curriculum: Curriculum | None = None
 ) -> NoduleDetector:
+    assigner: Assigner = CentreAssigner()
+    loss: Loss | None = None
+    if isinstance(network, SegmentationDetector):
+        assigner, loss = SphereAssigner(), SegmentationLoss(HardMiningLoss(pool=4000, hard_per_patch=200))
     return NoduleDetector(
         network or tiny_network(),
-        CentreAssigner(),
-        curriculum or one_stage(),
+        assigner,
+        curriculum or one_stage(loss=loss),
         Augment(gain=0.1, shift=0.05),
         InferenceSettings(),
         optimizer=partial(torch.optim.AdamW, lr=4e-3),

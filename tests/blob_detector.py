@@ -20,7 +20,9 @@ class Blobs(Backbone):
     stride_total = 4
     out_channels = 5
 
-    def forward(self, images: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b 5 cz cy cx"]:
+    def forward(
+        self, images: Float[Tensor, "b 1 z y x"], position: Float[Tensor, "b 3 2"] | None = None
+    ) -> Float[Tensor, "b 5 cz cy cx"]:
         """Give the five numbers of one anchor: a logit, the offset of the centre, and no change of size."""
         # From fat upwards; lungs are dark.
         bright = (images + 0.6).clamp(0, 1)

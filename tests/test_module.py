@@ -20,10 +20,13 @@ from nodule_lightning.callbacks.validation_share import ValidationShare
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.data.augment import Augment, AugmentedBatch
 from nodule_lightning.data.patches import PatchBatch
+from nodule_lightning.detection.assignment import CentreAssigner
+from nodule_lightning.detection.inference import InferenceSettings
+from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.froc import FROC
-from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.heads import AnchorDetector, DetectionNetwork, SegmentationDetector
 from nodule_lightning.module import CHECKPOINT_KEY, NoduleDetector
-from tests.balls import SETTINGS, tiny_datamodule, tiny_module, tiny_network, write_balls
+from tests.balls import SETTINGS, tiny_datamodule, tiny_module, tiny_network, tiny_segmentation, write_balls
 from tests.ranks import ENVIRONMENT
 
 pytestmark = [
@@ -54,7 +57,7 @@ def fit(
     *,
     epochs: int = 2,
     callbacks: tuple[pl.Callback, ...] = (),
-    network: AnchorDetector | None = None,
+    network: DetectionNetwork | None = None,
     patches: int = 16,
     resume: Path | None = None,
     augment: Augment | None = None,
@@ -209,6 +212,55 @@ def test_a_nodule_that_augmentation_moved_out_is_not_taught(cache: Path, tmp_pat
     for augment, taught in ((Augment(), True), (ForgetfulAugment(), False)):
         _, trainer = fit(cache, tmp_path, epochs=1, patches=4, augment=augment)
         assert (trainer.callback_metrics["loss/positive"] > 0) == taught
+
+
+class Placed(AnchorDetector):
+    """Notes where it is told that the images were cut."""
+
+    def __init__(self) -> None:
+        network = tiny_network()
+        super().__init__(network.backbone, network.anchors, hidden=16)
+        self.positions: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    def forward(self, images: Tensor, position: Tensor | None = None) -> Tensor:
+        assert position is not None
+        self.positions[self.training].append(position)
+        return super().forward(images, position)
+
+
+def test_it_knows_where_patches_and_scans_lie(cache: Path, tmp_path: Path) -> None:
+    network = Placed()
+    module, _ = fit(cache, tmp_path, network=network)
+    patches, scans = torch.cat(network.positions[True]), torch.cat(network.positions[False])
+    # Patches of 32 voxels in crops of 40 x 44 x 52, mirrored in half of the cases.
+    extent = torch.tensor([31 / 39, 31 / 43, 31 / 51])
+    torch.testing.assert_close((patches[..., 1] - patches[..., 0]).abs() / 2, extent.expand(len(patches), 3))
+    mirrored = (patches[..., 0] > patches[..., 1]).float().mean()
+    assert 0.2 < mirrored < 0.8
+    assert patches[..., 0].std(dim=0).min() > 0.1
+    # Whole crops, padded to 48 x 48 x 64.
+    assert scans[..., 0].eq(-1).all()
+    torch.testing.assert_close(scans[..., 1] / 2 + 0.5, torch.tensor([47 / 39, 47 / 43, 63 / 51]).expand(len(scans), 3))
+    assert module.training
+
+
+def test_an_assigner_of_another_kind_of_head_is_refused() -> None:
+    with pytest.raises(InputError, match="CentreAssigner is for another kind of head than SegmentationDetector"):
+        NoduleDetector(
+            tiny_segmentation(), CentreAssigner(), one_stage(), Augment(), InferenceSettings(), torch.optim.SGD
+        )
+
+
+def test_a_segmentation_trains_and_is_searched_with(cache: Path, tmp_path: Path) -> None:
+    module, trainer = fit(cache, tmp_path, network=tiny_segmentation())
+    assert isinstance(module.network, SegmentationDetector)
+    assert {"loss/total", "loss/box", "val/froc"} <= set(trainer.callback_metrics)
+
+
+@pytest.mark.slow
+def test_a_segmentation_learns_to_find_balls(cache: Path, tmp_path: Path) -> None:
+    _, trainer = fit(cache, tmp_path, epochs=6, patches=80, network=tiny_segmentation())
+    assert trainer.callback_metrics["val/froc"] > 0.8
 
 
 @pytest.mark.slow

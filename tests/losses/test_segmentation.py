@@ -1,5 +1,8 @@
 """The segmentation's loss: by hand, for every kind of emptiness, and per patch."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +10,8 @@ from nodule_lightning.detection.assignment import Assignment
 from nodule_lightning.errors import InputError
 from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
 from nodule_lightning.losses.segmentation import SegmentationLoss, dice_distance
+from tests.losses.segmentation_on_rank import PATCHES, POSITIVES, head, loss_and_gradient
+from tests.ranks import printed_by_two_ranks
 
 
 def computed(maps: torch.Tensor, label: torch.Tensor, dice_weight: float = 1.0) -> LossTerms:
@@ -40,19 +45,27 @@ def test_a_small_nodules_patch_counts_as_much_as_a_large_ones() -> None:
 def test_all_positive_all_negative_and_all_ignored_are_finite(value: int) -> None:
     maps = torch.randn(2, 4, 4, 4, 1, 1, requires_grad=True)
     terms = computed(maps, torch.full((2, 4, 4, 4, 1), value))
-    terms.total.backward()
+    (gradient,) = torch.autograd.grad(terms.total, maps)
     assert torch.isfinite(terms.total)
-    assert maps.grad is not None
-    assert torch.isfinite(maps.grad).all()
-    assert bool(maps.grad.any()) == (value != -1)
+    assert torch.isfinite(gradient).all()
+    assert bool(gradient.any()) == (value != -1)
 
 
 def test_ignored_cells_have_no_gradient() -> None:
     maps = torch.randn(1, 2, 2, 2, 1, 1, requires_grad=True)
     label = torch.tensor([1, 0, -1, 0, 1, -1, 0, 0]).view(1, 2, 2, 2, 1)
-    computed(maps, label).total.backward()
-    assert maps.grad is not None
-    assert not maps.grad[label[..., None] == -1].any()
+    (gradient,) = torch.autograd.grad(computed(maps, label).total, maps)
+    assert not gradient[label[..., None] == -1].any()
+    assert gradient[label[..., None] == 1].all()
+
+
+@pytest.mark.ddp
+def test_two_ranks_make_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    printed = printed_by_two_ranks(Path(__file__).with_name("segmentation_on_rank.py"), tmp_path / "meeting")
+    for output in printed:
+        for case, line in zip(POSITIVES, output.splitlines(), strict=True):
+            whole = loss_and_gradient(head(), case, slice(0, PATCHES))
+            assert json.loads(line) == pytest.approx(whole, abs=1e-6), case
 
 
 def test_a_negative_weight_is_refused() -> None:

@@ -43,7 +43,7 @@ def maps_and_gradients(forward: Callable[..., Tensor], network: DetectionNetwork
     """Give the maps of a training step, and the gradients of the first and of the last convolution's weights."""
     network.zero_grad()
     result = forward(IMAGES, POSITION)
-    result[..., 0].sum().backward()
+    torch.autograd.backward(result[..., 0].sum())
     weights = [module.weight for module in network.modules() if isinstance(module, torch.nn.Conv3d)]
     return [result.detach(), *(weight.grad for weight in (weights[0], weights[-1]) if weight.grad is not None)]
 

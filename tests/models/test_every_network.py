@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.cli._checkpoint import load_detector
+from nodule_lightning.cli._instantiate import instantiate, plain
 from nodule_lightning.models.heads import DetectionNetwork
+from nodule_lightning.module import CHECKPOINT_KEY
+from nodule_lightning.prepare import PreparationSettings
 from tests.models.networks import CONF, NAMES, built, composed
 from tests.ranks import ENVIRONMENT
 
@@ -124,6 +127,18 @@ def test_its_assignment_and_its_loss_fit(name: str, network: DetectionNetwork) -
     assert (assignment.label == 1).any()
     terms = instantiate(config.loss)(maps, assignment, torch.Generator().manual_seed(0))
     assert torch.isfinite(terms.total)
+
+
+def test_a_checkpoint_gives_it_back(name: str, network: DetectionNetwork, tmp_path: Path) -> None:
+    config = composed(name)
+    model = {"network": plain(config.model), "inference": plain(config.inference)}
+    about = {"version": "0", "model": model, "preparation": PreparationSettings().to_dict()}
+    weights = {f"network.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": weights, CHECKPOINT_KEY: about}, tmp_path / "best.ckpt")
+    again = load_detector(tmp_path / "best.ckpt").network
+    assert type(again) is type(network)
+    with torch.inference_mode():
+        assert torch.equal(again(images(1), POSITION[:1]), network.eval()(images(1), POSITION[:1]))
 
 
 def test_its_file_counts_its_convolutions(name: str, network: DetectionNetwork) -> None:
