@@ -26,7 +26,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import AnchorDetector, DetectionNetwork, SegmentationDetector
 from nodule_lightning.module import CHECKPOINT_KEY, NoduleDetector
-from tests.balls import SETTINGS, tiny_datamodule, tiny_module, tiny_network, tiny_segmentation, write_balls
+from tests.balls import SETTINGS, one_stage, tiny_datamodule, tiny_module, tiny_network, tiny_segmentation, write_balls
 from tests.ranks import ENVIRONMENT
 
 pytestmark = [
