@@ -28,8 +28,8 @@ class AugmentedBatch:
         image: normalised.
         boxes: (z, y, x, diameter) in voxels of the patch.
         kind: of each box, as in a `PatchBatch`.
-        position: of the patch in the lung crop, as in a `PatchBatch`. It follows mirroring alone: what is turned, scaled
-            or warped stays about where it was.
+        position: of the patch in the lung crop, as in a `PatchBatch`. It follows mirroring alone: what is turned,
+            scaled or warped stays about where it was.
     """
 
     image: Float[Tensor, "b 1 z y x"]
