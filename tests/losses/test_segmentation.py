@@ -11,7 +11,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms
 from nodule_lightning.losses.segmentation import SegmentationLoss, dice_distance
 from tests.losses.segmentation_on_rank import PATCHES, POSITIVES, head, loss_and_gradient
-from tests.ranks import printed_by_two_ranks
+from tests.ranks import printed_by_ranks
 
 
 def computed(maps: torch.Tensor, label: torch.Tensor, dice_weight: float = 1.0) -> LossTerms:
@@ -31,6 +31,7 @@ def test_the_three_terms_by_hand() -> None:
     torch.testing.assert_close(terms.negative, negative)
     torch.testing.assert_close(terms.box, torch.tensor(dice))
     torch.testing.assert_close(terms.total, 0.5 * positive + 0.5 * negative + 0.5 * dice)
+    torch.testing.assert_close(terms.patch, terms.total.detach()[None])
 
 
 def test_a_small_nodules_patch_counts_as_much_as_a_large_ones() -> None:
@@ -61,7 +62,7 @@ def test_ignored_cells_have_no_gradient() -> None:
 
 @pytest.mark.ddp
 def test_two_ranks_make_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
-    printed = printed_by_two_ranks(Path(__file__).with_name("segmentation_on_rank.py"), tmp_path / "meeting")
+    printed = printed_by_ranks(Path(__file__).with_name("segmentation_on_rank.py"), tmp_path / "meeting")
     for output in printed:
         for case, line in zip(POSITIVES, output.splitlines(), strict=True):
             whole = loss_and_gradient(head(), case, slice(0, PATCHES))

@@ -25,7 +25,7 @@ from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.data.sampler import PatchDraw, SamplingRule
 from nodule_lightning.detection.inference import InferenceSettings
 from nodule_lightning.losses.hard_mining import HardMiningLoss
-from nodule_lightning.models.heads import AnchorDetector
+from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.structures import Candidates, Findings
 from tests.balls import tiny_datamodule, tiny_module, write_balls
 
@@ -113,9 +113,9 @@ def train(cache: Path, workers: int, devices: int = 1, *callbacks: pl.Callback) 
     """Train with a model that marks in scan0 the sentinel, the nodule and the excluded finding, and nothing else."""
     watcher = Watcher()
 
-    def detect(network: AnchorDetector, entry: Entry, settings: InferenceSettings) -> Candidates:
+    def detect(network: DetectionNetwork, entry: Entry, settings: InferenceSettings) -> Candidates:
         watcher.watched.searched[-1].append(entry.scan_id)
-        watcher.weights.append(network.head.output.weight.detach().clone())
+        watcher.weights.append(network.get_parameter("head.output.weight").detach().clone())
         if entry.scan_id != "scan0":
             return Candidates.empty()
         index = np.array([SENTINEL_ZYX, (10, 10, 12)], dtype=np.float64)

@@ -83,7 +83,7 @@ class Lent(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, NoduleDetector)
-        weight = pl_module.network.head.output.weight
+        weight = pl_module.network.get_parameter("head.output.weight")
         self.raw.append(weight.detach().clone())
         with averaged_weights(trainer, pl_module):
             self.averaged.append(weight.detach().clone())
