@@ -17,9 +17,8 @@ from rich.table import Table as RichTable
 
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.io.tables import read_candidates, read_findings
-from nodule_lightning.metrics.functional.curve import Events
-from nodule_lightning.metrics.functional.matching import match
-from nodule_lightning.metrics.functional.scan_list import ScanList
+from nodule_lightning.metrics.functional.comparison import compare
+from nodule_lightning.metrics.functional.protocol import Protocol
 from nodule_lightning.report.canvas import to_png
 from nodule_lightning.report.pictures import Outcome, cut_tiles, draw_gallery, outcomes
 from nodule_lightning.structures import Candidates, Findings, Table
@@ -40,15 +39,12 @@ def sensitivities(
         others: findings that count neither way: the scans' own nodules among them.
         scan_ids: the scans that count.
     """
-    scans = ScanList.of(scan_ids)
-    wanted_there = scans.locate(planted).listed()
-    matching = match(marks_there := scans.locate(marks).listed(), wanted_there, scans.locate(others).listed())
-    events = Events.collect(marks_there, wanted_there.scan_id, matching)
-    diameter_mm = wanted_there.rows.diameter_mm
+    comparison, _ = compare(marks, planted, others, scan_ids, Protocol.LUNA16)
+    diameter_mm = comparison.nodules.rows.diameter_mm
     groups = {f"{size:g} mm": diameter_mm == size for size in np.unique(diameter_mm)}
     groups[f"{LEAST_MM:g} mm and over"] = diameter_mm >= LEAST_MM
     return {
-        f"{name} ({np.count_nonzero(wanted)})": events.curve(len(scans), wanted).at(RATES).tolist()
+        f"{name} ({np.count_nonzero(wanted)})": comparison.curve(wanted).at(RATES).tolist()
         for name, wanted in groups.items()
     }
 
