@@ -154,8 +154,6 @@ def write_evaluation(evaluation: Evaluation, output: Path) -> None:
         FALSE_POSITIVES: _marks_csv(result.false_positives),
         METRICS: metrics.encode(),
     }
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file; give a folder as output")
     for name, content in contents.items():
         write_whole(output / name, content)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from nodule_lightning.errors import InputError
 from nodule_lightning.evaluate import csv_bytes, list_cautions, require_protocol, require_scans
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.io.tables import COORDINATES, read_candidates, read_findings, read_scan_ids
@@ -132,8 +131,6 @@ def _attributed(said: dict[str, list[str]], submissions: int) -> Iterator[str]:
 
 
 def _write(board: Leaderboard, comparisons: Mapping[str, Comparison], output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file; give a folder as output")
     text = json.dumps(board.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     header = ("rank", "submission", "size", "nodules", "mean", "low_95_percent", "high_95_percent", "p_value")
     changes = ("submission", "change", "seriesuid", *COORDINATES, "diameter_mm", "probability", "probability_of_best")

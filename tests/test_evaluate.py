@@ -106,7 +106,7 @@ def test_a_submission_of_other_scans_is_refused(folder: Path) -> None:
 
 def test_output_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "out").write_text("mine")
-    with pytest.raises(InputError, match="out is a file; give a folder as output"):
+    with pytest.raises(InputError, match="cannot be written: File exists"):
         evaluate(folder, folder / "out")
     assert (folder / "out").read_text(encoding="utf-8") == "mine"
 

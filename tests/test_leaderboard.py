@@ -125,7 +125,7 @@ def test_what_cannot_be_ranked_is_refused(folder: Path) -> None:
         rank_submissions({"good": folder / "good.csv"}, *files, [], folder / "out", protocol=Protocol.TIANCHI)
     assert not (folder / "out").exists()
     (folder / "out").write_text("mine")
-    with pytest.raises(InputError, match="out is a file; give a folder as output"):
+    with pytest.raises(InputError, match="cannot be written: File exists"):
         ranked(folder, ["good"])
 
 

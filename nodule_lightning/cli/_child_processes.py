@@ -15,6 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import Node, OmegaConf, read_write
 
+from nodule_lightning.cli._instantiate import as_written
+
 # What Lightning tells its children by, and finds again in the next job of this process.
 _RENDEZVOUS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -46,7 +48,7 @@ def _arguments() -> list[str]:
     replaced = ("hydra.mode=", "hydra.run.")
     others = [text for text in settings.overrides.hydra if not text.lstrip("+").startswith(replaced)]
     number = [] if OmegaConf.is_missing(settings.job, "num") else [f"hydra.job.num={settings.job.num}"]
-    return [*flags, *others, *number, *settings.overrides.task]
+    return [*flags, *others, *number, *as_written(settings.overrides.task)]
 
 
 def _name_folder() -> None:

@@ -54,6 +54,13 @@ def instantiate_trusted(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the
     return instantiate(config)
 
 
+def as_written(overrides: Any) -> list[str]:  # noqa: ANN401 - Hydra says list[str] and gives a ListConfig
+    """Give the overrides of a command line as they were written, with interpolations that only their place resolves."""
+    written = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(written, list)
+    return [str(override) for override in written]
+
+
 def plain(config: Node) -> dict[str, Any]:
     """Give a configuration as plain dicts, lists and values, every interpolation resolved."""
     if not isinstance(config, Mapping):

@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._values import optional_number, optional_path, paths, protocol, seed, whole_number
 
 PATH_KEYS = ("submission", "annotations", "excluded", "scans", "output")
@@ -24,6 +25,7 @@ def evaluate(config: DictConfig) -> float:
     from nodule_lightning.cli._score_table import render_evaluation
     from nodule_lightning.evaluate import evaluate_submission
 
+    require_writable(Path(config.output))
     show = whole_number(config, "show")
     evaluation = evaluate_submission(
         paths(config, "submission"),

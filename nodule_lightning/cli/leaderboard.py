@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._values import optional_path, paths, protocol, seed, whole_number
 from nodule_lightning.errors import InputError
 from nodule_lightning.leaderboard import Leaderboard
@@ -32,6 +33,7 @@ def rank(config: DictConfig) -> float:
 
     from nodule_lightning.leaderboard import rank_submissions
 
+    require_writable(Path(config.output))
     submissions, scans, remarks = _contenders(config)
     board = rank_submissions(
         submissions,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._values import paths, protocol, whole_number
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def report(config: DictConfig) -> None:
     from nodule_lightning.report.galleries import false_positives_gallery, misses_gallery
     from nodule_lightning.report.page import write_report
 
+    require_writable(Path(config.output))
     best, misses = whole_number(config, "best", least=1), whole_number(config, "misses")
     wrong = whole_number(config, "false_positives", most=FALSE_POSITIVES_LISTED)
     compared = paths(config, "compare")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._child_processes import child_processes_of_this_job
-from nodule_lightning.cli._instantiate import instantiate, plain
+from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import settings_to_log
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
@@ -50,7 +50,7 @@ def train(config: DictConfig) -> float:
     from nodule_lightning.cli._quiet import silence_tips
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    require_in_use(HydraConfig.get().overrides.task, config.curriculum)
+    require_in_use(as_written(HydraConfig.get().overrides.task), config.curriculum)
     resume = flag(config, "resume")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()

@@ -60,6 +60,13 @@ def test_each_job_of_a_sweep_has_its_own_command_line_and_folder(run: Runner) ->
     assert sys.argv[-1] == "more"
 
 
+def test_an_interpolation_reaches_the_child_as_it_was_written(run: Runner) -> None:
+    job = Job()
+    ended = run(job.main, "cache=a", "datamodule.seed=${nowhere}", "paths.run=r")
+    assert ended.code == 0, ended.error
+    assert "datamodule.seed=${nowhere}" in job.arguments[0]
+
+
 def test_a_child_runs_the_same_job_as_its_parent(run: Runner) -> None:
     parent = Job()
     run(parent.main, "-m", "cache=a, b", "seed=7,8", "paths.sweep=s")
