@@ -1,4 +1,4 @@
-"""`python compiled.py BACKEND`: compile each network of conf/model as one graph; compare maps, and gradients of code.
+"""`python compiled.py BACKEND NAME ...`: compile networks of conf/model as one graph; compare maps and gradients.
 
 A process of its own, because the checks of shapes in the tests' process cannot be compiled.
 """
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from nodule_lightning.models.heads import DetectionNetwork
-from tests.models.networks import NAMES, built
+from tests.models.networks import built
 
 IMAGES = torch.randn(2, 1, 16, 16, 32, generator=torch.Generator().manual_seed(0))
 POSITION = torch.tensor([[-1.0, 0.3]]).expand(2, 3, 2)
 
 
-def main(backend: str) -> None:
+def main(backend: str, *names: str) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     results = maps if backend == "eager" else maps_and_gradients
-    for name in NAMES:
+    for name in names:
         network = built(name)
         # Each run would drop other channels.
         for module in network.modules():
@@ -49,4 +49,4 @@ def maps_and_gradients(forward: Callable[..., Tensor], network: DetectionNetwork
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
