@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.models.blocks import ResidualBlock, convolution_block
 from nodule_lightning.models.res_unet import ResUNet
 
 
-def narrow(norm: str = "batch", stem_stride: int = 2, first_blocks: int = 0) -> ResUNet:
-    return ResUNet((4, 4, 6, 8, 8), (first_blocks, 1, 1, 1), (8, 6), (1, 1), norm, stem_stride, dropout=0.1)
+def narrow(norm: str = "batch", stem_stride: int = 2, first_blocks: int = 0, block: str = "residual") -> ResUNet:
+    return ResUNet((4, 4, 6, 8, 8), (first_blocks, 1, 1, 1), (8, 6), (1, 1), norm, stem_stride, 0.1, block)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "instance"])
@@ -26,13 +27,45 @@ def test_every_variant_gives_stride_4_and_gradients_everywhere(norm: str, stem_s
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_default_is_the_seed_teams_network() -> None:
-    network = ResUNet()
-    # Of the team's 40, the head brings two, and one is the shortcut of the block that the position map widens.
-    assert sum(isinstance(module, nn.Conv3d) for module in network.modules()) == 37
+def test_it_is_the_seed_teams_network() -> None:
+    network = ResUNet(position=True)
+    # Of the team's 40, the head brings two.
+    assert sum(isinstance(module, nn.Conv3d) for module in network.modules()) == 38
     assert sum(isinstance(module, nn.ConvTranspose3d) for module in network.modules()) == 2
+    # Beside the 64 channels from below and the 64 of the encoder, as in grt123's back2.
+    assert isinstance(network.decode_4[0], ResidualBlock)
+    assert [part.in_channels for part in network.decode_4[0].modules() if isinstance(part, nn.Conv3d)] == [
+        131,
+        128,
+        131,
+    ]
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     assert millions == pytest.approx(5.4, abs=0.1)
+
+
+def test_plain_and_residual_differ_in_the_shortcut_alone() -> None:
+    plain, residual = narrow(block="plain"), narrow(block="residual")
+    shared = {name: weight for name, weight in residual.state_dict().items() if ".shortcut." not in name}
+    assert {name: weight.shape for name, weight in plain.state_dict().items()} == {
+        name: weight.shape for name, weight in shared.items()
+    }
+    assert len(residual.state_dict()) > len(shared)
+    plain.load_state_dict(shared)
+    images = torch.randn(1, 1, 16, 16, 32, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(plain.eval()(images), residual.eval()(images))
+    # A convolution of zeros lets a residual block's input through, and stops a plain one's.
+    features = torch.rand(1, 3, 4, 4, 4)
+    for kind, passed in (("plain", torch.zeros_like(features)), ("residual", features)):
+        block = convolution_block(kind, 3, 3, "instance").eval()
+        for weight in block.parameters():
+            nn.init.zeros_(weight)
+        assert torch.equal(block(features), passed)
+
+
+def test_a_third_level_of_the_decoder_gives_stride_2() -> None:
+    network = ResUNet((4, 4, 6, 8, 8), (0, 1, 1, 1), (8, 6, 5), (1, 1, 1), stem_stride=2, position=True)
+    assert (network.stride, network.out_channels) == (2, 5)
+    assert network(torch.randn(1, 1, 16, 32, 16), torch.zeros(1, 3, 2)).shape == (1, 5, 8, 16, 8)
 
 
 @pytest.mark.parametrize("stem_stride", [1, 2])
@@ -56,6 +89,8 @@ def test_an_output_cell_looks_at_the_voxels_it_covers(stem_stride: int) -> None:
         ({"blocks": (0, 1, 1, 1)}, "level"),
         ({"channels": (0, 8, 8, 8, 8)}, "at least 1"),
         ({"norm": "layer"}, "norm"),
+        ({"block": "dense"}, "block"),
+        ({"decoder_channels": (8, 8, 8)}, "or 3 for stride 2"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], named: str) -> None:
