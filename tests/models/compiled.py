@@ -40,8 +40,11 @@ def maps(forward: Callable[..., Tensor], network: DetectionNetwork) -> list[Tens
 
 
 def maps_and_gradients(forward: Callable[..., Tensor], network: DetectionNetwork) -> list[Tensor]:
-    """Give the maps of a training step, and the gradients of the first and of the last convolution's weights."""
-    network.zero_grad()
+    """Give the maps, and the gradients of the first and of the last convolution's weights.
+
+    With fixed statistics: those of the few voxels here would turn the last digit of a map into another gradient.
+    """
+    network.eval().zero_grad()
     result = forward(IMAGES, POSITION)
     torch.autograd.backward(result[..., 0].sum())
     weights = [module.weight for module in network.modules() if isinstance(module, torch.nn.Conv3d)]
