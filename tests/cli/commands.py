@@ -77,11 +77,12 @@ def write_cache(cache: Path, scan_ids: list[str]) -> Path:
     return cache
 
 
-def recipe() -> dict[str, Any]:
+def recipe(*overrides: str) -> dict[str, Any]:
+    chosen = overrides or ("model=res_unet_narrow", "+model.anchors.spacing_mm=4.0")
     with warnings.catch_warnings(), initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         # Not every test's folder has a conf/ of the user's.
         warnings.filterwarnings("ignore", message="provider=hydra.searchpath")
-        config = compose("train", ["model=res_unet_narrow", "+model.anchors.spacing_mm=4.0", "cache=unused"])
+        config = compose("train", [*chosen, "cache=unused"])
     return {"network": plain(config.model), "inference": plain(config.inference), "optim": plain(config.optim)}
 
 

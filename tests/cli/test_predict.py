@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from nodule_lightning.cli import predict
+from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli.predict import render
 from nodule_lightning.geometry import Grid
 from nodule_lightning.lungs.segmentation import FALLBACK_NOTE
 from nodule_lightning.predict import Prediction
 from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_dicom, write_image
-from tests.cli.commands import Ended, Runner
+from tests.cli.commands import TINY, Ended, Runner, recipe
 
 
 def rows(ended: Ended, output: str) -> dict[str, list[tuple[float, ...]]]:
@@ -49,6 +51,22 @@ def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp
     assert list(rows(one, "one")) == ["1.2.3.4"]
     assert sorted(rows(both, "both")) == ["1.2.3.4", "file"]
     assert "Secret" not in both.out + both.error + Path("both/submission.csv").read_text(encoding="utf-8")
+
+
+def test_a_segmentations_components_are_candidates(run: Runner, cache: Path, tmp_path: Path) -> None:
+    model = recipe("model=unet3d_segmentation_narrow", "+model.spacing_mm=4.0")
+    torch.manual_seed(0)
+    network = instantiate(model["network"])
+    # Untrained weights, which find this and that.
+    torch.nn.init.zeros_(network.head.output.bias)
+    torch.nn.init.normal_(network.head.output.weight)
+    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
+    about = {"version": "0", "model": model, "preparation": TINY.to_dict()}
+    checkpoint = tmp_path / "segmentation.ckpt"
+    torch.save({"state_dict": weights, "nodule_lightning": about}, checkpoint)
+    found = rows(run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out"), "out")
+    assert set(found) == {"one", "two", "three"}
+    assert found["one"] == found["two"]
 
 
 def test_what_preparing_noted_is_told(run: Runner, checkpoint: Path, tmp_path: Path) -> None:

@@ -68,6 +68,20 @@ def test_train_that_cannot_start_leaves_nothing(run: Runner, cache: Path, argume
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "of a segmentation +model.spacing_mm=4.0"),
+        (["+model.spacing_mm=4.0", "assign=centres"], "assign=spheres and loss=segmentation are for segmentations"),
+        (["+model.spacing_mm=4.0", "model.levels=[0.5,0.2]"], "levels must rise within 0..1, not [0.5, 0.2]"),
+    ],
+)
+def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
+    common = [f"cache={cache}", "model=unet3d_segmentation_narrow", "data.test_subsets=[0]"]
+    assert named in run(train.main, *common, "data.validation_fraction=0.5", *arguments).line()
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"))
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
