@@ -71,7 +71,9 @@ def test_operating_point_is_what_is_left_above_the_threshold(seed: int, level: i
     assert point.fps_per_scan == point.false_positives / len(case.scan_ids)
     assert point.sensitivity * left.counts.nodules == pytest.approx(point.true_positives)
     marked = point.true_positives + point.false_positives
-    assert point.precision * marked == point.true_positives if marked else np.isnan(point.precision)
+    assert point.precision == (
+        pytest.approx(point.true_positives / marked) if marked else pytest.approx(np.nan, nan_ok=True)
+    )
 
 
 def test_operating_point_of_a_few_marks() -> None:
