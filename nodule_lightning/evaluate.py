@@ -1,17 +1,15 @@
 """Score a submission, or the pooled ones of several folds, and write the score down."""
 
-import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.folds import Fold, fold_cautions, pool, read_folds
-from nodule_lightning.io.files import write_whole
+from nodule_lightning.io.files import csv_bytes, write_whole
 from nodule_lightning.io.tables import COORDINATES, read_candidates, read_findings, read_scan_ids
 from nodule_lightning.metrics.functional import Curve, FrocResult, OperatingPoint, Protocol, froc
 from nodule_lightning.metrics.functional.mistakes import Misses
@@ -136,7 +134,7 @@ def list_cautions(scans: Sequence[Path], scan_ids: Sequence[str]) -> list[str]:
 
 
 def write_evaluation(evaluation: Evaluation, output: Path) -> None:
-    """Write the files, all drawn before the first one is written.
+    """Write the tables and the figure, all made before the first one is written.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -145,26 +143,21 @@ def write_evaluation(evaluation: Evaluation, output: Path) -> None:
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.froc_figure import draw_froc
 
+    contents = {FIGURE: to_png(draw_froc(evaluation.result, evaluation.label)), **tables(evaluation)}
+    for name, content in contents.items():
+        write_whole(output / name, content)
+
+
+def tables(evaluation: Evaluation) -> dict[str, bytes]:
+    """Give all that is written down of a score but its figure: the content of each file by its name."""
     result = evaluation.result
     metrics = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    contents = {
-        FIGURE: to_png(draw_froc(result, evaluation.label)),
+    return {
         CURVE: _curve_csv(result.curve.corners()),
         MISSES: _misses_csv(result.misses),
         FALSE_POSITIVES: _marks_csv(result.false_positives),
         METRICS: metrics.encode(),
     }
-    for name, content in contents.items():
-        write_whole(output / name, content)
-
-
-def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Lay rows out as a csv file."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _alone(

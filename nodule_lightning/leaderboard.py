@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nodule_lightning.evaluate import csv_bytes, list_cautions, require_protocol, require_scans
-from nodule_lightning.io.files import write_whole
+from nodule_lightning.evaluate import list_cautions, require_protocol, require_scans
+from nodule_lightning.io.files import csv_bytes, write_whole
 from nodule_lightning.io.tables import COORDINATES, read_candidates, read_findings, read_scan_ids
 from nodule_lightning.metrics.functional import Protocol
 from nodule_lightning.metrics.functional.comparison import Comparison, compare

@@ -63,7 +63,7 @@ class TrainingData(Callback):
     ) -> None:
         """Draw the sizes of one epoch, and its first nodules before and after each change."""
         sizes = count_sizes(sampler.diameter_mm, sampler.drawn_mm(epoch), sampler.rule.edges_mm)
-        write_whole(self.folder / "sampling.csv", sizes.to_csv().encode())
+        write_whole(self.folder / "sampling.csv", sizes.to_csv())
         self._keep("sampling", draw_size_distribution(sizes), loggers)
         if draws := sampler.nodule_draws(epoch, self.patches):
             cut = collate([dataset[draw] for draw in draws])

@@ -87,11 +87,12 @@ class ValidationReport(Callback):
         _log_to_wandb(trainer, validation)
 
     def _write(self, validation: Validation, epoch: int, step: int) -> None:
-        from nodule_lightning.evaluate import Evaluation, write_evaluation
+        from nodule_lightning.evaluate import Evaluation, tables
         from nodule_lightning.report.page import write_report
 
         result, last = validation.result, self.folder / LAST
-        write_evaluation(Evaluation(f"epoch {epoch}", result), last)
+        for name, content in tables(Evaluation(f"epoch {epoch}", result)).items():
+            write_whole(last / name, content)
         write_report(
             last,
             f"Validation after epoch {epoch}",

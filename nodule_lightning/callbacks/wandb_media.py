@@ -7,17 +7,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import wandb
 from PIL import Image
 
-from nodule_lightning.metrics.functional import RATES, Curve
+from nodule_lightning.metrics.functional import Curve
+from nodule_lightning.metrics.functional.curve import DRAWN_RATES
 from nodule_lightning.report.gallery_section import Gallery
 
 CURVE, MISTAKES = "val/curve", "val/mistakes"
 COLUMNS: Final = ("what", "rank", "title", "scan", "place", "remark", "planes")
-# Sixteen places an octave; each of the seven rates is one of them.
-PLOTTED: Final = (0.0, *(RATES[0] * 2.0 ** (np.arange(97) / 16)).tolist())
+PLOTTED: Final = (0.0, *DRAWN_RATES.tolist())
 STAGING: Final = "WANDB_DATA_DIR"
 
 

@@ -54,8 +54,8 @@ def instantiate_trusted(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the
     return instantiate(config)
 
 
-def as_written(overrides: Any) -> list[str]:  # noqa: ANN401 - Hydra says list[str] and gives a ListConfig
-    """Give the overrides of a command line as they were written, with interpolations that only their place resolves."""
+def as_written(overrides: object) -> list[str]:
+    """Give a command line's overrides as they were written; reading Hydra's own list resolves interpolations."""
     written = OmegaConf.to_container(overrides, resolve=False)
     assert isinstance(written, list)
     return [str(override) for override in written]

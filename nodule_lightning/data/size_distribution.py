@@ -1,13 +1,13 @@
 """How many nodules of each size there are, and how many of each are drawn in an epoch."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
+
+from nodule_lightning.io.files import csv_bytes
 
 SHOWN_EDGES_MM: Final = (5.0, 10.0, 20.0)
 COLUMNS: Final = ("from_mm", "to_mm", "nodules", "nodule_share", "draws", "draw_share")
@@ -27,11 +27,8 @@ class SizeDistribution:
     nodules: Int64[np.ndarray, "bin"]
     draws: Int64[np.ndarray, "bin"]
 
-    def to_csv(self) -> str:
+    def to_csv(self) -> bytes:
         """Give a table, one row a bin; the shares of no nodule at all are 0."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
         columns = zip(
             ("0", *map(_short, self.edges_mm)),
             (*map(_short, self.edges_mm), ""),
@@ -41,8 +38,7 @@ class SizeDistribution:
             shares(self.draws).round(4).tolist(),
             strict=True,
         )
-        writer.writerows(columns)
-        return text.getvalue()
+        return csv_bytes(COLUMNS, columns)
 
 
 def count_sizes(

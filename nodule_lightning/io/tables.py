@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.files import replacing
+from nodule_lightning.io.files import csv_bytes, write_whole
 from nodule_lightning.structures import Candidates, Findings, Table
 
 COORDINATES = ("coordX", "coordY", "coordZ")
@@ -103,19 +103,23 @@ def write_findings(path: Path, table: Table[Findings]) -> None:
     """Write marks so that `read_findings` gives the same numbers back."""
     numbers = np.column_stack([table.rows.centre_xyz_mm, table.rows.diameter_mm])
     rows = zip(table.scan_id.tolist(), numbers.tolist(), strict=True)
-    _write(path, ("seriesuid", *COORDINATES, "diameter_mm"), ([scan_id, *values] for scan_id, values in rows))
+    write_whole(
+        path, csv_bytes(("seriesuid", *COORDINATES, "diameter_mm"), ([scan_id, *values] for scan_id, values in rows))
+    )
 
 
 def write_candidates(path: Path, table: Table[Candidates]) -> None:
     """Write a submission as the leaderboard takes it; the diameter is no part of it."""
     numbers = np.column_stack([table.rows.centre_xyz_mm, table.rows.probability])
     rows = zip(table.scan_id.tolist(), numbers.tolist(), strict=True)
-    _write(path, ("seriesuid", *COORDINATES, "probability"), ([scan_id, *values] for scan_id, values in rows))
+    write_whole(
+        path, csv_bytes(("seriesuid", *COORDINATES, "probability"), ([scan_id, *values] for scan_id, values in rows))
+    )
 
 
 def write_scan_ids(path: Path, scan_ids: Iterable[str]) -> None:
     """Write scan ids, one a line, under the header `seriesuid`."""
-    _write(path, ("seriesuid",), ([scan_id] for scan_id in scan_ids))
+    write_whole(path, csv_bytes(("seriesuid",), ([scan_id] for scan_id in scan_ids)))
 
 
 def join_findings(tables: Iterable[Table[Findings]]) -> Table[Findings]:
@@ -236,10 +240,3 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -1,6 +1,7 @@
 """What turns a network's features into maps that mean boxes: anchors, or a segmentation."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +15,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.models.blocks import Backbone
 
 
-class DetectionNetwork(nn.Module):
+class DetectionNetwork(nn.Module, ABC):
     """A backbone and a head: what is trained, and searched with. A kind of head is a subclass that decodes its maps.
 
     Args:
@@ -48,6 +49,7 @@ class DetectionNetwork(nn.Module):
         maps: Tensor = self.head(self.backbone(images, position))
         return maps
 
+    @abstractmethod
     def decode(
         self,
         maps: Float[Tensor, "z y x anchor numbers"],
@@ -57,7 +59,7 @@ class DetectionNetwork(nn.Module):
         largest_diameter: float = math.inf,
     ) -> ScoredBoxes:
         """Give the boxes that the maps of a whole scan mean, as `decode_maps` does."""
-        raise NotImplementedError
+        ...
 
 
 class AnchorHead(nn.Module):

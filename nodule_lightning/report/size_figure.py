@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nodule_lightning.metrics.functional import FrocResult, SizeBin
+from nodule_lightning.metrics.functional.wilson import wilson_interval
 from nodule_lightning.report.canvas import FAINT, INK, new_figure
 from nodule_lightning.report.model_styles import ModelStyle, add_model_legend, model_style, shorten
 
@@ -16,7 +17,6 @@ from nodule_lightning.report.model_styles import ModelStyle, add_model_legend, m
 SPREAD: Final = 0.6
 # Between the fine sizes and the coarse ones, in places.
 GAP: Final = 0.4
-_QUANTILE_975: Final = 1.959963984540054
 
 
 def draw_sizes(results: Sequence[tuple[str, FrocResult]]) -> Figure:
@@ -43,23 +43,6 @@ def draw_sizes(results: Sequence[tuple[str, FrocResult]]) -> Figure:
     if len(results) > 1:
         add_model_legend(figure, [shorten(label) for label, _ in results], lines=False)
     return figure
-
-
-def wilson_interval(share: float, number: int) -> tuple[float, float]:
-    """Give the 95 % interval of a share of so many independent cases (Wilson 1927, doi 10.1080/01621459.1927.10502953).
-
-    Args:
-        share: the observed one. It may lie between two counts, as a sensitivity between two points of the curve does.
-        number: of cases, at least 1.
-
-    >>> [round(bound, 4) for bound in wilson_interval(0.9, 10)]
-    [0.5958, 0.9821]
-    """
-    square = _QUANTILE_975**2
-    middle = (share + square / (2 * number)) / (1 + square / number)
-    half = _QUANTILE_975 / (1 + square / number) * np.sqrt(share * (1 - share) / number + square / (4 * number**2))
-    # At 0 and at 1 the bound is the share itself, up to rounding.
-    return min(float(middle - half), share), max(float(middle + half), share)
 
 
 def _all_sizes(result: FrocResult) -> tuple[SizeBin, ...]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,9 +133,9 @@ def test_no_rank_is_left_without_a_scan() -> None:
         ({"validation_fraction": 0.0}, "no scan .* for validation"),
     ],
 )
-def test_what_cannot_work_is_said(cache: Path, arguments: dict[str, float], named: str) -> None:
+def test_what_cannot_work_is_said(cache: Path, arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        NoduleDataModule(cache, one_stage(16), **arguments).setup("fit")  # type: ignore[arg-type]
+        NoduleDataModule(cache, one_stage(16), **arguments).setup("fit")
 
 
 def test_an_epoch_smaller_than_a_batch_is_refused(cache: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_second_formula_by_hand() -> None:
     assert terms.negative.item() == pytest.approx(negative, rel=1e-6)
     assert terms.positive.item() == pytest.approx(positive, rel=1e-6)
     assert terms.total.item() == pytest.approx(0.5 * positive + 0.5 * negative, rel=1e-6)
-    terms.total.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(terms.total)
     assert numbers.grad is not None
     # 0.5 w (p - p*) / n, with no gradient of the weight.
     by_hand = [
@@ -90,7 +90,7 @@ def test_the_second_formula_by_hand() -> None:
 def test_the_weights_have_no_gradient_of_their_own() -> None:
     numbers = maps([[0.4, 0.2]])
     loss = HardMiningLoss(hard_per_patch=1, error_weight=SmoothWeight(threshold=0.5, heavy=3.0, width=0.2))
-    run(loss, numbers, assignment([[1, 0]])).total.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(run(loss, numbers, assignment([[1, 0]])).total)
     assert numbers.grad is not None
     heavy = [1 + 2 * sigmoid((error - 0.5) / 0.2) for error in (sigmoid(-0.4), sigmoid(0.2))]
     by_hand = [0.5 * heavy[0] * (sigmoid(0.4) - 1), 0.5 * heavy[1] * sigmoid(0.2)]
@@ -116,7 +116,7 @@ def test_each_patch_is_told_its_own_loss() -> None:
 
 def test_only_positives_and_the_hardest_negatives_are_moved() -> None:
     numbers = maps([[2.0, 1.0, -3.0, 0.5, 9.0]])
-    run(HardMiningLoss(hard_per_patch=1), numbers, assignment([[1, 0, 0, 0, -1]])).total.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(run(HardMiningLoss(hard_per_patch=1), numbers, assignment([[1, 0, 0, 0, -1]])).total)
     assert numbers.grad is not None
     assert (numbers.grad[0, 0, 0, 0, :, 0] != 0).tolist() == [True, True, False, False, False]
 
@@ -124,7 +124,7 @@ def test_only_positives_and_the_hardest_negatives_are_moved() -> None:
 def test_negatives_can_follow_the_positives() -> None:
     numbers = maps([[0.0] * 8, [0.0] * 8])
     loss = HardMiningLoss(hard_per_patch=1, hard_per_positive=2.0)
-    run(loss, numbers, assignment([[1, 1, 0, 0, 0, 0, 0, 0], [0] * 8])).total.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(run(loss, numbers, assignment([[1, 1, 0, 0, 0, 0, 0, 0], [0] * 8])).total)
     assert numbers.grad is not None
     moved = (numbers.grad[..., 0] != 0).flatten(1).sum(dim=1)
     assert moved.tolist() == [2 + 4, 1]
@@ -147,7 +147,7 @@ def test_the_pool_is_random_and_the_generators() -> None:
 def test_a_part_without_members_is_zero_with_a_finite_gradient(label: list[int], weight: ErrorWeight | None) -> None:
     numbers = maps([[80.0, -80.0, 0.0]])
     terms = run(HardMiningLoss(error_weight=weight), numbers, assignment([label]))
-    terms.total.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(terms.total)
     assert torch.isfinite(terms.total)
     assert numbers.grad is not None
     assert torch.isfinite(numbers.grad).all()

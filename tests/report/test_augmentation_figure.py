@@ -28,7 +28,7 @@ def circles(figure: Figure) -> list[Circle]:
 
 def test_a_circle_lies_around_each_ball_in_each_row() -> None:
     cut = balls(4, SIDE)
-    augment = Augment(**ALL)  # type: ignore[arg-type]
+    augment = Augment(**ALL)
     rows = {"as cut": change(cut, Augment(()))} | {name: change(cut, part) for name, part in augment.parts().items()}
     rows["all together"] = change(cut, augment)
     figure = draw_augmentations(cut, rows)

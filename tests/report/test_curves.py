@@ -13,10 +13,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from nodule_lightning.metrics.functional import FrocResult, SizeBin, froc
+from nodule_lightning.metrics.functional.wilson import wilson_interval
 from nodule_lightning.report.canvas import to_png
 from nodule_lightning.report.froc_figure import draw_froc, draw_frocs
 from nodule_lightning.report.model_styles import LONGEST_NAME, MODEL_STYLES, model_style
-from nodule_lightning.report.size_figure import draw_sizes, wilson_interval
+from nodule_lightning.report.size_figure import draw_sizes
 from tests.metrics.cases import random_case
 
 SEEDS = (18, 39, 215)
@@ -159,14 +160,3 @@ def test_sizes_without_any_nodule() -> None:
     figure = draw_sizes([("none", with_sizes((0, 5, 0, float("nan"))))])
     assert not figure.axes[0].lines
     assert not [drawn for drawn in figure.axes[0].collections if isinstance(drawn, PathCollection)]
-
-
-# Newcombe 1998 (Statistics in Medicine 17, 857-872), table I, method 3.
-@pytest.mark.parametrize(
-    ("found", "number", "bounds"),
-    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718))],
-)
-def test_wilson_interval(found: int, number: int, bounds: tuple[float, float]) -> None:
-    assert wilson_interval(found / number, number) == pytest.approx(bounds, abs=5e-5)
-    low, high = wilson_interval(1 - found / number, number)
-    assert (1 - high, 1 - low) == pytest.approx(bounds, abs=5e-5)

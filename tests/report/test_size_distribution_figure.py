@@ -36,7 +36,7 @@ def test_the_rules_own_borders_are_bins_too() -> None:
     assert sizes.edges_mm == (5, 6, 10, 20, 30)
     assert sizes.nodules.tolist() == [1, 1, 3, 2, 0, 1]
     assert sizes.draws.tolist() == [4, 1, 3, 4, 0, 4]
-    assert sizes.to_csv().splitlines() == [
+    assert sizes.to_csv().decode().splitlines() == [
         "from_mm,to_mm,nodules,nodule_share,draws,draw_share",
         "0,5,1,0.125,4,0.25",
         "5,6,1,0.125,1,0.0625",

@@ -11,6 +11,8 @@ from nodule_lightning.metrics.functional.matching import Matching
 from nodule_lightning.structures import Candidates, Table
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# Where the curve is drawn: 16 places an octave; each of the seven rates is one of them.
+DRAWN_RATES = 2.0 ** (np.arange(-48, 49) / 16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,12 @@ from jaxtyping import Float64
 from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.functional.bootstrap import BOUNDS, bootstrap, percentile_interval
 from nodule_lightning.metrics.functional.comparison import Comparison, compare
-from nodule_lightning.metrics.functional.curve import RATES
+from nodule_lightning.metrics.functional.curve import DRAWN_RATES, RATES
 from nodule_lightning.metrics.functional.mistakes import highest_false_positives, misses
 from nodule_lightning.metrics.functional.protocol import Protocol
 from nodule_lightning.metrics.functional.result import Band, Counts, FrocResult
 from nodule_lightning.metrics.functional.sizes import COARSE_BORDERS_MM, FINE_BORDERS_MM, SizeBin, size_ranges
 from nodule_lightning.structures import Candidates, Findings, Table
-
-# The interval's band is drawn at 16 places an octave; each of the seven rates is one of them.
-BAND_RATES = 2.0 ** (np.arange(-48, 49) / 16)
 
 
 def froc(
@@ -66,7 +63,9 @@ def summarise(comparison: Comparison, bootstraps: int, seed: int) -> FrocResult:
     """Draw the score and all that explains it from a comparison."""
     curve = comparison.curve(comparison.every_nodule)
     sensitivities = curve.at(RATES)
-    interval, band = _interval(bootstrap(comparison, comparison.every_nodule[None], BAND_RATES, bootstraps, seed)[:, 0])
+    interval, band = _interval(
+        bootstrap(comparison, comparison.every_nodule[None], DRAWN_RATES, bootstraps, seed)[:, 0]
+    )
     return FrocResult(
         sensitivities,
         float(sensitivities.mean()),
@@ -84,11 +83,11 @@ def summarise(comparison: Comparison, bootstraps: int, seed: int) -> FrocResult:
 
 
 def _interval(drawn: Float64[np.ndarray, "resample rate"]) -> tuple[tuple[float, float] | None, Band | None]:
-    interval = percentile_interval(drawn[:, np.isin(BAND_RATES, RATES)].mean(axis=1))
+    interval = percentile_interval(drawn[:, np.isin(DRAWN_RATES, RATES)].mean(axis=1))
     if interval is None:
         return None, None
     low, high = np.quantile(drawn[~np.isnan(drawn[:, 0])], BOUNDS, axis=0)
-    return interval, Band(BAND_RATES, low, high)
+    return interval, Band(DRAWN_RATES, low, high)
 
 
 def _count(comparison: Comparison) -> Counts:
