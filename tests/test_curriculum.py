@@ -1,6 +1,5 @@
 """A training in stages: each with its loss and its draws, and the same weights however often it is interrupted."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from nodule_lightning.models.heads import AnchorDetector
 from tests.balls import one_stage, tiny_datamodule, tiny_module, tiny_network, write_balls
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     # Lightning 2.6 with torch 2.13
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -39,14 +39,6 @@ SPAN = SamplingRule(8, negative_share=0.25)
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_balls(tmp_path_factory.mktemp("cache"), 8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class WatchedLoss(HardMiningLoss):

@@ -1,12 +1,8 @@
 """Validation in two processes, through the console script: each scan counts once, and only one process writes."""
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,7 @@ from nodule_lightning.metrics.froc import FROC
 from tests.balls import write_balls
 from tests.metrics.cases import random_case
 from tests.metrics.froc_on_rank import add_scans
-from tests.ranks import ENVIRONMENT
+from tests.ranks import finished
 from tests.validated_on_ranks import SEEDS
 
 pytestmark = pytest.mark.ddp
@@ -48,22 +44,7 @@ def folder(tmp_path: Path) -> Path:
 def train(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     """Train in the folder; give what each rank's validation was."""
     command = [str(Path(sys.executable).with_name("nodule-train")), "cache=the [cache]", "paths.run=run (1)", *TRAIN]
-    process = subprocess.Popen(
-        [*command, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        cwd=folder,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=240)
-    finally:
-        # Both ranks: one that waits for the other heeds no politer signal.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, said
+    finished([*command, *arguments], folder)
     return [json.loads((folder / f"watched-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
 
 
@@ -110,20 +91,7 @@ def test_fewer_validation_scans_than_ranks_neither_hang_nor_count_twice(folder: 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_the_logged_score_is_the_same_to_the_last_digit_on_any_number_of_ranks(number: int) -> None:
     script = Path(__file__).with_name("validated_on_ranks.py")
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(number)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-    try:
-        printed, said = process.communicate(timeout=240)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, said
+    printed = finished([sys.executable, str(script), str(number)])
     values = [json.loads(line) for line in printed.splitlines()]
     assert values == [{str(seed): logged_alone(seed) for seed in SEEDS}] * number
 

@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from nodule_lightning.callbacks.validation_report import ValidationReport, look_at
@@ -22,6 +21,7 @@ from tests.balls import tiny_datamodule, tiny_module, write_balls
 from tests.ranks import ENVIRONMENT
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     # Lightning 2.6 with torch 2.13
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -33,14 +33,6 @@ FILES = {"report.html", "froc.png", "sizes.png", "froc.csv", "metrics.json", "mi
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_balls(tmp_path_factory.mktemp("cache"), 12)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

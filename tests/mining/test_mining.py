@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from tests.mining.mined_run import EPOCHS, SENTINEL_ZYX, Watched, train, write_c
 from tests.ranks import ENVIRONMENT
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     # Lightning 2.6 with torch 2.13
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -33,13 +33,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_search(monkeypatch: pytest.MonkeyPatch) -> None:
     # The run puts another there.
     monkeypatch.setattr("nodule_lightning.callbacks.scan_mining.detect", None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def require_mined(ranks: list[Watched]) -> None:
