@@ -24,4 +24,5 @@ step nodule-predict checkpoint="$output/train/checkpoints/best.ckpt" input="$out
 step nodule-evaluate submission="$output/prediction/submission.csv" annotations="$output/phantom/annotations.csv" \
     excluded="$output/phantom/annotations_excluded.csv" scans="$output/train/splits/test.csv" output="$output/evaluation"
 step nodule-report submission="$output/prediction/submission.csv" cache="$output/cache" \
-    scans="$output/train/splits/test.csv" root="$output/phantom" output="$output/report" title="Demo seed $seed"
+    scans="$output/train/splits/test.csv" root="$output/phantom" run="$output/train" \
+    output="$output/report" title="Demo seed $seed"

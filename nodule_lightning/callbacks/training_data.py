@@ -23,6 +23,8 @@ from nodule_lightning.report.augmentation_figure import draw_augmentations
 from nodule_lightning.report.canvas import to_png
 from nodule_lightning.report.size_distribution_figure import draw_size_distribution
 
+SAMPLING, AUGMENTATION = "sampling", "augmentation"
+
 
 class TrainingData(Callback):
     """Write `sampling.csv`, `sampling.png` and `augmentation.png` into the run's folder, and log the pictures to wandb.
@@ -63,12 +65,12 @@ class TrainingData(Callback):
     ) -> None:
         """Draw the sizes of one epoch, and its first nodules before and after each change."""
         sizes = count_sizes(sampler.diameter_mm, sampler.drawn_mm(epoch), sampler.rule.edges_mm)
-        write_whole(self.folder / "sampling.csv", sizes.to_csv())
-        self._keep("sampling", draw_size_distribution(sizes), loggers)
+        write_whole(self.folder / f"{SAMPLING}.csv", sizes.to_csv())
+        self._keep(SAMPLING, draw_size_distribution(sizes), loggers)
         if draws := sampler.nodule_draws(epoch, self.patches):
             cut = collate([dataset[draw] for draw in draws])
             rows = augmented_rows(cut, augment, sampler.seed)
-            self._keep("augmentation", draw_augmentations(cut, rows), loggers)
+            self._keep(AUGMENTATION, draw_augmentations(cut, rows), loggers)
 
     def _keep(self, name: str, figure: Figure, loggers: Sequence[Logger]) -> None:
         png = to_png(figure)

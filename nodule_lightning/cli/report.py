@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from nodule_lightning.report.page import Picture
     from nodule_lightning.structures import Candidates, Table
 
-PATH_KEYS = ("submission", "cache", "output", "scans", "root", "compare")
+PATH_KEYS = ("submission", "cache", "output", "scans", "root", "run", "compare")
+OPTIONAL = ("scans", "root", "run", "compare")
 
 
 def main() -> None:
     """Run the command."""
-    run_application(report, "report", PATH_KEYS, optional_paths=("scans", "root", "compare"), list_paths=("compare",))
+    run_application(report, "report", PATH_KEYS, optional_paths=OPTIONAL, list_paths=("compare",))
 
 
 def report(config: DictConfig) -> None:
@@ -49,6 +50,7 @@ def report(config: DictConfig) -> None:
     ]
     pictures = [
         *([] if config.root is None else [_crop_picture(catalog, scan_ids[0], Path(config.root))]),
+        *([] if config.run is None else _training_pictures(Path(config.run))),
         _best_candidates(catalog, marks, best),
     ]
     galleries = [
@@ -74,7 +76,7 @@ def command(config: DictConfig) -> str:
 
     The page is passed on to others, and a path may hold a patient's name.
     """
-    stands_for = {key: "DIR" if key in ("cache", "output", "root") else "FILE" for key in PATH_KEYS}
+    stands_for = {key: "DIR" if key in ("cache", "output", "root", "run") else "FILE" for key in PATH_KEYS}
     stands_for["compare"] = f"[{','.join(['FILE'] * len(paths(config, 'compare')))}]"
     values = {str(key): value for key, value in config.items() if value is not None}
     arguments = [f"{key}={stands_for.get(key, value)}" for key, value in values.items()]
@@ -126,3 +128,20 @@ def _crop_picture(catalog: "Catalog", scan_id: str, root: Path) -> "Picture":
     scan, entry = read_scan(path), catalog.entry(scan_id)
     figure = draw_lung_crop(scan.hu, scan.grid, entry.ct, entry.lung, entry.grid)
     return Picture("lung_crop", "Lung crop", f"Scan {scan_id} as it was scanned and as it is searched.", to_png(figure))
+
+
+def _training_pictures(run: Path) -> "list[Picture]":
+    """Take what the run has drawn of its training data: the sizes, and patches if they were to be shown."""
+    from nodule_lightning.callbacks.training_data import AUGMENTATION, SAMPLING
+    from nodule_lightning.errors import InputError
+    from nodule_lightning.report.page import Picture
+
+    sizes, patches = run / f"{SAMPLING}.png", run / f"{AUGMENTATION}.png"
+    if not sizes.exists():
+        raise InputError(f"{sizes} does not exist: give the folder of a training run, with run=DIR")
+    drawn = "The nodules of the training scans, and how often an epoch draws them."
+    changed = "Patches of the training as they are cut, and after each change of the augmentation."
+    return [
+        Picture(SAMPLING, "Sizes in training", drawn, sizes.read_bytes()),
+        *([Picture(AUGMENTATION, "Augmentation", changed, patches.read_bytes())] if patches.exists() else []),
+    ]

@@ -62,15 +62,18 @@ def train(config: DictConfig) -> float:
     _require_a_validation(config)
     datamodule.setup("fit")
     last = _last_checkpoint(folder, datamodule) if resume else None
-    if last is None:
-        _require_new(folder)
-    else:
+    if last is not None:
         require_recipe(last, _recipe(config))
+    elif not resume:
+        _require_new(folder)
+    if last is not None or (resume and (folder / SPLITS).exists()):
         require_same_split(folder / SPLITS, datamodule)
     module = _module(config)
     _require_spacing(module, datamodule)
     trainer = _trainer(config)
     if trainer.is_global_zero:
+        if resume and last is None:
+            print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
         _write_split(folder / SPLITS, datamodule)
         _log_settings(trainer, config, datamodule)
     try:
@@ -179,16 +182,30 @@ def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -
         )
 
 
-def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path:
+def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path | None:
     from nodule_lightning.cli._checkpoint import read_checkpoint
     from nodule_lightning.data.cache import require_settings
     from nodule_lightning.module import CHECKPOINT_KEY
 
     path = folder / LAST
     if not path.exists():
-        raise InputError(f"{path} does not exist: to resume, name the run's folder with paths.run=DIR")
+        _require_begun(folder)
+        return None
     require_settings(datamodule.cache, read_checkpoint(path)[CHECKPOINT_KEY]["preparation"])
     return path
+
+
+def _require_begun(folder: Path) -> None:
+    """Refuse to begin where a run was to go on, unless it was killed before its first checkpoint or is a sweep's job.
+
+    The same command with resume=true so goes on wherever it was killed, and a sweep with those of its jobs that had
+    not begun.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not (folder / SPLITS).exists() and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise InputError(f"{folder / LAST} does not exist: to resume, name the run's folder with paths.run=DIR")
 
 
 def require_same_split(folder: Path, datamodule: "NoduleDataModule") -> None:

@@ -1,6 +1,7 @@
 """nodule-report: the page names no path, and its command line has every argument."""
 
 import re
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,18 @@ def test_tianchi_has_no_excluded_findings_to_miss(run: Runner, cache: Path) -> N
         assert ended.code == 0, ended.error
         page = Path("out/report.html").read_text(encoding="utf-8")
         assert ("The list of excluded findings is empty" in page) == warned
+
+
+def test_the_page_shows_what_the_training_drew(run: Runner, cache: Path, tmp_path: Path) -> None:
+    Path("marks.csv").write_text(MARKS)
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    arguments = ("submission=marks.csv", f"cache={cache}", "output=out", f"run={trained}")
+    assert "sampling.png does not exist: give the folder of a training run" in run(report.main, *arguments).line()
+    for name in ("sampling", "augmentation"):
+        (trained / f"{name}.png").write_bytes(f"picture of {name}".encode())
+        assert run(report.main, *arguments).code == 0
+        page = Path("out/report.html").read_text(encoding="utf-8")
+        assert b64encode(f"picture of {name}".encode()).decode() in page
+        assert Path(f"out/{name}.png").exists()
+    assert str(trained) not in page
