@@ -6,22 +6,27 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
+from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench.figures import Figure, figure, in_turn, ratios, timed
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._quiet import silence_tips
+from nodule_lightning.cli.train import chosen
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.data.intensity import normalise
 from nodule_lightning.detection.inference import detect, padded_image
 from nodule_lightning.module import NoduleDetector
 
 SCANS, STEPS = 8, 12
+# Large enough to reach the rate of the machine, small enough for a moment.
+MATRIX = 2048
 
 
 def phantom_cache(folder: Path) -> Path:
@@ -39,7 +44,11 @@ def training(cache: Path) -> list[Figure]:
     """Time the demo's training on such a cache, and its search of one scan."""
     silence_tips()
     warnings.filterwarnings("ignore")
-    return [loader(composed(cache, "datamodule.patch_voxels=96")), step(composed(cache)), search(composed(cache))]
+    return [
+        loader(composed(cache, "datamodule.patch_voxels=96")),
+        *steps(composed(cache)),
+        search(composed(cache)),
+    ]
 
 
 def composed(cache: Path, *overrides: str) -> DictConfig:
@@ -58,35 +67,49 @@ def loader(config: DictConfig) -> Figure:
 
 
 class StepClock(pl.Callback):
-    """Note the seconds of each step: augmentation, network, assignment, loss, backward, optimizer and logging."""
+    """Note the seconds of each step, and those before it in which it waited for its batch.
+
+    A step is augmentation, network, assignment, loss, backward, optimizer and logging.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self._began = 0.0
+        self.waits: list[float] = []
+        self._began = self._ended = 0.0
 
     def on_train_batch_start(self, *arguments: Any) -> None:  # noqa: ANN401 - Lightning's own signature
         """Start the clock."""
         self._began = time.perf_counter()
+        self.waits.append(self._began - self._ended)
 
     def on_train_batch_end(self, *arguments: Any) -> None:  # noqa: ANN401 - Lightning's own signature
         """Stop it."""
-        self.seconds.append(time.perf_counter() - self._began)
+        self._ended = time.perf_counter()
+        self.seconds.append(self._ended - self._began)
 
 
-def step(config: DictConfig) -> Figure:
-    """Divide the time of a training step by that of the bare network's forward and backward pass."""
+def steps(config: DictConfig) -> list[Figure]:
+    """Compare training steps with the bare network, with the wait for data, and with the machine's matrix rate."""
     module: NoduleDetector = instantiate(config.module)
     datamodule: NoduleDataModule = instantiate(config.datamodule)
     side = datamodule.patch_voxels
     images = torch.rand(datamodule.batch_size, 1, side, side, side)
+    precision = chosen({"accelerator": "cpu", "precision": config.trainer.precision})["precision"]
+    plugin = pl.plugins.MixedPrecision("bf16-mixed", "cpu") if precision == "bf16-mixed" else pl.plugins.Precision()
 
     def bare() -> None:
         module.network.train()
-        module.network(images).sum().backward()
+        with plugin.forward_context():
+            maps = module.network(images)
+        maps.float().sum().backward()
 
+    with FlopCounterMode(display=False) as counter:
+        bare()
+    square = torch.rand(MATRIX, MATRIX, dtype=torch.bfloat16)
     clock = StepClock()
     trainer = pl.Trainer(
         accelerator="cpu",
+        precision=precision,
         max_epochs=1,
         limit_train_batches=STEPS,
         limit_val_batches=0,
@@ -98,11 +121,24 @@ def step(config: DictConfig) -> Figure:
         use_distributed_sampler=False,
         gradient_clip_val=1.0,
     )
-    before = timed(bare, STEPS // 2)
+    before, multiplied = in_turn([bare, lambda: square @ square], STEPS // 2)
     trainer.fit(module, datamodule)
     after = timed(bare, STEPS // 2)
     # The first steps make the optimizer's state.
-    return ratios("training step / bare forward and backward", clock.seconds[2:], [*before, *after])
+    seconds, waits = clock.seconds[2:], clock.waits[2:]
+    rates = [counter.get_total_flops() / taken for taken in seconds]
+    machine = 2 * MATRIX**3 / median(multiplied)
+    waited = [wait / (wait + taken) for wait, taken in zip(waits, seconds, strict=True)]
+    return [
+        ratios(f"training step ({precision}) / bare forward and backward", seconds, [*before, *after]),
+        figure("share of a step spent waiting for its batch", waited, "", f"{datamodule.workers} workers"),
+        figure(
+            "share of the machine's bf16 matrix rate in a training step",
+            [rate / machine for rate in rates],
+            "",
+            f"{median(rates) / 1e9:.3g} of {machine / 1e9:.3g} GFLOP/s ({MATRIX}x{MATRIX} matrices)",
+        ),
+    ]
 
 
 def search(config: DictConfig) -> Figure:

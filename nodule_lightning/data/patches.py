@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.structures import Findings
+
+# Each has two memory maps, and a process may have some ten thousand.
+MOST_OPEN: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,21 @@ def collate(patches: Sequence[Patch]) -> PatchBatch:
     return PatchBatch(scan_ids, image[:, None], torch.from_numpy(boxes), torch.from_numpy(kind), position)
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenScan:
+    """A training scan as patches are cut from it.
+
+    Attributes:
+        entry: the prepared scan.
+        nodules: those that a detector could report, in voxels.
+        ignored: findings that are neither nodules nor background, in voxels.
+    """
+
+    entry: Entry
+    nodules: Float64[np.ndarray, "n 4"]
+    ignored: Float64[np.ndarray, "m 4"]
+
+
 class PatchDataset(Dataset[Patch]):
     """Cut the patches that the sampler draws.
 
@@ -114,22 +132,24 @@ class PatchDataset(Dataset[Patch]):
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
         self.border_voxels = border_voxels
+        self._open: dict[int, _OpenScan] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker opens the scans itself: pickled, a memory map would be the whole volume.
+        return {**self.__dict__, "_open": {}}
 
     def __getitem__(self, draw: PatchDraw) -> Patch:
         rng = np.random.default_rng(draw.seed)
-        entry = self.catalog.entry(self.scan_ids[draw.scan_index])
-        marked = voxel_boxes(entry.labels.nodules, entry)
-        seen = visible(marked, entry.lung)
-        excluded = voxel_boxes(entry.labels.excluded, entry)
+        scan = self._scan(draw.scan_index)
+        entry = scan.entry
         if draw.place_zyx is not None:
             target = np.array([*draw.place_zyx, 0.0])
         elif draw.finding_index >= 0:
-            target = marked[seen][draw.finding_index]
+            target = scan.nodules[draw.finding_index]
         else:
             target = np.array([*random_lung_voxel(entry.lung, rng), 0.0])
         start = self._start(target, rng)
-        ignored = np.concatenate([marked[~seen], excluded])
-        boxes, kind = boxes_in_patch(marked[seen], ignored, start, self.patch_voxels)
+        boxes, kind = boxes_in_patch(scan.nodules, scan.ignored, start, self.patch_voxels)
         position = position_in_crop(start, start + self.patch_voxels, entry.ct.shape)
         return Patch(entry.scan_id, self._cut(entry, start), boxes, kind, position)
 
@@ -140,6 +160,19 @@ class PatchDataset(Dataset[Patch]):
             entry.labels.nodules.diameter_mm[visible(voxel_boxes(entry.labels.nodules, entry), entry.lung)]
             for entry in entries
         ]
+
+    def _scan(self, index: int) -> _OpenScan:
+        """Open a scan, or give the one that is open: to open it takes longer than to cut a patch from it."""
+        scan = self._open.get(index)
+        if scan is None:
+            if len(self._open) == MOST_OPEN:
+                del self._open[next(iter(self._open))]
+            entry = self.catalog.entry(self.scan_ids[index])
+            marked = voxel_boxes(entry.labels.nodules, entry)
+            seen = visible(marked, entry.lung)
+            ignored = np.concatenate([marked[~seen], voxel_boxes(entry.labels.excluded, entry)])
+            scan = self._open[index] = _OpenScan(entry, marked[seen], ignored)
+        return scan
 
     def _start(self, target: Float64[np.ndarray, "4"], rng: np.random.Generator) -> Int64[np.ndarray, "3"]:
         """Choose the patch's first voxel so that the target lies at a random place in it."""
@@ -154,7 +187,7 @@ class PatchDataset(Dataset[Patch]):
         source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         place = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
         if self.fill_outside_lungs:
-            np.copyto(image[place], entry.ct[source], where=entry.lung[source].astype(bool))
+            np.copyto(image[place], entry.ct[source], where=entry.lung[source].view(bool))
         else:
             image[place] = entry.ct[source]
         return image

@@ -1,5 +1,6 @@
 """Patches: the right voxels, the right boxes, the right batch."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,3 +169,23 @@ def test_the_origin_is_not_mixed_up(catalog: Catalog) -> None:
     """A guard for the fixture: world x is the last index."""
     centre = catalog.nodules("a").centre_xyz_mm[0]
     np.testing.assert_allclose(centre - ORIGIN_XYZ_MM, [33.0, 15.0, 12.0])
+
+
+def test_scans_stay_open_but_do_not_travel_to_workers(tmp_path: Path) -> None:
+    entry, _ = ball_entry("a", [])
+    write_entry(tmp_path, entry)
+    patches = PatchDataset(Catalog.open(tmp_path), ["a"], 16)
+    closed = pickle.dumps(patches)
+    patch = patches[PatchDraw(0, -1, 0)]
+    (tmp_path / "scans" / "a" / "scan.json").unlink()
+    assert np.array_equal(patches[PatchDraw(0, -1, 0)].image, patch.image)
+    assert pickle.dumps(patches) == closed
+
+
+def test_no_more_scans_stay_open_than_a_process_may_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodule_lightning.data.patches.MOST_OPEN", 2)
+    for scan_id in "abc":
+        write_entry(tmp_path, ball_entry(scan_id, [])[0])
+    patches = PatchDataset(Catalog.open(tmp_path), "abc", 16)
+    assert [patches[PatchDraw(index, -1, 0)].scan_id for index in (0, 1, 2, 0)] == ["a", "b", "c", "a"]
+    assert list(patches._open) == [2, 0]
