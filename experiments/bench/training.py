@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -29,10 +30,10 @@ SCANS, STEPS = 8, 12
 MATRIX = 2048
 
 
-def phantom_cache(folder: Path) -> Path:
-    """Write and prepare a few of the demo's phantoms by the commands."""
+def phantom_cache(folder: Path, kind: str = "demo") -> Path:
+    """Write and prepare a few phantoms of a kind by the commands."""
     for command, *arguments in (
-        ("phantom", f"output={folder / 'phantom'}", f"scans={SCANS}"),
+        ("phantom", f"output={folder / 'phantom'}", f"scans={SCANS}", f"phantom={kind}"),
         ("prepare", f"data.root={folder / 'phantom'}", f"cache={folder / 'cache'}"),
     ):
         program = Path(sys.executable).with_name(f"nodule-{command}")
@@ -51,10 +52,10 @@ def training(cache: Path) -> list[Figure]:
     ]
 
 
-def composed(cache: Path, *overrides: str) -> DictConfig:
-    """Compose the demo's configuration for a cache without test scans."""
+def composed(cache: Path, *overrides: str, experiment: str = "demo") -> DictConfig:
+    """Compose the configuration of an experiment for a cache without test scans."""
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
-        return compose("train", ["experiment=demo", f"cache='{cache}'", "data.test_subsets=[]", *overrides])
+        return compose("train", [f"experiment={experiment}", f"cache='{cache}'", "data.test_subsets=[]", *overrides])
 
 
 def loader(config: DictConfig) -> Figure:
@@ -66,11 +67,29 @@ def loader(config: DictConfig) -> Figure:
     return figure("patches of 96^3 in a second, one core", [patches / taken for taken in seconds], "", "warm cache")
 
 
-class StepClock(pl.Callback):
-    """Note the seconds of each step, and those before it in which it waited for its batch.
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Seconds of training and of its parts, on the device that Lightning takes.
 
-    A step is augmentation, network, assignment, loss, backward, optimizer and logging.
+    Attributes:
+        steps: of each training step: augmentation, network, assignment, loss, backward, optimizer and logging.
+        waits: before each step, for its batch.
+        bare: of each forward and backward pass of the bare network over a batch of random images.
+        flops: floating-point operations of such a pass.
+        machine_flops: what the device does in a second, multiplying matrices in bf16.
+        precision: of the training and of the bare network.
     """
+
+    steps: list[float]
+    waits: list[float]
+    bare: list[float]
+    flops: int
+    machine_flops: float
+    precision: str
+
+
+class StepClock(pl.Callback):
+    """Note the seconds of each step, and those before it in which it waited for its batch."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -79,39 +98,36 @@ class StepClock(pl.Callback):
 
     def on_train_batch_start(self, *arguments: Any) -> None:  # noqa: ANN401 - Lightning's own signature
         """Start the clock."""
-        self._began = time.perf_counter()
+        self._began = now()
         self.waits.append(self._began - self._ended)
 
     def on_train_batch_end(self, *arguments: Any) -> None:  # noqa: ANN401 - Lightning's own signature
         """Stop it."""
-        self._ended = time.perf_counter()
+        self._ended = now()
         self.seconds.append(self._ended - self._began)
 
 
-def steps(config: DictConfig) -> list[Figure]:
-    """Compare training steps with the bare network, with the wait for data, and with the machine's matrix rate."""
+def now() -> float:
+    """Give the time at which the device has done all that it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def time_steps(config: DictConfig, count: int) -> StepTimes:
+    """Train so many steps, and run the bare network before and after."""
     module: NoduleDetector = instantiate(config.module)
     datamodule: NoduleDataModule = instantiate(config.datamodule)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = datamodule.patch_voxels
-    images = torch.rand(datamodule.batch_size, 1, side, side, side)
-    precision = chosen({"accelerator": "cpu", "precision": config.trainer.precision})["precision"]
-    plugin = pl.plugins.MixedPrecision("bf16-mixed", "cpu") if precision == "bf16-mixed" else pl.plugins.Precision()
-
-    def bare() -> None:
-        module.network.train()
-        with plugin.forward_context():
-            maps = module.network(images)
-        maps.float().sum().backward()
-
-    with FlopCounterMode(display=False) as counter:
-        bare()
-    square = torch.rand(MATRIX, MATRIX, dtype=torch.bfloat16)
+    images = torch.rand(datamodule.batch_size, 1, side, side, side, device=device)
+    square = torch.rand(MATRIX, MATRIX, dtype=torch.bfloat16, device=device)
+    precision = chosen({"accelerator": "auto", "precision": config.trainer.precision})["precision"]
     clock = StepClock()
     trainer = pl.Trainer(
-        accelerator="cpu",
         precision=precision,
         max_epochs=1,
-        limit_train_batches=STEPS,
+        limit_train_batches=count,
         limit_val_batches=0,
         callbacks=[clock],
         logger=False,
@@ -121,22 +137,48 @@ def steps(config: DictConfig) -> list[Figure]:
         use_distributed_sampler=False,
         gradient_clip_val=1.0,
     )
-    before, multiplied = in_turn([bare, lambda: square @ square], STEPS // 2)
+
+    def bare() -> None:
+        network = module.network.to(device).train()
+        with trainer.precision_plugin.forward_context():
+            maps = network(images)
+        maps.float().sum().backward()
+        now()
+
+    def multiply() -> None:
+        square @ square
+        now()
+
+    with FlopCounterMode(display=False) as counter:
+        bare()
+    before, multiplied = in_turn([bare, multiply], count // 2)
     trainer.fit(module, datamodule)
-    after = timed(bare, STEPS // 2)
-    # The first steps make the optimizer's state.
-    seconds, waits = clock.seconds[2:], clock.waits[2:]
-    rates = [counter.get_total_flops() / taken for taken in seconds]
-    machine = 2 * MATRIX**3 / median(multiplied)
-    waited = [wait / (wait + taken) for wait, taken in zip(waits, seconds, strict=True)]
+    after = timed(bare, count // 2)
+    return StepTimes(
+        # The first steps make the optimizer's state.
+        clock.seconds[2:],
+        clock.waits[2:],
+        [*before, *after],
+        counter.get_total_flops(),
+        2 * MATRIX**3 / median(multiplied),
+        precision,
+    )
+
+
+def steps(config: DictConfig) -> list[Figure]:
+    """Compare training steps with the bare network, with the wait for data, and with the machine's matrix rate."""
+    times = time_steps(config, STEPS)
+    waited = [wait / (wait + taken) for wait, taken in zip(times.waits, times.steps, strict=True)]
+    rates = [times.flops / taken for taken in times.steps]
+    told = f"{median(rates) / 1e9:.3g} of {times.machine_flops / 1e9:.3g} GFLOP/s ({MATRIX}x{MATRIX} matrices)"
     return [
-        ratios(f"training step ({precision}) / bare forward and backward", seconds, [*before, *after]),
-        figure("share of a step spent waiting for its batch", waited, "", f"{datamodule.workers} workers"),
+        ratios(f"training step ({times.precision}) / bare forward and backward", times.steps, times.bare),
+        figure("share of a step spent waiting for its batch", waited, "", f"{config.datamodule.workers} workers"),
         figure(
             "share of the machine's bf16 matrix rate in a training step",
-            [rate / machine for rate in rates],
+            [rate / times.machine_flops for rate in rates],
             "",
-            f"{median(rates) / 1e9:.3g} of {machine / 1e9:.3g} GFLOP/s ({MATRIX}x{MATRIX} matrices)",
+            told,
         ),
     ]
 
