@@ -80,3 +80,7 @@ class Curriculum:
     def stage(self, epoch: int) -> Stage:
         """Give the stage that an epoch belongs to."""
         return self.stages[self.index(epoch)]
+
+    def begins_at(self, epoch: int) -> bool:
+        """Tell whether a stage begins with an epoch."""
+        return epoch == 0 or self.index(epoch) != self.index(epoch - 1)

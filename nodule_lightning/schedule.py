@@ -27,6 +27,8 @@ class WarmUpAndDecay:
     """
 
     def __init__(self, warm_up: float = 0.1) -> None:
+        if not 0 <= warm_up <= 1:
+            raise InputError(f"warm_up must be a share of the steps within 0..1, not {warm_up}")
         self.warm_up = warm_up
 
     def __call__(self, step: int, total_steps: int) -> float:

@@ -71,3 +71,9 @@ def test_each_stage_multiplies_the_schedule_of_the_whole_run(shape: Schedule | N
 def test_steps_that_do_not_rise_are_refused(at: tuple[float, ...], factors: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="rising shares"):
         Steps(at, factors)
+
+
+@pytest.mark.parametrize("warm_up", [-0.1, 5.0, float("nan")])
+def test_a_warm_up_beyond_the_run_is_refused(warm_up: float) -> None:
+    with pytest.raises(InputError, match="warm_up must be a share of the steps"):
+        WarmUpAndDecay(warm_up)

@@ -1,21 +1,22 @@
-"""Show at the start of a run what it is trained on: the sizes that are drawn, and patches as they are changed."""
+"""Show at the start of each stage what is trained on: the sizes that are drawn, and patches as they are changed."""
 
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from nodule_lightning.data.augment import Augment, AugmentedBatch
 from nodule_lightning.data.curriculum_sampler import CurriculumSampler
 from nodule_lightning.data.patches import PatchBatch, PatchDataset, collate
-from nodule_lightning.data.sampler import PatchSampler
 from nodule_lightning.data.size_distribution import count_sizes
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
@@ -28,6 +29,9 @@ SAMPLING, AUGMENTATION = "sampling", "augmentation"
 
 class TrainingData(Callback):
     """Write `sampling.csv`, `sampling.png` and `augmentation.png` into the run's folder, and log the pictures to wandb.
+
+    The sizes are those of the first epoch of a stage, what mining brings back among them; of a curriculum with several
+    stages each has its own, such as `sampling_plain.png`. A run that goes on within a stage leaves them as they are.
 
     Args:
         folder: of the run.
@@ -43,31 +47,39 @@ class TrainingData(Callback):
         self.folder = Path(folder)
         self.patches = patches
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw what the first process of the run is about to be served."""
-        loader = trainer.train_dataloader
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw what the run is about to be served, when a stage begins."""
+        loader, epoch = trainer.train_dataloader, trainer.current_epoch
         if not trainer.is_global_zero or not isinstance(loader, DataLoader):
             return
         sampler, dataset, augment = loader.sampler, loader.dataset, pl_module.augment
         if not isinstance(sampler, CurriculumSampler) or not isinstance(dataset, PatchDataset):
             return
-        if isinstance(augment, Augment):
-            epoch = trainer.current_epoch
-            self.show(sampler.of_epoch(epoch), dataset, augment, epoch, trainer.loggers)
+        if sampler.curriculum.begins_at(epoch) and isinstance(augment, Augment):
+            try:
+                self.show(sampler, dataset, augment, epoch, trainer.loggers)
+            except (InputError, OSError) as error:
+                # A picture is not worth the training.
+                rank_zero_warn(f"the pictures of the training data could not be written: {error}")
 
     def show(
         self,
-        sampler: PatchSampler,
+        sampler: CurriculumSampler,
         dataset: PatchDataset,
         augment: Augment,
         epoch: int = 0,
         loggers: Sequence[Logger] = (),
     ) -> None:
-        """Draw the sizes of one epoch, and its first nodules before and after each change."""
-        sizes = count_sizes(sampler.diameter_mm, sampler.drawn_mm(epoch), sampler.rule.edges_mm)
-        write_whole(self.folder / f"{SAMPLING}.csv", sizes.to_csv())
-        self._keep(SAMPLING, draw_size_distribution(sizes), loggers)
-        if draws := sampler.nodule_draws(epoch, self.patches):
+        """Draw the sizes of one epoch and, of the first, some nodules before and after each change."""
+        curriculum = sampler.curriculum
+        place = curriculum.index(epoch)
+        name = SAMPLING if len(curriculum.stages) == 1 else f"{SAMPLING}_{curriculum.names[place]}"
+        there_mm = np.concatenate([np.zeros(0), *sampler.diameter_mm])
+        sizes = count_sizes(there_mm, sampler.drawn_mm(epoch), curriculum.stages[place].sampler.edges_mm)
+        write_whole(self.folder / f"{name}.csv", sizes.to_csv())
+        self._keep(name, draw_size_distribution(sizes), loggers)
+        draws = [draw for draw in sampler.draw_epoch(epoch) if draw.finding_index >= 0][: self.patches]
+        if epoch == 0 and draws:
             cut = collate([dataset[draw] for draw in draws])
             rows = augmented_rows(cut, augment, sampler.seed)
             self._keep(AUGMENTATION, draw_augmentations(cut, rows), loggers)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
@@ -20,24 +19,26 @@ class ValidationLine(Callback):
 
     def __init__(self, score: str = "val/froc") -> None:
         self.score = score
-        self._losses: list[Tensor] = []
+        self._total: Tensor | float = 0.0
+        self._count = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
     ) -> None:
-        """Keep the loss where it is: to read it now would wait for the device."""
+        """Add up the losses where they are: to read them now would wait for the device."""
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
-            self._losses.append(loss.detach())
+            self._total = self._total + loss.detach().float()
+            self._count += 1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the line."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         parts = []
-        if self._losses:
-            parts.append(f"loss {torch.stack(self._losses).mean().item():.4f}")
-            self._losses.clear()
+        if self._count:
+            parts.append(f"loss {float(self._total) / self._count:.4f}")
+            self._total, self._count = 0.0, 0
         if (score := trainer.callback_metrics.get(self.score)) is not None:
             parts.append(f"{self.score} {score.item():.4f}")
         rank_zero_info(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(parts)}")

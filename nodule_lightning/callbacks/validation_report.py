@@ -81,7 +81,7 @@ class ValidationReport(Callback):
         validation = look_at(scans, datamodule.split.validation, datamodule.catalog, self.most)
         try:
             self._write(validation, trainer.current_epoch + 1, trainer.global_step)
-        except OSError as error:
+        except (InputError, OSError) as error:
             # A page is not worth the training: the checkpoint of this epoch is written after it.
             rank_zero_warn(f"the report of this validation could not be written: {error}")
         _log_to_wandb(trainer, validation)

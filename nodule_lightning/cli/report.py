@@ -136,12 +136,13 @@ def _training_pictures(run: Path) -> "list[Picture]":
     from nodule_lightning.errors import InputError
     from nodule_lightning.report.page import Picture
 
-    sizes, patches = run / f"{SAMPLING}.png", run / f"{AUGMENTATION}.png"
-    if not sizes.exists():
-        raise InputError(f"{sizes} does not exist: give the folder of a training run, with run=DIR")
+    sizes, patches = sorted(run.glob(f"{SAMPLING}*.png")), run / f"{AUGMENTATION}.png"
+    if not sizes:
+        raise InputError(f"{run} holds no {SAMPLING}.png: give the folder of a training run, with run=DIR")
     drawn = "The nodules of the training scans, and how often an epoch draws them."
     changed = "Patches of the training as they are cut, and after each change of the augmentation."
+    headings = [f"Sizes in training {path.stem.removeprefix(SAMPLING).replace('_', ' ')}".strip() for path in sizes]
     return [
-        Picture(SAMPLING, "Sizes in training", drawn, sizes.read_bytes()),
+        *(Picture(path.stem, heading, drawn, path.read_bytes()) for path, heading in zip(sizes, headings, strict=True)),
         *([Picture(AUGMENTATION, "Augmentation", changed, patches.read_bytes())] if patches.exists() else []),
     ]

@@ -149,8 +149,10 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     grid = Grid.from_dict(description["grid"])
     try:
         ct, lung = (np.load(folder / name, mmap_mode="r") for name in ("ct.npy", "lung.npy"))
-    except (OSError, ValueError, EOFError):
+    except (FileNotFoundError, ValueError, EOFError):
         raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
     if not ct.shape == lung.shape == grid.shape:
         raise InputError(f"{folder} is damaged: its shapes differ; delete it and prepare the scan again")
     original = Grid.from_dict(description["original_grid"])

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from torch.utils.data import Sampler
 
 from nodule_lightning.curriculum import Curriculum, Stage
-from nodule_lightning.data.sampler import PatchDraw, PatchSampler
+from nodule_lightning.data.sampler import PatchDraw, PatchDraws, drawn_mm
 from nodule_lightning.mining.bank import Bank
 
 
@@ -31,7 +31,7 @@ class CurriculumSampler(Sampler[PatchDraw]):
         batch_size: of each process.
 
     Attributes:
-        patches_of_pass: patches of all ranks in the longest pass of a stage (see `PatchSampler`).
+        patches_of_pass: patches of all ranks in the longest pass of a stage (see `PatchDraws`).
         patches: patches of all ranks in one epoch.
         hardest: draws of the last epoch, the hardest first.
         bank: false positives of whole scans.
@@ -52,7 +52,7 @@ class CurriculumSampler(Sampler[PatchDraw]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.batch_size = batch_size
+        self.whole = world_size * batch_size
         self.epoch = 0
         self.hardest: Sequence[PatchDraw] = ()
         self.bank = Bank.empty()
@@ -66,23 +66,21 @@ class CurriculumSampler(Sampler[PatchDraw]):
         """Choose the epoch that the next iteration draws; Lightning calls it."""
         self.epoch = epoch
 
-    def of_epoch(self, epoch: int) -> PatchSampler:
-        """Give the sampler of the draws of an epoch that do not come back from the last one."""
-        stage = self.curriculum.stage(epoch)
-        return self._sampler(stage, self.patches - len(self._replayed(stage)))
-
     def draw_epoch(self, epoch: int) -> list[PatchDraw]:
         """Draw the patches of all ranks."""
         stage = self.curriculum.stage(epoch)
         replayed = self._replayed(stage)
-        draws = self.of_epoch(epoch).draw_epoch(epoch)
-        fresh = [PatchDraw(scan, finding, seed) for scan, finding, seed in draws.tolist()]
+        fresh = self._draws(stage, self.patches - len(replayed)).of_epoch(epoch)
         rng = np.random.default_rng((self.seed, epoch, 1))
         self._draw_from_bank(fresh, stage.bank_share, rng)
         if not replayed:
             return fresh
         mixed = [*fresh, *replayed]
         return [mixed[place] for place in rng.permutation(len(mixed))]
+
+    def drawn_mm(self, epoch: int) -> Float64[np.ndarray, "draw"]:
+        """Give the diameters of the nodules that an epoch draws and cuts, each as often as it is drawn."""
+        return drawn_mm(self.draw_epoch(epoch)[: self.patches // self.whole * self.whole], self.diameter_mm)
 
     def __len__(self) -> int:
         return self.patches // self.world_size
@@ -106,11 +104,10 @@ class CurriculumSampler(Sampler[PatchDraw]):
     def _replayed(self, stage: Stage) -> Sequence[PatchDraw]:
         return self.hardest[: round(stage.replay_share * self.patches)]
 
-    def _sampler(self, stage: Stage, patches: int | None) -> PatchSampler:
+    def _draws(self, stage: Stage, patches: int | None) -> PatchDraws:
         rule = replace(stage.sampler, patches_per_epoch=patches)
-        return PatchSampler(self.diameter_mm, rule, self.seed, self.rank, self.world_size, self.batch_size)
+        return PatchDraws(self.diameter_mm, rule, self.seed, self.whole)
 
     def _pass(self, stage: Stage) -> int:
-        whole = self.world_size * self.batch_size
-        patches = self._sampler(stage, None).patches_of_pass
-        return math.ceil(patches / (1 - stage.replay_share) / whole - 1e-9) * whole
+        patches = self._draws(stage, None).patches_of_pass
+        return math.ceil(patches / (1 - stage.replay_share) / self.whole - 1e-9) * self.whole

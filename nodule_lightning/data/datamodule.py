@@ -35,7 +35,7 @@ class WholeScan:
     nodules: Findings
     excluded: Findings
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device) -> Self:
         """Stay where it is: the search moves to the device what it needs; Lightning calls this."""
         return self
 

@@ -1,5 +1,6 @@
 """Cut patches from the cache, with the findings in them, and join them to batches."""
 
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
@@ -16,7 +17,7 @@ from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.structures import Findings
 
-# Each has two memory maps, and a process may have some ten thousand.
+# However many files the process may hold open.
 MOST_OPEN: Final = 4096
 
 
@@ -56,8 +57,9 @@ class PatchBatch:
     def __len__(self) -> int:
         return len(self.scan_id)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Self:
-        """Copy to a device; Lightning calls it."""
+    def to(self, device: torch.device) -> Self:
+        """Copy to a device, from page-locked memory without waiting; Lightning calls it."""
+        non_blocking = self.image.is_pinned()
         return replace(
             self,
             image=self.image.to(device, non_blocking=non_blocking),
@@ -97,13 +99,24 @@ class _OpenScan:
 
     Attributes:
         entry: the prepared scan.
-        nodules: those that a detector could report, in voxels.
+        diameter_mm: of the nodules that a detector could report.
+        nodules: these, in voxels.
         ignored: findings that are neither nodules nor background, in voxels.
     """
 
     entry: Entry
+    diameter_mm: Float64[np.ndarray, "n"]
     nodules: Float64[np.ndarray, "n 4"]
     ignored: Float64[np.ndarray, "m 4"]
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """Part the findings of a scan."""
+        findings = entry.labels.nodules
+        marked = voxel_boxes(findings, entry)
+        seen = visible(marked, entry.lung)
+        ignored = np.concatenate([marked[~seen], voxel_boxes(entry.labels.excluded, entry)])
+        return cls(entry, findings.diameter_mm[seen], marked[seen], ignored)
 
 
 class PatchDataset(Dataset[Patch]):
@@ -132,6 +145,7 @@ class PatchDataset(Dataset[Patch]):
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
         self.border_voxels = border_voxels
+        self._most_open = most_open()
         self._open: dict[int, _OpenScan] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -155,23 +169,15 @@ class PatchDataset(Dataset[Patch]):
 
     def diameters_mm(self) -> list[Float64[np.ndarray, "n"]]:
         """Give the diameters of the nodules that can be drawn, for each scan: those inside the lung mask."""
-        entries = map(self.catalog.entry, self.scan_ids)
-        return [
-            entry.labels.nodules.diameter_mm[visible(voxel_boxes(entry.labels.nodules, entry), entry.lung)]
-            for entry in entries
-        ]
+        return [_OpenScan.of(self.catalog.entry(scan_id)).diameter_mm for scan_id in self.scan_ids]
 
     def _scan(self, index: int) -> _OpenScan:
         """Open a scan, or give the one that is open: to open it takes longer than to cut a patch from it."""
         scan = self._open.get(index)
         if scan is None:
-            if len(self._open) == MOST_OPEN:
+            if len(self._open) >= self._most_open:
                 del self._open[next(iter(self._open))]
-            entry = self.catalog.entry(self.scan_ids[index])
-            marked = voxel_boxes(entry.labels.nodules, entry)
-            seen = visible(marked, entry.lung)
-            ignored = np.concatenate([marked[~seen], voxel_boxes(entry.labels.excluded, entry)])
-            scan = self._open[index] = _OpenScan(entry, marked[seen], ignored)
+            scan = self._open[index] = _OpenScan.of(self.catalog.entry(self.scan_ids[index]))
         return scan
 
     def _start(self, target: Float64[np.ndarray, "4"], rng: np.random.Generator) -> Int64[np.ndarray, "3"]:
@@ -191,6 +197,12 @@ class PatchDataset(Dataset[Patch]):
         else:
             image[place] = entry.ct[source]
         return image
+
+
+def most_open() -> int:
+    """Say how many scans may stay open: each holds two files, and half of what the process may open is for others."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_OPEN if limit == resource.RLIM_INFINITY else min(max(limit // 4, 1), MOST_OPEN)
 
 
 def position_in_crop(

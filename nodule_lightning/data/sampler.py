@@ -1,12 +1,11 @@
 """Which patches an epoch is made of: a pure function of (seed, epoch, rank, world size)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
-from torch.utils.data import Sampler
+from jaxtyping import Bool, Float64
 
 from nodule_lightning.errors import InputError
 
@@ -110,8 +109,8 @@ class PatchDraw:
     place_zyx: tuple[float, float, float] | None = None
 
 
-class PatchSampler(Sampler[PatchDraw]):
-    """Draw the patches of one rank.
+class PatchDraws:
+    """The patches of all ranks in an epoch, by one rule.
 
     Nodule draws are spread evenly over the weights, from the smallest nodule to the largest (systematic sampling): a
     nodule expected 2.4 times in an epoch comes two or three times, never none, and each range of sizes as often as its
@@ -121,54 +120,31 @@ class PatchSampler(Sampler[PatchDraw]):
         diameter_mm: the nodules' diameters, for each training scan; scans without nodules are ordinary negatives.
         rule: how to draw.
         seed: of all epochs.
-        rank: of this process.
-        world_size: number of processes; their draws are disjoint and equally many.
-        batch_size: of each process.
+        whole: patches in a batch of all ranks together.
 
     Attributes:
-        patches_of_pass: patches of all ranks in one pass; where no nodule is drawn, at least one a scan.
-        patches: patches of all ranks in one epoch.
+        patches_of_pass: patches in one pass; where no nodule is drawn, at least one a scan.
+        patches: patches in one epoch.
     """
 
     def __init__(
-        self,
-        diameter_mm: Sequence[Float64[np.ndarray, "_"]],
-        rule: SamplingRule,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        batch_size: int = 1,
+        self, diameter_mm: Sequence[Float64[np.ndarray, "_"]], rule: SamplingRule, seed: int, whole: int = 1
     ) -> None:
         counts = [len(diameters) for diameters in diameter_mm]
         self.scan_index = np.repeat(np.arange(len(counts)), counts)
         self.finding_index = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)])
-        self.diameter_mm = np.concatenate([np.zeros(0), *diameter_mm])
-        self.order = np.argsort(self.diameter_mm, kind="stable")
-        self.cumulative = np.cumsum(draw_weights(self.diameter_mm, rule)[self.order])
+        diameters = np.concatenate([np.zeros(0), *diameter_mm])
+        self.order = np.argsort(diameters, kind="stable")
+        self.cumulative = np.cumsum(draw_weights(diameters, rule)[self.order])
         self.scans = len(counts)
-        self.rule = rule
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
         total = self.cumulative[-1] if len(self.cumulative) else 0.0
         self.negative_share = rule.negative_share if total > 0 else 1.0
-        self.patches_of_pass = self._pass(total, world_size * batch_size)
+        self.patches_of_pass = self._pass(total, whole)
         self.patches = rule.patches_per_epoch or self.patches_of_pass
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws; Lightning calls it."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.patches // self.world_size
-
-    def __iter__(self) -> Iterator[PatchDraw]:
-        draws = self.draw_epoch(self.epoch)
-        yield from _patch_draws(draws[self.rank : len(self) * self.world_size : self.world_size])
-
-    def draw_epoch(self, epoch: int) -> Int64[np.ndarray, "patch 3"]:
-        """Draw scan index, finding index and seed for the patches of all ranks."""
+    def of_epoch(self, epoch: int) -> list[PatchDraw]:
+        """Draw an epoch: a function of the seed and its number."""
         rng = np.random.default_rng((self.seed, epoch))
         # Rounded down, so that the nodule draws of a pass are no fewer than the weights' sum.
         negatives = math.floor(self.patches * self.negative_share + 1e-9)
@@ -182,24 +158,20 @@ class PatchSampler(Sampler[PatchDraw]):
         finding = np.concatenate([self.finding_index[chosen], np.full(negatives, -1)])
         order = rng.permutation(self.patches)
         seeds = rng.integers(2**63 - 1, size=self.patches)
-        return np.stack([scan[order], finding[order], seeds], axis=1)
-
-    def drawn_mm(self, epoch: int) -> Float64[np.ndarray, "draw"]:
-        """Give the diameters of the nodules that the epoch draws, each as often as it is drawn."""
-        scan, finding, _ = self.draw_epoch(epoch).T
-        first = np.searchsorted(self.scan_index, scan)
-        return np.asarray(self.diameter_mm[(first + finding)[finding >= 0]])
-
-    def nodule_draws(self, epoch: int, count: int) -> list[PatchDraw]:
-        """Give the first draws of nodules in the epoch, of any rank."""
-        draws = self.draw_epoch(epoch)
-        return list(_patch_draws(draws[draws[:, 1] >= 0][:count]))
+        rows = zip(scan[order].tolist(), finding[order].tolist(), seeds.tolist(), strict=True)
+        return [PatchDraw(*row) for row in rows]
 
     def _pass(self, weights: float, whole: int) -> int:
         wanted = weights / (1 - self.negative_share) if self.negative_share < 1 else float(self.scans)
         return math.ceil(wanted / whole - 1e-9) * whole
 
 
-def _patch_draws(rows: Int64[np.ndarray, "patch 3"]) -> Iterator[PatchDraw]:
-    for scan, finding, seed in rows.tolist():
-        yield PatchDraw(scan, finding, seed)
+def drawn_mm(
+    draws: Sequence[PatchDraw], diameter_mm: Sequence[Float64[np.ndarray, "_"]]
+) -> Float64[np.ndarray, "draw"]:
+    """Give the diameters of the nodules that are drawn, each as often as it is.
+
+    >>> drawn_mm([PatchDraw(1, 0, 7), PatchDraw(0, -1, 8), PatchDraw(1, 0, 9)], [np.zeros(0), np.array([6.0])]).tolist()
+    [6.0, 6.0]
+    """
+    return np.array([diameter_mm[draw.scan_index][draw.finding_index] for draw in draws if draw.finding_index >= 0])

@@ -51,7 +51,8 @@ class IouAssigner:
     """The rule of grt123: by intersection over union of cubes.
 
     Args:
-        positive: at least this much makes an anchor positive; the best anchor of a nodule always is.
+        positive: at least this much makes an anchor positive; the best anchor of a nodule always is, and the nearest
+            one of a nodule that overlaps none. Two nodules of which one anchor is the best share it.
         negative: less than this with every finding makes it negative; between the two it is ignored.
     """
 
@@ -73,7 +74,7 @@ class IouAssigner:
         iou = cube_iou(boxes, flat)
         nodules = iou.masked_fill((kind != NODULE)[..., None], 0)
         best, owner = nodules.max(dim=1)
-        forced = _one_anchor_per_nodule(nodules, kind)
+        forced = _one_anchor_per_nodule(nodules, boxes, flat, kind)
         owner = torch.where(forced.any(dim=1), forced.int().argmax(dim=1), owner)
         positive = (best >= self.positive) | forced.any(dim=1)
         touched = iou.masked_fill((kind == NOTHING)[..., None], 0).amax(dim=1) >= self.negative
@@ -135,11 +136,14 @@ def cube_iou(boxes: Float[Tensor, "*b m 4"], others: Float[Tensor, "n 4"]) -> Fl
     >>> cube_iou(torch.tensor([[0.0, 0, 0, 4]]), torch.tensor([[2.0, 0, 0, 4], [9.0, 0, 0, 4]])).tolist()
     [[0.3333333432674408, 0.0]]
     """
-    half = boxes[..., None, 3:] / 2, others[:, 3:] / 2
-    low = torch.maximum(boxes[..., None, :3] - half[0], others[:, :3] - half[1])
-    high = torch.minimum(boxes[..., None, :3] + half[0], others[:, :3] + half[1])
-    shared = (high - low).clamp(min=0).prod(dim=-1)
-    joint = boxes[..., None, 3] ** 3 + others[:, 3] ** 3 - shared
+    side, other_side = boxes[..., None, 3], others[:, 3]
+    shared = torch.ones((), device=boxes.device)
+    # One axis after the other: all three at once would take three times the memory, which at stride 2 is gigabytes.
+    for axis in range(3):
+        low = torch.maximum(boxes[..., None, axis] - side / 2, others[:, axis] - other_side / 2)
+        high = torch.minimum(boxes[..., None, axis] + side / 2, others[:, axis] + other_side / 2)
+        shared = shared * (high - low).clamp_(min=0)
+    joint = side**3 + other_side**3 - shared
     return shared / joint.clamp(min=1e-9)
 
 
@@ -148,8 +152,15 @@ def _with_a_box(boxes: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.pad(boxes, (0, 0, 0, 1)), torch.nn.functional.pad(kind, (0, 1))
 
 
-def _one_anchor_per_nodule(iou: Float[Tensor, "b box n"], kind: Int8[Tensor, "b box"]) -> Bool[Tensor, "b box n"]:
-    best = iou.argmax(dim=2, keepdim=True)
+def _one_anchor_per_nodule(
+    iou: Float[Tensor, "b box n"],
+    boxes: Float[Tensor, "b box 4"],
+    anchors: Float[Tensor, "n 4"],
+    kind: Int8[Tensor, "b box"],
+) -> Bool[Tensor, "b box n"]:
+    overlap, best = iou.max(dim=2, keepdim=True)
+    nearest = torch.cdist(boxes[..., :3], anchors[:, :3].expand(len(boxes), -1, -1)).argmin(dim=2, keepdim=True)
+    best = torch.where(overlap > 0, best, nearest)
     return torch.zeros_like(iou, dtype=torch.bool).scatter(2, best, (kind == NODULE)[..., None])
 
 

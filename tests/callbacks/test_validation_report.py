@@ -178,3 +178,10 @@ def test_it_needs_no_wandb(cache: Path, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert {path.name for path in (tmp_path / "run" / "validation" / "last").iterdir()} == FILES
     assert "val/sensitivity@0.125" in next((tmp_path / "run").rglob("metrics.csv")).read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_does_not_end_the_training(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="report of this validation could not be written"):
+        trainer = fit(cache, tmp_path, ValidationReport(tmp_path / "file"))
+    assert trainer.current_epoch == 1

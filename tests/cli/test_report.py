@@ -127,8 +127,8 @@ def test_the_page_shows_what_the_training_drew(run: Runner, cache: Path, tmp_pat
     trained = tmp_path / "trained"
     trained.mkdir()
     arguments = ("submission=marks.csv", f"cache={cache}", "output=out", f"run={trained}")
-    assert "sampling.png does not exist: give the folder of a training run" in run(report.main, *arguments).line()
-    for name in ("sampling", "augmentation"):
+    assert "holds no sampling.png: give the folder of a training run" in run(report.main, *arguments).line()
+    for name in ("sampling_first", "augmentation", "sampling_second"):
         (trained / f"{name}.png").write_bytes(f"picture of {name}".encode())
         assert run(report.main, *arguments).code == 0
         page = Path("out/report.html").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 
 from nodule_lightning.curriculum import Curriculum, Stage
 from nodule_lightning.data.curriculum_sampler import CurriculumSampler
-from nodule_lightning.data.sampler import PatchDraw, PatchSampler, SamplingRule
+from nodule_lightning.data.sampler import PatchDraw, PatchDraws, SamplingRule
 from nodule_lightning.losses.hard_mining import HardMiningLoss
 from nodule_lightning.mining.bank import Bank
 
@@ -25,7 +25,7 @@ def curriculum(*rules: SamplingRule) -> Curriculum:
 
 def test_every_epoch_is_as_long_as_the_longest_pass() -> None:
     sampler = CurriculumSampler(SCANS, curriculum(*RULES), seed=0, world_size=2, batch_size=3)
-    passes = [PatchSampler(SCANS, rule, 0, 0, 2, 3).patches for rule in RULES]
+    passes = [PatchDraws(SCANS, rule, 0, whole=6).patches for rule in RULES]
     # Four nodules; (4 + 3) copies and as many negatives; three scans: rounded up to whole batches of both ranks.
     assert passes == [6, 18, 6]
     for epoch in range(7):
@@ -43,12 +43,46 @@ def test_each_epoch_follows_the_rule_of_its_stage() -> None:
 
 
 def test_one_stage_draws_what_its_rule_alone_does() -> None:
-    alone = PatchSampler(SCANS, SamplingRule(40), 3, 1, 2)
+    alone = PatchDraws(SCANS, SamplingRule(40), 3, whole=2)
     sampler = CurriculumSampler(SCANS, curriculum(SamplingRule(40)), 3, 1, 2)
     for epoch in (0, 5):
-        alone.set_epoch(epoch)
         sampler.set_epoch(epoch)
-        assert list(sampler) == list(alone)
+        assert list(sampler) == alone.of_epoch(epoch)[1::2]
+
+
+def test_an_epoch_is_a_pure_function_of_seed_and_number() -> None:
+    def epoch(seed: int, number: int) -> list[PatchDraw]:
+        sampler = CurriculumSampler(SCANS, curriculum(SamplingRule(64)), seed)
+        sampler.set_epoch(number)
+        return list(sampler)
+
+    assert epoch(0, 5) == epoch(0, 5)
+    assert epoch(0, 5) != epoch(0, 6)
+    assert epoch(0, 5) != epoch(1, 5)
+    assert len({draw.seed for draw in epoch(0, 5)}) == 64
+
+
+def test_ranks_share_the_epoch_without_overlap() -> None:
+    rule = SamplingRule(101)
+    whole = list(CurriculumSampler(SCANS, curriculum(rule), 0))
+    ranks = [list(CurriculumSampler(SCANS, curriculum(rule), 0, rank, 3)) for rank in range(3)]
+    assert [len(rank) for rank in ranks] == [33, 33, 33]
+    assert [draw for together in zip(*ranks, strict=True) for draw in together] == whole[:99]
+
+
+def test_ranks_draw_every_nodule_in_whole_batches() -> None:
+    rule = SamplingRule(negative_share=0.3)
+    ranks = [CurriculumSampler(SCANS, curriculum(rule), 0, rank, 3, batch_size=8) for rank in range(3)]
+    assert {len(rank) % 8 for rank in ranks} == {0}
+    drawn = {(draw.scan_index, draw.finding_index) for rank in ranks for draw in rank if draw.finding_index >= 0}
+    assert len(drawn) == sum(map(len, SCANS))
+
+
+def test_the_sizes_told_are_those_cut() -> None:
+    """Of 40 draws in batches of 16 the last 8 are not cut."""
+    sampler = CurriculumSampler(SCANS, curriculum(SamplingRule(40)), 0, batch_size=16)
+    expected = [SCANS[draw.scan_index][draw.finding_index] for draw in list(sampler)[:32] if draw.finding_index >= 0]
+    assert sampler.drawn_mm(0).tolist() == expected
 
 
 def test_the_longest_rule_may_be_a_number() -> None:

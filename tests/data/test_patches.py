@@ -1,6 +1,8 @@
 """Patches: the right voxels, the right boxes, the right batch."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,9 +185,31 @@ def test_scans_stay_open_but_do_not_travel_to_workers(tmp_path: Path) -> None:
 
 
 def test_no_more_scans_stay_open_than_a_process_may_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodule_lightning.data.patches.MOST_OPEN", 2)
+    monkeypatch.setattr("resource.getrlimit", lambda _: (11, 99))
     for scan_id in "abc":
         write_entry(tmp_path, ball_entry(scan_id, [])[0])
     patches = PatchDataset(Catalog.open(tmp_path), "abc", 16)
     assert [patches[PatchDraw(index, -1, 0)].scan_id for index in (0, 1, 2, 0)] == ["a", "b", "c", "a"]
     assert list(patches._open) == [2, 0]
+
+
+def test_a_process_that_may_open_few_files_cuts_from_many_scans(tmp_path: Path) -> None:
+    """In a process of its own, whose limit is real."""
+    for scan_id in map(str, range(40)):
+        write_entry(tmp_path, ball_entry(scan_id, [])[0])
+    ended = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(tmp_path)], capture_output=True, encoding="utf-8", check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "40 patches, 16 scans open\n"), ended.stderr
+
+
+FEW_FILES = """
+import resource, sys
+from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.data.patches import PatchDataset
+from nodule_lightning.data.sampler import PatchDraw
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+catalog = Catalog.open(sys.argv[1])
+patches = PatchDataset(catalog, catalog.scan_ids, 16)
+print(len([patches[PatchDraw(index, -1, 0)] for index in range(40)]), "patches,", len(patches._open), "scans open")
+"""

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chisquare
 
 from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.data.sampler import PatchDraw, PatchSampler, SamplingRule, draw_weights
+from nodule_lightning.data.sampler import PatchDraws, SamplingRule, draw_weights, drawn_mm
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import read_findings
 from tests.test_every_config import composed
@@ -37,7 +37,7 @@ def test_draws_meet_the_target_shares() -> None:
     scans = scans_of_diameters()
     shares = (0.4, 0.3, 0.2, 0.1)
     rule = SamplingRule(5000, negative_share=0.2, edges_mm=EDGES_MM, target_share=shares)
-    counts = in_bins(PatchSampler(scans, rule, seed=3).drawn_mm(0))
+    counts = in_bins(drawn_mm(PatchDraws(scans, rule, 3).of_epoch(0), scans))
     assert counts.sum() == 4000
     assert chisquare(counts, 4000 * np.array(shares)).pvalue > 0.01
 
@@ -46,7 +46,7 @@ def test_copies_multiply_the_natural_share() -> None:
     scans = scans_of_diameters()
     rule = SamplingRule(6000, negative_share=0.0, edges_mm=(10.0,), copies=(4, 2))
     natural = in_bins(np.concatenate(scans), (10.0,)) * (4, 2)
-    counts = in_bins(PatchSampler(scans, rule, seed=0).drawn_mm(0), (10.0,))
+    counts = in_bins(drawn_mm(PatchDraws(scans, rule, 0).of_epoch(0), scans), (10.0,))
     assert chisquare(counts, natural / natural.sum() * 6000).pvalue > 0.01
 
 
@@ -99,39 +99,38 @@ def test_a_pass_draws_each_nodule_as_often_as_its_weight_says() -> None:
     scans = scans_of_diameters()
     weights = draw_weights(np.concatenate(scans), preset("balanced"))
     for seed in range(5):
-        sampler = PatchSampler(scans, preset("balanced"), seed)
-        drawn = Counter((draw.scan_index, draw.finding_index) for draw in sampler if draw.finding_index >= 0)
+        draws = PatchDraws(scans, preset("balanced"), seed)
+        drawn = Counter((draw.scan_index, draw.finding_index) for draw in draws.of_epoch(0) if draw.finding_index >= 0)
         counts = np.array(
             [drawn[scan, finding] for scan, nodules in enumerate(scans) for finding in range(len(nodules))]
         )
         assert counts.min() >= 1
         assert (np.abs(counts - weights) < 1.1).all()
-        assert len(sampler) * 0.7 == pytest.approx(weights.sum(), abs=1)
+        assert draws.patches * 0.7 == pytest.approx(weights.sum(), abs=1)
 
 
-def test_a_pass_is_whole_batches_of_every_rank() -> None:
+def test_a_pass_is_whole_batches() -> None:
     scans = scans_of_diameters()
-    ranks = [PatchSampler(scans, SamplingRule(negative_share=0.3), 0, rank, 3, batch_size=8) for rank in range(3)]
-    assert {len(rank) % 8 for rank in ranks} == {0}
-    drawn = {(draw.scan_index, draw.finding_index) for rank in ranks for draw in rank if draw.finding_index >= 0}
-    assert len(drawn) == sum(map(len, scans))
-    assert ranks[0].patches - 24 < sum(map(len, scans)) / 0.7 <= ranks[0].patches
+    draws = PatchDraws(scans, SamplingRule(negative_share=0.3), 0, whole=24)
+    assert draws.patches - 24 < sum(map(len, scans)) / 0.7 <= draws.patches
+    assert draws.patches % 24 == 0
 
 
 def test_a_number_of_patches_scales_the_draws() -> None:
     scans = scans_of_diameters()
     rule = SamplingRule(edges_mm=EDGES_MM, target_share=EQUAL)
-    once = PatchSampler(scans, rule, 0)
-    thrice = PatchSampler(scans, SamplingRule(3 * once.patches, edges_mm=EDGES_MM, target_share=EQUAL), 0)
+    once = PatchDraws(scans, rule, 0)
+    thrice = PatchDraws(scans, SamplingRule(3 * once.patches, edges_mm=EDGES_MM, target_share=EQUAL), 0)
     assert once.patches == once.patches_of_pass == thrice.patches_of_pass
-    np.testing.assert_allclose(in_bins(thrice.drawn_mm(0)), 3 * in_bins(once.drawn_mm(0)), atol=4)
+    counts = [in_bins(drawn_mm(draws.of_epoch(0), scans)) for draws in (once, thrice)]
+    np.testing.assert_allclose(counts[1], 3 * counts[0], atol=4)
 
 
 def test_within_a_bin_every_nodule_comes_equally_often() -> None:
     scans = scans_of_diameters()
     nodules = sum(len(scan) for scan in scans)
-    sampler = PatchSampler(scans, SamplingRule(3 * nodules, negative_share=0.0), seed=1)
-    _, counts = np.unique([(draw.scan_index, draw.finding_index) for draw in sampler], axis=0, return_counts=True)
+    draws = PatchDraws(scans, SamplingRule(3 * nodules, negative_share=0.0), 1).of_epoch(0)
+    _, counts = np.unique([(draw.scan_index, draw.finding_index) for draw in draws], axis=0, return_counts=True)
     assert counts.tolist() == [3] * nodules
 
 
@@ -143,15 +142,14 @@ def test_a_bin_without_nodules_gives_its_share_away() -> None:
 
 def test_a_bin_without_copies_is_never_drawn() -> None:
     rule = SamplingRule(500, negative_share=0.0, edges_mm=(5.0,), copies=(0, 1))
-    sampler = PatchSampler([np.array([4.0, 6.0, 3.0])], rule, seed=0)
-    assert {draw.finding_index for draw in sampler} == {1}
+    draws = PatchDraws([np.array([4.0, 6.0, 3.0])], rule, 0).of_epoch(0)
+    assert {draw.finding_index for draw in draws} == {1}
 
 
 def test_negatives_come_from_all_scans_also_from_those_without_nodules() -> None:
     scans = scans_of_diameters()
-    negatives = [
-        draw for draw in PatchSampler(scans, SamplingRule(2000, negative_share=0.5), 0) if draw.finding_index == -1
-    ]
+    draws = PatchDraws(scans, SamplingRule(2000, negative_share=0.5), 0).of_epoch(0)
+    negatives = [draw for draw in draws if draw.finding_index == -1]
     assert len(negatives) == 1000
     counts = np.bincount([draw.scan_index for draw in negatives], minlength=len(scans))
     assert chisquare(counts).pvalue > 0.01
@@ -166,34 +164,11 @@ def test_negatives_come_from_all_scans_also_from_those_without_nodules() -> None
     ],
 )
 def test_without_a_nodule_to_draw_a_pass_is_a_place_in_each_scan(diameters: np.ndarray, rule: SamplingRule) -> None:
-    sampler = PatchSampler([diameters, np.zeros(0), np.zeros(0)], rule, 0)
-    assert [draw.finding_index for draw in sampler] == [-1] * 3
-    assert sampler.drawn_mm(0).shape == (0,)
-    assert sampler.nodule_draws(0, 4) == []
-    assert len(PatchSampler([diameters, np.zeros(0)], rule, 0, 0, 2, batch_size=8)) == 8
-
-
-def test_an_epoch_is_a_pure_function_of_seed_and_number() -> None:
-    scans = scans_of_diameters()
-
-    def epoch(seed: int, number: int) -> list[PatchDraw]:
-        sampler = PatchSampler(scans, SamplingRule(64), seed)
-        sampler.set_epoch(number)
-        return list(sampler)
-
-    assert epoch(0, 5) == epoch(0, 5)
-    assert epoch(0, 5) != epoch(0, 6)
-    assert epoch(0, 5) != epoch(1, 5)
-    assert len({draw.seed for draw in epoch(0, 5)}) == 64
-
-
-def test_ranks_share_the_epoch_without_overlap() -> None:
-    scans = scans_of_diameters()
-    rule = SamplingRule(101)
-    whole = list(PatchSampler(scans, rule, 0))
-    ranks = [list(PatchSampler(scans, rule, 0, rank, 3)) for rank in range(3)]
-    assert [len(rank) for rank in ranks] == [33, 33, 33]
-    assert [draw for together in zip(*ranks, strict=True) for draw in together] == whole[:99]
+    scans = [diameters, np.zeros(0), np.zeros(0)]
+    draws = PatchDraws(scans, rule, 0).of_epoch(0)
+    assert [draw.finding_index for draw in draws] == [-1] * 3
+    assert drawn_mm(draws, scans).shape == (0,)
+    assert PatchDraws(scans, rule, 0, whole=16).patches == 16
 
 
 TIANCHI, LUNA16 = "tianchi/annotations_train_600.csv", "luna16/annotations.csv"
@@ -221,10 +196,10 @@ def test_the_sizes_of_the_challenges_before_and_after(
     weights = draw_weights(diameters, rule)
     bins = np.searchsorted(EDGES_MM, diameters, side="right")
     np.testing.assert_allclose(np.bincount(bins, weights), draws, atol=0.01)
-    sampler = PatchSampler([diameters], rule, 0)
-    assert sampler.patches == patches
+    sampled = PatchDraws([diameters], rule, 0)
+    assert sampled.patches == patches
     # Whole draws, and up to one more than the weights' sum.
-    np.testing.assert_allclose(in_bins(sampler.drawn_mm(0)), draws, atol=1.6)
+    np.testing.assert_allclose(in_bins(drawn_mm(sampled.of_epoch(0), [diameters])), draws, atol=1.6)
     if name == "balanced":
         assert weights.min() == 1
         assert weights[diameters < 10].sum() / weights.sum() >= (diameters < 10).mean() - 1e-12

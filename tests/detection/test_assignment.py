@@ -110,3 +110,15 @@ def test_bad_thresholds_are_refused() -> None:
         IouAssigner(positive=0.1, negative=0.2)
     with pytest.raises(InputError, match="cells"):
         CentreAssigner(cells=0)
+
+
+def test_a_nodule_that_overlaps_no_anchor_has_the_nearest() -> None:
+    anchors = AnchorGrid((1.0,), stride=8).boxes((3, 3, 3))
+    nodule = (16.0, 8.0, 16.0, 1.0, NODULE)
+    boxes, kind = batch([nodule], [])
+    assert not cube_iou(boxes[0], anchors.flatten(0, 3)).any()
+    label = IouAssigner()(anchors, boxes, kind).label
+    assert label.sum() == 1
+    (place,) = label[0].nonzero()
+    far = (anchors[..., :3] - boxes[0, 0, :3]).norm(dim=-1)
+    assert far[tuple(place)] == far.min()
