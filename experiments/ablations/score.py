@@ -1,12 +1,9 @@
-"""Compare the runs of one sweep: the score by size, how far it moves with other scans, and with other seeds.
+"""Compare runs: the score by size, how far it moves with other scans, and with other seeds.
 
-    python -m experiments.ablations.score outputs/ablations sampler=natural,balanced
-
-Prints a table of the arms. The interval is of other test scans: bootstraps over scans of the mean over the seeds. The
-difference from the first arm is taken within each bootstrap, so that both arms meet the same scans.
+The interval is of other test scans: bootstraps over scans of the mean over the seeds. The difference from the first arm
+is taken within each bootstrap, so that both arms meet the same scans.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +17,6 @@ from nodule_lightning.metrics.functional.comparison import Comparison, compare
 from nodule_lightning.metrics.functional.curve import RATES
 from nodule_lightning.metrics.functional.protocol import Protocol
 
-REFERENCE = {
-    "model": "res_unet_narrow",
-    "assign": "centres",
-    "sampler": "balanced",
-    "loss": "hard_mining",
-    "curriculum.stages.only.bank_share": "0.0",
-}
 SMALL_MM = 6.0
 BOOTSTRAPS = 1000
 
@@ -49,15 +39,16 @@ class Score:
         return float(self.by_seed.mean())
 
 
-def arms(override: str) -> dict[str, str]:
-    """Give the folder of each value that a sweep has tried, as `experiment=ablation` names it.
-
-    >>> arms("loss=weighted")
-    {'weighted': 'res_unet_narrow,centres,balanced,weighted,bank=0.0'}
-    """
-    key, _, values = override.partition("=")
-    chosen = {value: {**REFERENCE, key: value} for value in values.split(",")}
-    return {value: "{},{},{},{},bank={}".format(*choices.values()) for value, choices in chosen.items()}
+def score_arms(runs: Mapping[str, Sequence[Path]], phantom: Path) -> dict[str, dict[str, Score]]:
+    """Score what was found in the test scans by the runs of each arm."""
+    nodules = read_findings(phantom / "annotations.csv")
+    excluded = read_findings(phantom / "annotations_excluded.csv", sized=False)
+    scores = {}
+    for arm, folders in runs.items():
+        scan_ids = read_scan_ids(folders[0] / "splits" / "test.csv")
+        marks = [read_candidates(folder / "test" / "submission.csv") for folder in folders]
+        scores[arm] = score([compare(found, nodules, excluded, scan_ids, Protocol.LUNA16)[0] for found in marks])
+    return scores
 
 
 def score(comparisons: Sequence[Comparison]) -> dict[str, Score]:
@@ -96,22 +87,3 @@ def bounds(drawn: Float64[np.ndarray, "resample"], sign: str = "") -> str:
     interval = percentile_interval(drawn)
     assert interval
     return " to ".join(f"{value:{sign}.3f}" for value in interval)
-
-
-def main() -> None:
-    """Read the runs of every arm and print the table."""
-    output, override = Path(sys.argv[1]), sys.argv[2]
-    nodules = read_findings(output / "phantom" / "annotations.csv")
-    excluded = read_findings(output / "phantom" / "annotations_excluded.csv", sized=False)
-    scores = {}
-    for arm, folder in arms(override).items():
-        runs = sorted((output / "runs" / folder).glob("seed=*"))
-        scan_ids = read_scan_ids(runs[0] / "splits" / "test.csv")
-        marks = [read_candidates(run / "test" / "submission.csv") for run in runs]
-        scores[arm] = score([compare(run, nodules, excluded, scan_ids, Protocol.LUNA16)[0] for run in marks])
-    for line in table(scores):
-        print(line)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
 
-from experiments.ablations.score import arms, score, table
+from experiments.ablations.questions import QUESTIONS, arms
+from experiments.ablations.score import score, table
 from nodule_lightning.metrics.functional.comparison import Comparison, compare
 from nodule_lightning.metrics.functional.protocol import Protocol
 from nodule_lightning.structures import Candidates, Findings, Table
@@ -43,12 +44,21 @@ def test_arms_are_told_apart_by_seed_and_size() -> None:
     assert rows[5][5] == "+0.000 (+0.000 to +0.000)"
 
 
-@pytest.mark.parametrize(
-    "override", ["sampler=natural", "loss=weighted", "assign=iou", "curriculum.stages.only.bank_share=0.5"]
-)
+OVERRIDES = [
+    f"{key}={value}"
+    for key, _, values in (text.partition("=") for text in QUESTIONS.values())
+    for value in values.split(",")
+]
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
 def test_the_experiment_names_its_folders_as_the_score_does(override: str) -> None:
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         config = compose("train", ["experiment=ablation", override, "seed=7"], return_hydra_config=True)
-    folder = arms(override)[override.partition("=")[2]]
-    assert config.hydra.sweep.subdir == f"{folder}/seed=7"
+    assert config.hydra.sweep.subdir == f"{arms(override)[override.partition('=')[2]]}/seed=7"
     assert config.sampler.patches_per_epoch == 2048
+
+
+def test_what_the_folders_do_not_name_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="two arms would be one"):
+        arms("augment=mirror,strong")
