@@ -1,0 +1,1 @@
+"""One submission from several: marks that mean the same finding are fused, in world millimetres."""
