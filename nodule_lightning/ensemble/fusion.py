@@ -54,10 +54,8 @@ def fuse_groups(
     leads = np.flatnonzero(leader == np.arange(len(leader)))
     group = np.searchsorted(leads, leader)
     weight = weights[pool.member]
-    if agree is None:
-        whole = (weights[:, None] * pool.searched).sum(axis=0)[scan]
-    else:
-        whole = _sums(group, weight)[group]
+    searching = (weights[:, None] * pool.searched).sum(axis=0)
+    whole = searching[scan] if agree is None else _sums(group, weight)[group]
     probability = _sums(group, weight / whole * rows.probability)
     best = rows.probability[leader]
     # The leader's own counts fully, so that marks of no probability still have a middle.
@@ -80,12 +78,13 @@ def _require_weights(members: Sequence[Member], weights: Sequence[float]) -> Flo
     if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
         raise InputError(f"weights must be numbers from 0 on, and not all 0, but are {values.tolist()}")
     # Only ratios count, and so weights of any size do.
-    return values / values.max()
+    ratios: np.ndarray = values / values.max()
+    return ratios
 
 
 def _needed(pool: Pool, agree: int | None) -> Int64[np.ndarray, "scan"]:
     """Give the number of marks that a group must have, in each scan."""
-    there = pool.searched.sum(axis=0)
+    there: np.ndarray = pool.searched.sum(axis=0)
     if agree is None:
         return np.ones_like(there)
     return np.minimum(agree, there) if agree else there // 2 + 1
@@ -105,7 +104,8 @@ def _means(
     """Average the values of each group, as `near` and the mean way from there: a mark alone keeps its value exactly."""
     whole = _sums(group, importance)[group]
     share = np.divide(importance, whole, out=np.zeros(len(whole)), where=whole > 0)
-    return near + _sums(group, share * (values - near[group]))
+    means: np.ndarray = near + _sums(group, share * (values - near[group]))
+    return means
 
 
 def _named(pool: Pool, scan: Int64[np.ndarray, "n"], rows: Candidates) -> Table[Candidates]:

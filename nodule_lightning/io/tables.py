@@ -108,12 +108,19 @@ def write_findings(path: Path, table: Table[Findings]) -> None:
     )
 
 
-def write_candidates(path: Path, table: Table[Candidates]) -> None:
-    """Write a submission as the leaderboard takes it; the diameter is no part of it."""
-    numbers = np.column_stack([table.rows.centre_xyz_mm, table.rows.probability])
+def write_candidates(path: Path, table: Table[Candidates], *, sized: bool = False) -> None:
+    """Write a submission as the leaderboard takes it, of which the diameter is no part.
+
+    Args:
+        path: the csv file.
+        table: the marks.
+        sized: write the column `diameter_mm` too, -1 where a diameter is unknown.
+    """
+    columns = ("probability", "diameter_mm") if sized else ("probability",)
+    numbers = np.column_stack([table.rows.centre_xyz_mm, *(getattr(table.rows, name) for name in columns)])
     rows = zip(table.scan_id.tolist(), numbers.tolist(), strict=True)
     write_whole(
-        path, csv_bytes(("seriesuid", *COORDINATES, "probability"), ([scan_id, *values] for scan_id, values in rows))
+        path, csv_bytes(("seriesuid", *COORDINATES, *columns), ([scan_id, *values] for scan_id, values in rows))
     )
 
 

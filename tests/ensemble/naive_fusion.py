@@ -50,13 +50,13 @@ def naive_fusion(
         sized = [(voice, mark.diameter) for voice, mark in zip(voices, group, strict=True) if mark.diameter > 0]
         known = any(voice for voice, _ in sized)
         diameter = mean([voice for voice, _ in sized], [size for _, size in sized]) if known else -1.0
-        fused.append((group[0].scan_id, *centre, probability, diameter))
+        fused.append((group[0].scan_id, centre[0], centre[1], centre[2], probability, diameter))
     return fused
 
 
 def naive_groups(members: Sequence[Member]) -> list[list[Mark]]:
     left = sorted(
-        Mark(str(scan_id), -p, *centre, d, member.name)
+        Mark(str(scan_id), -p, centre[0], centre[1], centre[2], d, member.name)
         for member in members
         for scan_id, centre, p, d in zip(
             member.marks.scan_id,

@@ -1,0 +1,200 @@
+"""Make one submission of several files, and write down what it was made of."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nodule_lightning.ensemble.calibration import calibrate
+from nodule_lightning.ensemble.fusion import fuse
+from nodule_lightning.ensemble.held_out import HeldOut
+from nodule_lightning.ensemble.members import Member
+from nodule_lightning.ensemble.submissions import find_submissions, read_members, require_probabilities, with_marks
+from nodule_lightning.ensemble.weight_search import FoundWeights
+from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import write_whole
+from nodule_lightning.io.tables import write_candidates, write_scan_ids
+from nodule_lightning.runs import SEARCHED, SUBMISSION
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one member gave.
+
+    Attributes:
+        member: its name.
+        weight: of its probabilities; all add up to 1.
+        marks: how many it had.
+        scans: how many it searched; None where that is not known.
+        out_of_fold: name of the prediction that it was calibrated or weighed with, if any.
+    """
+
+    member: str
+    weight: float
+    marks: int
+    scans: int | None
+    out_of_fold: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """A fusion that was made.
+
+    Attributes:
+        shares: of each member, by name.
+        agree: how many members had to agree; 0 for more than half, None for the weighted fusion.
+        calibrated: whether the probabilities were calibrated.
+        search: what the search for weights found, if there was one.
+        marks: how many there are now.
+        scans: in how many scans.
+        remarks: what should be known, one sentence each.
+    """
+
+    shares: tuple[Share, ...]
+    agree: int | None
+    calibrated: bool
+    search: FoundWeights | None
+    marks: int
+    scans: int
+    remarks: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it in plain values, for JSON."""
+        found = self.search
+        scores = None if found is None else {"found": found.score, "equal": found.equal_score, "tried": found.tried}
+        return {
+            "method": "weighted" if self.agree is None else "consensus",
+            "agree": "more than half" if self.agree == 0 else self.agree,
+            "calibrated": self.calibrated,
+            "members": [asdict(share) for share in self.shares],
+            "out_of_fold_froc_of_weights": scores,
+            "marks": self.marks,
+            "scans": self.scans,
+            "remarks": list(self.remarks),
+        }
+
+
+def fuse_submissions(
+    submissions: Sequence[Path],
+    output: Path,
+    *,
+    weights: Sequence[float] | Path | None = None,
+    agree: int | None = None,
+    held_out: HeldOut | None = None,
+    calibrated: bool = False,
+    search: bool = False,
+    seed: int = 0,
+) -> Ensemble:
+    """Fuse, and write the submission and beside it a JSON file of the same name, from which weights can be read again.
+
+    Where the file is called `submission.csv` and every member's scans are known, `scans.csv` is written beside it, and
+    the ensemble is a run as `nodule-predict` writes one.
+
+    Args:
+        submissions: the members, as for `find_submissions`.
+        output: the csv file to write.
+        weights: one for each member in their order, or a JSON file that an earlier fusion wrote; None for equal ones.
+        agree: as for `fuse`.
+        held_out: what to learn from; needed to calibrate and to search weights.
+        calibrated: calibrate the probabilities.
+        search: search the weights.
+        seed: of the search.
+
+    Raises:
+        InputError: a file that cannot be read or written, weights or predictions that do not fit the members, or a scan
+            to be fused among those to be learnt from.
+    """
+    files, left_out = find_submissions(submissions)
+    _require_free(output, [*files, *(held_out.files if held_out else ())], submissions)
+    members = read_members(files)
+    if held_out:
+        held_out.require_apart(members)
+    calibrations = held_out.calibrations() if held_out and calibrated else None
+    if calibrations is None:
+        require_probabilities(files, members)
+    else:
+        members = [
+            with_marks(member, calibrate(member.marks, calibration))
+            for member, calibration in zip(members, calibrations, strict=True)
+        ]
+    found = held_out.weights(calibrations, agree, seed) if held_out and search else None
+    chosen = found.weights if found else _read_weights(weights, members, calibrated)
+    fused = fuse(members, chosen, agree)
+    searched = frozenset[str]().union(*(member.scan_ids for member in members))
+    oof = [None] * len(members) if held_out is None else [member.name for member in held_out.predictions]
+    shares = [
+        Share(member.name, weight / sum(chosen), len(member.marks), _scans(member), name)
+        for member, weight, name in zip(members, chosen, oof, strict=True)
+    ]
+    ensemble = Ensemble(
+        tuple(sorted(shares, key=lambda share: share.member)),
+        agree,
+        calibrated,
+        found,
+        len(fused),
+        len(searched),
+        (*left_out, *(held_out.cautions() if held_out else ()), *_remarks(members)),
+    )
+    text = json.dumps(ensemble.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_candidates(output, fused, sized=bool((fused.rows.diameter_mm > 0).any()))
+    if output.name == SUBMISSION and all(member.searched is not None for member in members) and searched:
+        write_scan_ids(output.with_name(SEARCHED), sorted(searched))
+    write_whole(output.with_suffix(".json"), text.encode())
+    return ensemble
+
+
+def _require_free(output: Path, read: Sequence[Path], given: Sequence[Path]) -> None:
+    """Refuse a place from which something is read, or would be the next time."""
+    taken = {file.resolve() for file in read}
+    if not taken.isdisjoint({output.resolve(), output.with_suffix(".json").resolve()}):
+        raise InputError(f"output={output} is one of the members; choose another file")
+    inside = [path for path in given if path.is_dir() and path.resolve() in output.resolve().parents]
+    if output.name == SUBMISSION and inside:
+        raise InputError(
+            f"output={output} lies under {inside[0]} and would be a member itself the next time; choose another place"
+        )
+
+
+def _read_weights(weights: Sequence[float] | Path | None, members: Sequence[Member], calibrated: bool) -> list[float]:
+    if weights is None:
+        return [1.0] * len(members)
+    if not isinstance(weights, Path):
+        return [float(weight) for weight in weights]
+    try:
+        values = json.loads(weights.read_text(encoding="utf-8"))
+        known = {str(share["member"]): float(share["weight"]) for share in values["members"]}
+        was_calibrated = values["calibrated"]
+    except FileNotFoundError:
+        raise InputError(f"weights={weights} does not exist; give numbers [0.5,0.5], search, or a file") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"weights={weights} holds no weights; give the JSON file that nodule-ensemble wrote") from None
+    if was_calibrated is not calibrated:
+        raise InputError(
+            f"weights={weights} were made for {'calibrated' if was_calibrated else 'uncalibrated'} probabilities; give"
+            f" calibrate={str(was_calibrated).lower()}"
+        )
+    if {member.name for member in members} != set(known):
+        there, wanted = ", ".join(sorted(known)), ", ".join(sorted(member.name for member in members))
+        raise InputError(f"weights={weights} are for {there}, but the members are {wanted}")
+    return [known[member.name] for member in members]
+
+
+def _scans(member: Member) -> int | None:
+    return None if member.searched is None else len(member.scan_ids)
+
+
+def _remarks(members: Sequence[Member]) -> list[str]:
+    """Say where members differ in their scans, since that changes what a missing mark means."""
+    everything = frozenset[str]().union(*(member.scan_ids for member in members))
+    remarks = []
+    for member in members:
+        if not (lacking := everything - member.scan_ids):
+            continue
+        what = (
+            "has no mark there, and no list of its scans is known: it counts as having found nothing"
+            if member.searched is None
+            else "did not search them and is left out of the mean there"
+        )
+        remarks.append(f"{member.name}: {len(lacking)} scans, such as {min(lacking)}; it {what}.")
+    return remarks

@@ -1,0 +1,235 @@
+"""nodule-ensemble on files, folders and patterns, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nodule_lightning.cli import ensemble, leaderboard
+from nodule_lightning.io.tables import read_candidates, read_scan_ids
+from tests.cli.commands import Runner
+
+HEADER = "seriesuid,coordX,coordY,coordZ,"
+FIRST = "one,1,2,3,0.5\ntwo,0,0,0,0.25\n"
+SECOND = "one,2,2,3,0.9\n"
+
+
+def write(path: Path, rows: str, scans: str | None = None, columns: str = "probability") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{HEADER}{columns}\n{rows}", encoding="utf-8")
+    if scans is not None:
+        path.with_name("scans.csv").write_text("seriesuid\n" + "\n".join(scans.split()) + "\n")
+    return path
+
+
+def members(folder: Path) -> str:
+    first, second = write(folder / "a, [1].csv", FIRST), write(folder / "b=.csv", SECOND)
+    return f"members=['{first}','{second}']"
+
+
+def held_out(folder: Path, name: str, *scans: str) -> Path:
+    """Write out-of-fold predictions: a nodule found in each scan but the last, and as many mistakes."""
+    rows = "".join(f"{scan},0,0,0,0.{7 - place}\n" for place, scan in enumerate(scans[:-1]))
+    rows += "".join(f"{scan},90,0,0,0.{4 + place}\n" for place, scan in enumerate(scans))
+    write(folder / "nodules.csv", "".join(f"{scan},0,0,0,8\n" for scan in ("u", "v", "w")), columns="diameter_mm")
+    return write(folder / "oof" / name / "submission.csv", rows, " ".join(scans))
+
+
+def test_files_are_fused_into_one(run: Runner, tmp_path: Path) -> None:
+    ended = run(ensemble.main, members(tmp_path / "My CT (1), 肺"), "output=out/fused {1}.csv")
+    assert ended.code == 0, ended.error
+    rows = Path("out/fused {1}.csv").read_text().splitlines()
+    assert rows[0] == "seriesuid,coordX,coordY,coordZ,probability"
+    table = read_candidates(Path("out/fused {1}.csv"))
+    assert table.scan_id.tolist() == ["one", "two"]
+    assert table.rows.probability.tolist() == [0.7, 0.125]
+    assert table.rows.centre_xyz_mm[0] == pytest.approx([2.3 / 1.4, 2, 3])
+    record = json.loads(Path("out/fused {1}.json").read_text())
+    assert [(share["member"], share["weight"], share["marks"]) for share in record["members"]] == [
+        ("a, [1]", 0.5, 2), ("b=", 0.5, 1),
+    ]  # fmt: skip
+    assert "b=: 1 scans, such as two; it has no mark there" in " ".join(ended.out.split())
+    assert "2 marks are in out/fused {1}.csv" in ended.out
+
+
+def test_the_order_of_the_files_changes_no_byte(run: Runner, tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.csv", FIRST), write(tmp_path / "b.csv", SECOND)
+    third = write(tmp_path / "deep" / "a.csv", "two,1,0,0,0.3\none,1,1,1,0.1\n")
+    for name, files, weights in (("x", (first, second, third), "1,2,3"), ("y", (third, first, second), "3,1,2")):
+        given = f"members=[{','.join(map(str, files))}]"
+        ended = run(ensemble.main, given, f"weights=[{weights}]", f"output={name}/fused.csv")
+        assert ended.code == 0, ended.error
+    for name in ("fused.csv", "fused.json"):
+        assert Path("x", name).read_bytes() == Path("y", name).read_bytes()
+
+
+def test_one_file_gives_itself_back(run: Runner, tmp_path: Path) -> None:
+    rows = "one,0,0,0,0.9,6.5\none,0.125,0,0,0.3,-1\none,80,0,0,0.1,3\ntwo,1,2,3.25,0.7,12\n"
+    alone = write(tmp_path / "alone.csv", rows.replace("\n", ",7\n"), columns="probability,diameter_mm,unknown")
+    for method in ("weighted", "consensus"):
+        ended = run(ensemble.main, f"members={alone}", f"method={method}", "weights=[0.3]", "output=again.csv")
+        assert ended.code == 0, ended.error
+        there = Path("again.csv").read_text().splitlines()
+        assert there[0].endswith("probability,diameter_mm")
+        given = [[row.split(",")[0], *map(float, row.split(",")[1:])] for row in rows.splitlines()]
+        assert [[row.split(",")[0], *map(float, row.split(",")[1:])] for row in there[1:]] == given
+
+
+def test_runs_of_a_folder_or_pattern_are_the_members(run: Runner, tmp_path: Path) -> None:
+    root = tmp_path / "multirun"
+    for place, rows in enumerate((FIRST, SECOND, "")):
+        write(root / str(place) / "test" / "submission.csv", rows, "one two three")
+    write(root / "0" / "validation" / "submission.csv", "four,0,0,0,0.5\n", "four")
+    ended = run(ensemble.main, f"members={root}/*/test", "output=runs/fused/submission.csv")
+    assert ended.code == 0, ended.error
+    assert read_candidates(Path("runs/fused/submission.csv")).rows.probability == pytest.approx([1.4 / 3, 0.25 / 3])
+    # It is a run itself.
+    assert read_scan_ids(Path("runs/fused/scans.csv")) == ["one", "three", "two"]
+    nodules = write(tmp_path / "nodules.csv", "one,1,2,3,9\n", columns="diameter_mm")
+    ranked = run(
+        leaderboard.main, "runs=runs", f"annotations={nodules}", "protocol=tianchi", "bootstraps=0", "output=x"
+    )
+    assert "1 nodules in 3 scans" in ranked.out
+    # A whole folder: the run over another scan counts for that one alone.
+    ended = run(ensemble.main, f"members={root}", "output=all.csv")
+    assert ended.code == 0, ended.error
+    assert read_candidates(Path("all.csv")).rows.probability == pytest.approx([0.5, 1.4 / 3, 0.25 / 3])
+    assert "did not search them and is left out of the mean there" in " ".join(ended.out.split())
+    # A run without its scans is left out, and named.
+    (root / "1" / "test" / "scans.csv").unlink()
+    ended = run(ensemble.main, f"members={root}", "output=all.csv")
+    assert "1/test was left out: no scans.csv" in " ".join(ended.out.split())
+
+
+def test_nothing_found_is_an_empty_submission(run: Runner, tmp_path: Path) -> None:
+    empty, other = write(tmp_path / "empty.csv", ""), write(tmp_path / "other.csv", "")
+    ended = run(ensemble.main, f"members=[{empty},{other}]", "output=fused.csv")
+    assert ended.code == 0, ended.error
+    assert Path("fused.csv").read_text() == HEADER + "probability\n"
+
+
+def test_weights_are_searched_written_and_used_again(run: Runner, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        held_out(tmp_path, name, "u", "v", "w")
+        write(tmp_path / "test" / name / "submission.csv", FIRST if name == "a" else SECOND, "one two")
+    given = [f"oof={tmp_path / 'oof'}", f"annotations={tmp_path / 'nodules.csv'}", "calibrate=true"]
+    searched = run(
+        ensemble.main, f"members={tmp_path / 'test'}", "weights=search", *given, "protocol=tianchi", "output=s.csv"
+    )
+    assert searched.code == 0, searched.error
+    record = json.loads(Path("s.json").read_text())
+    assert record["out_of_fold_froc_of_weights"]["found"] >= record["out_of_fold_froc_of_weights"]["equal"] > 0
+    assert record["calibrated"] is True
+    assert [share["out_of_fold"] for share in record["members"]] == ["a/submission", "b/submission"]
+    # Uncalibrated, the first mark would have 0.7.
+    assert read_candidates(Path("s.csv")).rows.probability[0] != pytest.approx(0.7, abs=1e-3)
+    again = run(
+        ensemble.main, f"members={tmp_path / 'test'}", "weights=s.json", *given, "protocol=tianchi", "output=t.csv"
+    )
+    assert again.code == 0, again.error
+    assert Path("t.csv").read_bytes() == Path("s.csv").read_bytes()
+    line = run(ensemble.main, f"members={tmp_path / 'test'}", "weights=s.json", "output=t.csv").line()
+    assert "were made for calibrated probabilities; give calibrate=true" in line
+    line = run(ensemble.main, f"members={tmp_path / 'test' / 'a'}", "weights=t.json", "output=u.csv").line()
+    assert "calibrate=true" in line
+
+
+@pytest.mark.parametrize("what", ["calibrate=true", "weights=search"])
+@pytest.mark.parametrize("leak", ["marked", "searched", "listed"])
+def test_to_learn_from_a_scan_that_is_fused_is_refused(run: Runner, tmp_path: Path, what: str, leak: str) -> None:
+    learnt = held_out(tmp_path, "a", "u", "v", "w")
+    rows = "one,0,0,0,0.5\n" + ("v,50,0,0,0.1\n" if leak == "marked" else "")
+    fused = write(tmp_path / "test" / "submission.csv", rows, "one v" if leak == "searched" else None)
+    given = [f"members={fused}", f"annotations={tmp_path / 'nodules.csv'}", what, "output=out.csv"]
+    scans = []
+    if leak == "listed":
+        (tmp_path / "list.csv").write_text("seriesuid\nu\nv\none\n")
+        scans = [f"oof_scans={tmp_path / 'list.csv'}"]
+    line = run(ensemble.main, *given, f"oof={learnt}", *scans).line()
+    assert f"{learnt} holds scan {'one' if leak == 'listed' else 'v'}, which is to be fused (1 such)" in line
+    assert not Path("out.csv").exists()
+    # A list without that scan is all that is learnt from.
+    (tmp_path / "list.csv").write_text("seriesuid\nu\nw\n")
+    ended = run(ensemble.main, *given, f"oof={learnt}", f"oof_scans={tmp_path / 'list.csv'}")
+    assert ended.code == 0, ended.error
+    assert "No excluded findings were given" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["method=mean"], "method must be weighted or consensus, not 'mean'"),
+        (["agree=2"], "agree=2 is of consensus: give method=consensus"),
+        (["method=consensus", "agree=3"], "agree=3, but there are 2 members"),
+        (["method=consensus", "agree=0"], "agree must be a whole number of at least 1"),
+        (["weights=[1]"], "1 weights for 2 members"),
+        (["weights=[1,x]"], "weights must be numbers, a JSON file or search"),
+        (["weights=[0,0]"], "not all 0"),
+        (["weights=gone.json"], "weights=gone.json does not exist"),
+        (["weights=torn.json"], "weights=torn.json holds no weights"),
+        (["calibrate=1"], "calibrate must be true or false, not 1"),
+        (["calibrate=true"], "learn from out-of-fold predictions: give oof=PATH"),
+        (["weights=search", "oof=gone.csv"], "give annotations=PATH"),
+        (["oof=gone.csv"], "oof= has no effect without calibrate=true or weights=search"),
+        (["weights=search", "oof=gone.csv", "annotations=x"], "gone.csv does not exist"),
+        (["calibrate=true", "oof=bare.csv", "annotations=nodules.csv"], "oof_scans=FILE"),
+        (["calibrate=true", "oof=bare.csv", "oof_scans=[all.csv,all.csv]", "annotations=nodules.csv"], "names 2 files"),
+        (["calibrate=true", "oof=bare.csv", "oof_scans=all.csv", "annotations=nodules.csv"], "1 predictions for 2"),
+        (["calibrate=true", "oof=bare.csv", "annotations=x", "excluded=y", "protocol=tianchi"], "no excluded findings"),
+        (["output=folder"], "must be a csv file, folder/submission.csv for example"),
+        (["output=bare.csv/x.csv"], "bare.csv is a file"),
+        (["seed=-1"], "seed must be a whole number"),
+        (["members=gone.csv"], "gone.csv does not exist: a member is a csv file, or a folder"),
+        (["members=[bare.csv,./bare.csv]"], "bare.csv is there twice"),
+        (["members=gone/*/test"], "no file or folder matches gone/*/test"),
+        (["members=empty"], "empty holds no folder with submission.csv"),
+        (["members=logits.csv"], "logits.csv holds the probability -2.5, and a mean can be taken from 0 to 1 only"),
+        (["members=nodules.csv"], "the column probability is missing"),
+        (["members=bare.csv", "output=bare.csv"], "output=bare.csv is one of the members"),
+        (["members=runs", "output=runs/fused/submission.csv"], "lies under runs and would be a member itself"),
+    ],
+)
+def test_wrong_input_is_one_line(run: Runner, tmp_path: Path, arguments: list[str], said: str) -> None:
+    good = members(tmp_path)
+    write(Path("bare.csv"), "u,0,0,0,0.5\n")
+    write(Path("logits.csv"), "u,0,0,0,-2.5\n")
+    write(Path("nodules.csv"), "u,0,0,0,5\n", columns="diameter_mm")
+    write(Path("runs/a/submission.csv"), FIRST, "one two")
+    Path("all.csv").write_text("seriesuid\nu\n")
+    Path("torn.json").write_text('{"members": 3')
+    Path("empty").mkdir()
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    keys = {argument.partition("=")[0] for argument in arguments}
+    defaults = [text for text in (good, "output=out.csv") if text.partition("=")[0] not in keys]
+    assert said in run(ensemble.main, *defaults, *arguments).line()
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_scores_of_any_kind_are_calibrated(run: Runner, tmp_path: Path) -> None:
+    learnt = write(tmp_path / "oof.csv", "u,0,0,0,5.5\nu,90,0,0,-3\n")
+    write(tmp_path / "nodules.csv", "u,0,0,0,5\n", columns="diameter_mm")
+    (tmp_path / "scans.csv").write_text("seriesuid\nu\n")
+    logits = write(tmp_path / "logits.csv", "one,0,0,0,-4\none,40,0,0,1.25\none,80,0,0,9\n")
+    given = [f"oof={learnt}", f"oof_scans={tmp_path / 'scans.csv'}", f"annotations={tmp_path / 'nodules.csv'}"]
+    ended = run(ensemble.main, f"members={logits}", "calibrate=true", *given, "protocol=tianchi", "output=out.csv")
+    assert ended.code == 0, ended.error
+    assert read_candidates(Path("out.csv")).rows.probability == pytest.approx([1, 0.5, 0], abs=2e-6)
+
+
+def test_weights_need_scans_that_all_have_searched(run: Runner, tmp_path: Path) -> None:
+    learnt = [held_out(tmp_path, "a", "u", "v"), held_out(tmp_path, "b", "w", "x")]
+    given = [f"oof=[{learnt[0]},{learnt[1]}]", f"annotations={tmp_path / 'nodules.csv'}", members(tmp_path / "m")]
+    line = run(ensemble.main, *given, "weights=search", "output=out.csv").line()
+    assert "no scan was searched by all out-of-fold predictions" in line
+    # Each is calibrated on its own.
+    assert run(ensemble.main, *given, "calibrate=true", "output=out.csv").code == 0
+
+
+def test_weights_of_other_members_are_refused(run: Runner, tmp_path: Path) -> None:
+    assert run(ensemble.main, members(tmp_path), "weights=[1,3]", "output=out.csv").code == 0
+    given = f"members={write(tmp_path / 'c.csv', FIRST)}"
+    line = run(ensemble.main, given, "weights=out.json", "output=next.csv").line()
+    assert "weights=out.json are for a, [1], b=, but the members are c" in line
+    again = run(ensemble.main, members(tmp_path), "weights=out.json", "output=next.csv")
+    assert again.code == 0, again.error
+    assert Path("next.csv").read_bytes() == Path("out.csv").read_bytes()
