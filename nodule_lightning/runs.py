@@ -8,6 +8,8 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import read_candidates, read_scan_ids
 
 SUBMISSION, SEARCHED = "submission.csv", "scans.csv"
+# What nodule-train writes into a run's folder: its three sets of scans.
+SPLITS, SETS = "splits", ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import settings_to_log
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
+from nodule_lightning.runs import SETS, SPLITS
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
 
 LAST = Path("checkpoints", "last.ckpt")
-SPLITS, SETS = "splits", ("train", "validation", "test")
 
 STAGED_GROUPS = ("loss", "sampler")
 

@@ -1,0 +1,156 @@
+"""nodule-folds: each fold's own checkpoint on its own test scans, pooled and scored once."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from nodule_lightning.cli import folds, predict
+from nodule_lightning.io.tables import read_candidates, read_scan_ids, write_scan_ids
+from tests.cli.commands import Ended, Runner, write_cache, write_checkpoint
+
+SCANS = ("one", "three", "two")
+
+
+def write_fold(folder: Path, test: str, validation: str = "", train: str | None = None, **changes: object) -> Path:
+    rest = " ".join(scan for scan in SCANS if scan not in (*test.split(), *validation.split()))
+    for name, scans in (("test", test), ("validation", validation), ("train", rest if train is None else train)):
+        write_scan_ids(folder / "splits" / f"{name}.csv", scans.split())
+    write_checkpoint(folder / "checkpoints" / "best.ckpt", epoch=3, **changes)
+    write_checkpoint(folder / "checkpoints" / "last.ckpt", epoch=7, **changes)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    root = tmp_path / "my runs ${x}, [1]"
+    for place, test in enumerate(SCANS):
+        write_fold(root / str(place), test)
+    return root
+
+
+def start(run: Runner, runs: Path, cache: Path, *arguments: str) -> Ended:
+    given = [f"runs={runs}", f"cache={cache}", "output=out", "bootstraps=10", "+predict.device=cpu"]
+    return run(folds.main, *given, *arguments)
+
+
+def test_all_folds_are_searched_pooled_and_scored_once(run: Runner, runs: Path, cache: Path) -> None:
+    ended = start(run, runs, cache)
+    assert ended.code == 0, ended.error
+    assert "fold 3 of 3, 2: 1 test scans" in ended.out
+    assert "each fold by itself (the score above is that of all, pooled)" in ended.out
+    for place, scan in enumerate(SCANS):
+        assert read_scan_ids(runs / str(place) / "test_best" / "scans.csv") == [scan]
+    pooled = read_candidates(Path("out/submission.csv"))
+    assert sorted(set(pooled.scan_id.tolist())) == sorted(SCANS)
+    assert len(pooled) == sum(len(read_candidates(path)) for path in runs.glob("*/test_best/submission.csv"))
+    assert read_scan_ids(Path("out/scans.csv")) == sorted(SCANS)
+    written = json.loads(Path("out/metrics.json").read_text())
+    assert (written["counts"]["scans"], written["counts"]["nodules"]) == (3, 3)
+    assert [fold["counts"]["scans"] for fold in written["folds"]] == [1, 1, 1]
+    assert "Cross-validation" in Path("out/report/report.html").read_text()
+
+
+def test_it_goes_on_where_it_was_killed(run: Runner, runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+    search = predict.search
+
+    def counted(config: object) -> None:
+        searched.append(Path(config.output).parent.name)  # type: ignore[attr-defined]
+        if len(searched) == 2:
+            raise KeyboardInterrupt
+        search(config)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predict, "search", counted)
+    assert start(run, runs, cache).code == 130
+    assert searched == ["0", "1"]
+    assert not Path("out").exists()
+    first = start(run, runs, cache)
+    assert first.code == 0, first.error
+    assert searched == ["0", "1", "1", "2"]
+    assert "fold 1 of 3, 0: 1 test scans, searched already" in first.out
+    metrics = Path("out/metrics.json").read_bytes()
+    # A checkpoint that has changed since, and one whose scans were not all searched, are searched again.
+    checkpoint = runs / "1" / "checkpoints" / "best.ckpt"
+    later = (runs / "1" / "test_best" / "submission.csv").stat().st_mtime + 5
+    os.utime(checkpoint, (later, later))
+    write_scan_ids(runs / "2" / "test_best" / "scans.csv", ["one"])
+    assert start(run, runs, cache).code == 0
+    assert searched[4:] == ["1", "2"]
+    assert Path("out/metrics.json").read_bytes() == metrics
+
+
+def test_a_scan_that_cannot_be_searched_is_said_and_nothing_is_scored(run: Runner, runs: Path, tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache", list(SCANS))
+    write_fold(runs / "0", "one two")
+    write_fold(runs / "2", "", train="three")
+    (runs / "2" / "splits" / "test.csv").unlink()
+    (cache / "scans" / "two" / "ct.npy").write_bytes(b"torn")
+    ended = start(run, runs, cache)
+    assert ended.code == 1
+    assert "nothing is scored, because some scans failed; 0: 1 of 2 scans failed" in ended.error
+    assert (runs / "1" / "test_best" / "submission.csv").exists()
+    assert not Path("out").exists()
+
+
+def test_what_is_no_cross_validation_is_refused(run: Runner, runs: Path, cache: Path) -> None:
+    def refused(*arguments: str) -> str:
+        line = start(run, runs, cache, *arguments).line()
+        assert not Path("out").exists()
+        assert not list(runs.rglob("submission.csv"))
+        return line
+
+    write_fold(runs / "2", "two one")
+    assert "scan one is a test scan of 0 and of 2" in refused("partial=true")
+    write_fold(runs / "2", "two elsewhere")
+    assert "names scan elsewhere, which is not in the cache" in refused()
+    write_fold(runs / "2", "two", train="one two")
+    assert f"{runs / '2'} has trained on scan two, which it is tested on (1 such)" in refused()
+    write_fold(runs / "2", "two", validation="two", train="one")
+    assert "has chosen its checkpoint by scan two" in refused()
+    write_fold(runs / "2", "")
+    assert "has no test scans; give trainings with data.fold" in refused()
+    write_fold(runs / "2", "two")
+    write_checkpoint(runs / "2" / "checkpoints" / "last.ckpt", epoch=4)
+    assert "2 has trained 5 epochs and another fold 8: let it end, with resume=true" in refused()
+    (runs / "2" / "checkpoints" / "best.ckpt").unlink()
+    assert "best.ckpt does not exist: let the training of this fold end" in refused()
+    (runs / "2" / "splits" / "test.csv").unlink()
+    assert "1 of 3 scans, such as two, are in no fold's test set" in refused()
+    ended = start(run, runs, cache, "partial=true")
+    assert ended.code == 0, ended.error
+    assert json.loads(Path("out/metrics.json").read_text())["counts"]["nodules"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["runs=gone"], "gone is no folder; give that of a sweep"),
+        (["runs=."], ". holds no training: there is no splits/test.csv"),
+        (["checkpoint=first"], "checkpoint must be best or last, not 'first'"),
+        (["partial=1"], "partial must be true or false, not 1"),
+        (["protocol=kaggle"], "protocol must be luna16 or tianchi"),
+        (["bootstraps=-1"], "bootstraps must be a whole number"),
+        (["+predict.devcie=cpu"], "nodule-predict has no setting devcie"),
+        (["cache=gone"], "gone holds no prepared scan"),
+        (["output=taken"], "taken is a file"),
+    ],
+)
+def test_wrong_input_is_one_line(run: Runner, runs: Path, cache: Path, arguments: list[str], said: str) -> None:
+    Path("taken").touch()
+    keys = {argument.partition("=")[0] for argument in arguments}
+    given = {"runs": runs, "cache": cache, "output": "out"}
+    line = run(folds.main, *(f"{key}={value}" for key, value in given.items() if key not in keys), *arguments).line()
+    assert said in line
+    assert not list(runs.rglob("submission.csv"))
+
+
+def test_the_last_checkpoints_have_a_place_of_their_own_and_tianchi_no_excluded_findings(
+    run: Runner, runs: Path, cache: Path
+) -> None:
+    ended = start(run, runs, cache, "protocol=tianchi", "checkpoint=last")
+    assert ended.code == 0, ended.error
+    assert len(list(runs.glob("*/test_last/submission.csv"))) == 3
+    assert not list(runs.glob("*/test_best"))
+    assert json.loads(Path("out/metrics.json").read_text())["protocol"] == "tianchi"
