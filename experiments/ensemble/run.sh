@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Train five seeds of experiment=ablation, search the test scans with each, fuse, compare. Goes on where it was killed.
+# The phantoms, their cache and the seeds that are there already are those of experiments/ablations.
+#     experiments/ensemble/run.sh
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+PATH="$PWD/.venv/bin:$PATH"
+output="${OUTPUT:-outputs/ensemble}"
+ablations="${ABLATIONS:-outputs/ablations}"
+seeds="${SEEDS:-0 1 2 3 4}"
+cache="$ablations/cache"
+arm="res_unet_narrow,centres,balanced,hard_mining,bank=0.0"
+
+step() {
+    printf '\n$'
+    printf ' %q' "$@"
+    printf '\n'
+    "$@"
+}
+
+if [[ ! -e "$cache/preparation.html" ]]; then
+    echo "$cache is not complete: begin with experiments/ablations/run.sh sampling, which makes it" >&2
+    exit 2
+fi
+members=()
+files=()
+for seed in $seeds; do
+    # A seed that the ablations have trained is taken from there; new ones must not change their table.
+    runs="$ablations/runs"
+    [[ -e "$runs/$arm/seed=$seed" ]] || runs="$output/runs"
+    run="$runs/$arm/seed=$seed"
+    if [[ ! -e "$run/test/submission.csv" ]]; then
+        step nodule-train -m experiment=ablation cache="$cache" paths.sweep="$runs" resume=true seed="$seed"
+        step nodule-predict checkpoint="$run/checkpoints/last.ckpt" input="$cache" scans="$run/splits/test.csv" \
+            output="$run/test" show=0
+    fi
+    members+=("'$run/test'")
+    files+=("$run/test/submission.csv")
+done
+list="$(IFS=,; echo "${members[*]}")"
+step nodule-ensemble "members=[$list]" output="$output/weighted/submission.csv"
+step nodule-ensemble "members=[$list]" output="$output/consensus/submission.csv" method=consensus
+step python -m experiments.ensemble.score "$ablations/phantom" "$output" "${files[@]}"

@@ -1,0 +1,96 @@
+"""Compare an ensemble with its members: each seed, their mean, and what fusing them brings.
+
+    python -m experiments.ensemble.score outputs/ablations/phantom outputs/ensemble runs/seed=*/test/submission.csv
+
+Reads `weighted/` and `consensus/` of the second folder and the members themselves, and prints a table. All scores meet
+the same draws of test scans, so that differences are paired. The best seed is the best on these very scans: to gain on
+it is the hardest test.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
+from nodule_lightning.metrics.functional.bootstrap import bootstrap, percentile_interval
+from nodule_lightning.metrics.functional.comparison import Comparison, compare
+from nodule_lightning.metrics.functional.curve import RATES
+from nodule_lightning.metrics.functional.protocol import Protocol
+from nodule_lightning.metrics.functional.ranking import paired_p_value
+
+BOOTSTRAPS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The mean sensitivity at the seven rates.
+
+    Attributes:
+        mean: on the test scans.
+        drawn: in each bootstrap over them.
+    """
+
+    mean: float
+    drawn: Float64[np.ndarray, "resample"]
+
+    @classmethod
+    def of(cls, comparison: Comparison, bootstraps: int = BOOTSTRAPS) -> "Score":
+        """Score a submission."""
+        wanted = comparison.every_nodule
+        drawn = bootstrap(comparison, wanted[None], np.array(RATES), bootstraps, 0)[:, 0].mean(axis=1)
+        return cls(float(comparison.curve(wanted).at(RATES).mean()), drawn)
+
+    @classmethod
+    def mean_of(cls, scores: Sequence["Score"]) -> "Score":
+        """Give the mean of several, as one would expect of any of them."""
+        return cls(float(np.mean([score.mean for score in scores])), np.mean([score.drawn for score in scores], axis=0))
+
+
+def table(seeds: Mapping[str, Score], ensembles: Mapping[str, Score]) -> Iterator[str]:
+    """Give the lines of a table in Markdown: seeds, their mean, ensembles against that mean and the best seed."""
+    yield "| | FROC | 95 % interval | against the mean of the seeds | p | against the best seed | p |"
+    yield "|---|---|---|---|---|---|---|"
+    mean = Score.mean_of(list(seeds.values()))
+    best = max(seeds.values(), key=lambda score: score.mean)
+    for name, score in seeds.items():
+        yield f"| {name}{' (best)' if score is best else ''} | {score.mean:.3f} | {bounds(score.drawn)} | | | | |"
+    yield f"| mean of the seeds | {mean.mean:.3f} | {bounds(mean.drawn)} | | | | |"
+    for name, score in ensembles.items():
+        yield f"| {name} | {score.mean:.3f} | {bounds(score.drawn)} | {gap(score, mean)} | {gap(score, best)} |"
+
+
+def gap(score: Score, other: Score) -> str:
+    """Format a paired difference with its interval and p-value, as two cells."""
+    p_value = paired_p_value(score.drawn, other.drawn)
+    return f"{score.mean - other.mean:+.3f} ({bounds(score.drawn - other.drawn, '+')}) | {p_value:.3f}"
+
+
+def bounds(drawn: Float64[np.ndarray, "resample"], sign: str = "") -> str:
+    """Format the 95 % interval."""
+    interval = percentile_interval(drawn)
+    assert interval
+    return " to ".join(f"{value:{sign}.3f}" for value in interval)
+
+
+def main() -> None:
+    """Read the submissions and print the table."""
+    phantom, output = Path(sys.argv[1]), Path(sys.argv[2])
+    nodules = read_findings(phantom / "annotations.csv")
+    excluded = read_findings(phantom / "annotations_excluded.csv", sized=False)
+    scan_ids = read_scan_ids(output / "weighted" / "scans.csv")
+
+    def scored(path: Path) -> Score:
+        return Score.of(compare(read_candidates(path), nodules, excluded, scan_ids, Protocol.LUNA16)[0])
+
+    seeds = {path.parent.parent.name: scored(path) for path in map(Path, sys.argv[3:])}
+    methods = {"weighted": "weighted mean", "consensus": "consensus of more than half"}
+    for line in table(seeds, {name: scored(output / folder / "submission.csv") for folder, name in methods.items()}):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
