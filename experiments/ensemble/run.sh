@@ -19,7 +19,7 @@ step() {
 }
 
 if [[ ! -e "$cache/preparation.html" ]]; then
-    echo "$cache is not complete: begin with experiments/ablations/run.sh sampling, which makes it" >&2
+    echo "$cache is not complete: begin with python -m experiments.ablations outputs/ablations sampling, which makes it" >&2
     exit 2
 fi
 members=()
