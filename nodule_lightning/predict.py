@@ -1,7 +1,7 @@
 """Search scans with a trained detector: raw ones, prepared on the way, or a cache's."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,15 +116,26 @@ class Source:
         return prepare_scan(replace(read_scan(self.raw[scan_id]), scan_id=scan_id), self.settings)
 
 
-def predict(detector: Detector, source: Source) -> Iterator[Prediction | Failure]:
+def predict(
+    detector: Detector, source: Source, look: Callable[[Entry, Prediction], None] | None = None
+) -> Iterator[Prediction | Failure]:
     """Search one scan after the other, on the device where the detector's weights are.
 
     One that cannot be read or searched does not stop the others.
+
+    Args:
+        detector: what searches.
+        source: of the scans.
+        look: is shown each scan with what was found in it, while the scan is at hand.
     """
     for scan_id in source.scan_ids:
         try:
             entry = source.open(scan_id)
             candidates = detect(detector.network, entry, detector.inference)
+            notes = tuple(entry.record.get("notes", ()))
+            prediction = Prediction(scan_id, candidates.best_first(), entry.original_grid, notes)
+            if look is not None:
+                look(entry, prediction)
         except InputError as error:
             yield Failure(scan_id, str(error))
         except Exception as error:
@@ -132,8 +143,7 @@ def predict(detector: Detector, source: Source) -> Iterator[Prediction | Failure
             log.exception("%s cannot be searched", scan_id)
             yield Failure(scan_id, f"{type(error).__name__}: {error}")
         else:
-            notes = tuple(entry.record.get("notes", ()))
-            yield Prediction(scan_id, candidates.best_first(), entry.original_grid, notes)
+            yield prediction
 
 
 def submission(predictions: Sequence[Prediction]) -> Table[Candidates]:

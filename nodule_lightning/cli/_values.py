@@ -93,6 +93,14 @@ def paths(config: DictConfig, key: str) -> list[Path]:
     return [Path(str(item)) for item in items]
 
 
+def names(config: DictConfig, key: str) -> list[object]:
+    """Give the name or the names of a key, none where it is null."""
+    value = config[key]
+    if value is None:
+        return []
+    return list(value) if isinstance(value, ListConfig) else [value]
+
+
 def protocol(config: DictConfig) -> "Protocol":
     """Give the challenge whose rules hold.
 

@@ -1,6 +1,7 @@
 """`nodule-predict`: find nodules with a trained detector."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import whole_number
+from nodule_lightning.cli._values import names, whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,22 +34,21 @@ def search(config: DictConfig) -> None:
     from rich.console import Console
 
     from nodule_lightning.cli._checkpoint import load_detector
-    from nodule_lightning.io.tables import write_candidates, write_scan_ids
-    from nodule_lightning.predict import Failure, Prediction, Source, predict, submission
-    from nodule_lightning.runs import SEARCHED, SUBMISSION
+    from nodule_lightning.outputs import Format, parse_formats, write_outputs, write_picture
+    from nodule_lightning.predict import Failure, Prediction, Source, predict
 
     show, output = whole_number(config, "show"), Path(config.output)
+    formats = parse_formats(names(config, "formats"))
     require_writable(output)
     detector = load_detector(Path(config.checkpoint))
     detector.network.to(_device(config.device))
     source = Source(Path(config.input), detector, None if config.scans is None else Path(config.scans))
-    outcomes = list(progress(predict(detector, source), "searching", len(source)))
+    look = partial(write_picture, output) if Format.PICTURES in formats else None
+    outcomes = list(progress(predict(detector, source, look), "searching", len(source)))
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if predictions:
-        path = output / SUBMISSION
-        write_candidates(path, submission(predictions))
-        write_scan_ids(output / SEARCHED, [prediction.scan_id for prediction in predictions])
+        path = write_outputs(output, predictions, formats)
         console = Console()
         for prediction in predictions:
             console.print(render(prediction, show))

@@ -9,6 +9,7 @@ from pathlib import Path
 from nodule_lightning.data.replacing import lock
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
+from nodule_lightning.io.tables import check_scan_id
 
 _SUFFIX = ".txt"
 
@@ -17,8 +18,11 @@ def keep_failure(cache: Path, scan_id: str, reason: str) -> None:
     """Note why a scan could not be prepared, or forget it where the reason is empty.
 
     Where the disk is full even for that, the run that failed says so by itself.
+
+    Raises:
+        InputError: the id cannot name a file.
     """
-    path = cache / "failures" / f"{scan_id}{_SUFFIX}"
+    path = cache / "failures" / f"{check_scan_id(scan_id)}{_SUFFIX}"
     with suppress(InputError, OSError), lock(cache):
         if reason:
             write_whole(path, f"{reason}\n".encode())

@@ -53,6 +53,24 @@ def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp
     assert "Secret" not in both.out + both.error + Path("both/submission.csv").read_text(encoding="utf-8")
 
 
+def test_other_formats_on_request(run: Runner, checkpoint: Path, cache: Path) -> None:
+    arguments = [f"checkpoint={checkpoint}", f"input={cache}"]
+    chosen = "formats=[list,grand_challenge,slicer,pictures]"
+    found = rows(run(predict.main, *arguments, "output=out", chosen), "out")
+    assert found
+    for folder, suffix in (("grand_challenge", ".json"), ("slicer", ".mrk.json"), ("pictures", ".png")):
+        assert sorted(path.name for path in Path("out", folder).iterdir()) == [
+            f"{scan_id}{suffix}" for scan_id in ("one", "three", "two")
+        ]
+    told = Path("out/candidate_list.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len(told) == sum(map(len, found.values()))
+    run(predict.main, *arguments, "output=one", "formats=list")
+    assert sorted(path.name for path in Path("one").iterdir()) == ["candidate_list.csv", "scans.csv", "submission.csv"]
+    refused = run(predict.main, *arguments, "output=none", "formats=[pdf]")
+    assert "formats holds 'pdf'; there are list, grand_challenge, slicer, pictures" in refused.line()
+    assert not Path("none").exists()
+
+
 def test_a_segmentations_components_are_candidates(run: Runner, cache: Path, tmp_path: Path) -> None:
     model = recipe("model=unet3d_segmentation_narrow", "+model.spacing_mm=4.0")
     torch.manual_seed(0)

@@ -1,0 +1,124 @@
+"""What a search leaves behind: the submission of all scans, and on request what other programs and people read.
+
+    OUTPUT/submission.csv            seriesuid,coordX,coordY,coordZ,probability, as LUNA16 and Tianchi take it
+    OUTPUT/scans.csv                 the scans that were searched
+    OUTPUT/candidate_list.csv        `list`: rank, slice, probability and place in the slice, as the seed team told them
+    OUTPUT/grand_challenge/ID.json   `grand_challenge`: point marks
+    OUTPUT/slicer/ID.mrk.json        `slicer`: markups
+    OUTPUT/pictures/ID.png           `pictures`: the best candidates' slices
+
+All places are those of the original scan. A scan's id becomes a file's name, so none may lead out of the folder.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from nodule_lightning.data.cache import Entry
+from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import csv_bytes, write_whole
+from nodule_lightning.io.tables import check_scan_id, write_candidates, write_scan_ids
+from nodule_lightning.io.viewers import point_marks, slicer_markups
+from nodule_lightning.predict import Prediction, submission
+from nodule_lightning.runs import SEARCHED, SUBMISSION
+from nodule_lightning.structures import Candidates
+
+LIST: Final = "candidate_list.csv"
+LIST_COLUMNS: Final = ("seriesuid", "rank", "slice", "probability", "x", "y", "diameter_mm")
+
+
+class Format(StrEnum):
+    """What can be written beside the submission."""
+
+    LIST = "list"
+    GRAND_CHALLENGE = "grand_challenge"
+    SLICER = "slicer"
+    PICTURES = "pictures"
+
+
+# Laid out from the candidates alone; a picture needs the scan as well.
+_PER_SCAN: Final[dict[Format, tuple[str, Callable[[Candidates], bytes]]]] = {
+    Format.GRAND_CHALLENGE: (".json", point_marks),
+    Format.SLICER: (".mrk.json", slicer_markups),
+}
+
+
+def parse_formats(names: Sequence[object]) -> tuple[Format, ...]:
+    """Read the names of formats, each once.
+
+    Raises:
+        InputError: a name that stands for none; says which there are.
+
+    >>> parse_formats(["slicer", "list", "slicer"])
+    (<Format.SLICER: 'slicer'>, <Format.LIST: 'list'>)
+    """
+    known = list(Format)
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"formats holds {name!r}; there are {', '.join(known)}, and {SUBMISSION}, which LUNA16 and Tianchi "
+                "take, is always written"
+            )
+    return tuple(dict.fromkeys(Format(str(name)) for name in names))
+
+
+def write_outputs(folder: Path, predictions: Sequence[Prediction], formats: Sequence[Format] = ()) -> Path:
+    """Write the submission, the list of the scans, and all formats but the pictures.
+
+    Args:
+        folder: made if needed.
+        predictions: of the scans that were searched, one at least.
+        formats: beside the submission.
+
+    Returns:
+        The submission's file.
+
+    Raises:
+        InputError: a scan's id cannot name a file, or the folder cannot be written to.
+    """
+    for prediction in predictions:
+        check_scan_id(prediction.scan_id)
+    path = folder / SUBMISSION
+    write_candidates(path, submission(predictions))
+    write_scan_ids(folder / SEARCHED, [prediction.scan_id for prediction in predictions])
+    if Format.LIST in formats:
+        write_whole(folder / LIST, csv_bytes(LIST_COLUMNS, _list_rows(predictions)))
+    for name, (suffix, lay_out) in _PER_SCAN.items():
+        for prediction in predictions if name in formats else ():
+            write_whole(_file(folder, name, prediction.scan_id, suffix), lay_out(prediction.candidates))
+    return path
+
+
+def write_picture(folder: Path, entry: Entry, prediction: Prediction) -> None:
+    """Draw a scan's best candidates, while the scan is at hand.
+
+    Args:
+        folder: of all outputs; made if needed.
+        entry: the prepared scan.
+        prediction: what was found in it.
+
+    Raises:
+        InputError: as `write_outputs`.
+    """
+    # Only this function needs matplotlib, and it takes as long to import as all the rest.
+    from nodule_lightning.report.canvas import to_png
+    from nodule_lightning.report.overlay import draw_overlay
+
+    path = _file(folder, Format.PICTURES, prediction.scan_id, ".png")
+    write_whole(path, to_png(draw_overlay(entry, prediction.candidates, prediction.voxels_zyx())))
+
+
+def _file(folder: Path, name: Format, scan_id: str, suffix: str) -> Path:
+    return folder / name.value / f"{check_scan_id(scan_id)}{suffix}"
+
+
+def _list_rows(predictions: Sequence[Prediction]) -> Iterator[tuple[object, ...]]:
+    for prediction in predictions:
+        found = prediction.candidates
+        rows = zip(
+            prediction.voxels_zyx().tolist(), found.probability.tolist(), found.diameter_mm.tolist(), strict=True
+        )
+        for rank, ((z, y, x), probability, diameter_mm) in enumerate(rows, start=1):
+            size = round(diameter_mm, 1) if diameter_mm > 0 else ""
+            yield prediction.scan_id, rank, z + 1, round(probability, 6), x, y, size
