@@ -148,13 +148,15 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     description = read_description(cache, scan_id)
     grid = Grid.from_dict(description["grid"])
     try:
-        ct, lung = (np.load(folder / name, mmap_mode="r") for name in ("ct.npy", "lung.npy"))
+        ct, lung = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("ct.npy", "lung.npy"))
     except (FileNotFoundError, ValueError, EOFError):
         raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
     except OSError as error:
         raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
     if not ct.shape == lung.shape == grid.shape:
         raise InputError(f"{folder} is damaged: its shapes differ; delete it and prepare the scan again")
+    if not ct.dtype == lung.dtype == np.uint8:
+        raise InputError(f"{folder} is damaged: its volumes are not uint8; delete it and prepare the scan again")
     original = Grid.from_dict(description["original_grid"])
     labels = Labels.from_dict(description["labels"])
     return Entry(scan_id, ct, lung, grid, original, description["settings"], description["record"], labels)

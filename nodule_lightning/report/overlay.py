@@ -31,9 +31,10 @@ def draw_overlay(entry: Entry, candidates: Candidates, voxels_zyx: Int64[np.ndar
         voxels_zyx: where each lies in the original scan.
     """
     shown = min(len(candidates), MOST_DRAWN)
-    rows = max(1, -(-shown // _COLUMNS))
-    figure = new_figure(3.2 * _COLUMNS, 3.0 * rows)
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    columns = min(max(shown, 1), _COLUMNS)
+    rows = max(1, -(-shown // columns))
+    figure = new_figure(3.2 * columns, 3.0 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
     places_zyx = entry.grid.to_index(candidates.centre_xyz_mm)
