@@ -1,15 +1,19 @@
 """The folders that `nodule-predict` has written: a submission, and which scans it was made of."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import read_candidates, read_scan_ids
+from nodule_lightning.record import SearchRecord
 
 SUBMISSION, SEARCHED = "submission.csv", "scans.csv"
 # What nodule-train writes into a run's folder: its three sets of scans.
 SPLITS, SETS = "splits", ("train", "validation", "test")
+# How it was made: of a training, and of a search.
+TRAINING, PREDICTION = "run.json", "prediction.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +25,14 @@ class Run:
         submission: the file of its marks.
         scans: the file of the scans that were searched.
         scan_ids: those scans.
+        record: how the marks were made; None where nothing tells.
     """
 
     name: str
     submission: Path
     scans: Path
     scan_ids: frozenset[str]
+    record: SearchRecord | None = None
 
 
 def find_runs(root: Path) -> tuple[list[Run], list[str]]:
@@ -45,7 +51,8 @@ def find_runs(root: Path) -> tuple[list[Run], list[str]]:
             continue
         try:
             read_candidates(submission)
-            runs.append(Run(name, submission, scans, frozenset(read_scan_ids(scans))))
+            scan_ids = frozenset(read_scan_ids(scans))
+            runs.append(Run(name, submission, scans, scan_ids, _record_beside(submission)))
         except InputError as error:
             left_out.append(f"{name} was left out: {error}.")
     if not runs:
@@ -54,6 +61,13 @@ def find_runs(root: Path) -> tuple[list[Run], list[str]]:
             f" with submissions=[FILE,FILE] instead. {' '.join(left_out)}".rstrip()
         )
     return runs, left_out
+
+
+def _record_beside(submission: Path) -> SearchRecord | None:
+    # A ranking needs none, so a damaged one is as good as none.
+    with suppress(InputError):
+        return SearchRecord.read(submission.with_name(PREDICTION))
+    return None
 
 
 def comparable(runs: Sequence[Run], scan_ids: Sequence[str] | None) -> tuple[list[Run], list[str]]:

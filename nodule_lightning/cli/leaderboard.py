@@ -1,5 +1,6 @@
 """`nodule-leaderboard`: rank submissions, or the runs under a folder, on the same scans."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,6 +13,7 @@ from nodule_lightning.cli._values import optional_path, paths, protocol, seed, w
 from nodule_lightning.errors import InputError
 from nodule_lightning.leaderboard import Leaderboard
 from nodule_lightning.metrics.functional.ranking import Rating
+from nodule_lightning.record import SearchRecord
 
 PATH_KEYS = ("submissions", "runs", "annotations", "excluded", "scans", "output")
 
@@ -34,7 +36,7 @@ def rank(config: DictConfig) -> float:
     from nodule_lightning.leaderboard import rank_submissions
 
     require_writable(Path(config.output))
-    submissions, scans, remarks = _contenders(config)
+    submissions, scans, remarks, records = _contenders(config)
     board = rank_submissions(
         submissions,
         Path(config.annotations),
@@ -46,12 +48,15 @@ def rank(config: DictConfig) -> float:
         seed=seed(config),
         remarks=remarks,
     )
-    Console().print(render_leaderboard(board))
+    console = Console()
+    console.print(render_leaderboard(board))
+    if records:
+        console.print(render_records({standing.name: records.get(standing.name) for standing in board.standings}))
     return board.standings[0].overall.mean
 
 
-def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[str]]:
-    """Give the submissions by name, the list of scans if there is one, and what was left out."""
+def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[str], dict[str, SearchRecord]]:
+    """Give the submissions by name, the list of scans if there is one, what was left out, and how each was made."""
     from nodule_lightning.io.files import distinct_names
     from nodule_lightning.io.tables import read_scan_ids
     from nodule_lightning.runs import comparable, find_runs
@@ -62,10 +67,11 @@ def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[s
     if submissions:
         if twice := {path for path in submissions if submissions.count(path) > 1}:
             raise InputError(f"submissions names {min(twice)} twice")
-        return dict(zip(distinct_names(submissions), submissions, strict=True)), scans, []
+        return dict(zip(distinct_names(submissions), submissions, strict=True)), scans, [], {}
     runs, nameless = find_runs(Path(config.runs))
     kept, left_out = comparable(runs, read_scan_ids(scans[0]) if scans else None)
-    return {run.name: run.submission for run in kept}, scans or [kept[0].scans], [*nameless, *left_out]
+    records = {run.name: run.record for run in kept if run.record is not None}
+    return {run.name: run.submission for run in kept}, scans or [kept[0].scans], [*nameless, *left_out], records
 
 
 def render_leaderboard(board: Leaderboard) -> RenderableType:
@@ -95,6 +101,24 @@ def render_leaderboard(board: Leaderboard) -> RenderableType:
         " the other way round, at 1 false positive per scan."
     )
     return Group(table, explained, Text(), sizes, *warning_lines(board.warnings))
+
+
+def render_records(records: Mapping[str, SearchRecord | None]) -> RenderableType:
+    """Show how the submissions of runs were made, in the order given; blank where nothing tells."""
+    from nodule_lightning.cli._score_table import new_table
+
+    table = new_table(
+        "made by", ("submission", "network"), ("parameters", "validation FROC", "seconds a scan", "version")
+    )
+    for name, record in records.items():
+        if record is None:
+            table.add_row(Text(name), *[""] * 5)
+            continue
+        froc = "" if record.validation_froc is None else f"{record.validation_froc:.4f}"
+        pace = f"{record.seconds / record.scans:.1f}" if record.scans else ""
+        values = (f"{record.parameters / 1e6:.2f} M", froc, pace, Text(record.version))
+        table.add_row(Text(name), Text(record.network), *values)
+    return table
 
 
 def _p(rating: Rating) -> str:

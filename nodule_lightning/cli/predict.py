@@ -34,6 +34,7 @@ def search(config: DictConfig) -> None:
     from rich.console import Console
 
     from nodule_lightning.cli._checkpoint import load_detector
+    from nodule_lightning.cli._record import record_of_search
     from nodule_lightning.outputs import Format, parse_formats, write_outputs, write_picture
     from nodule_lightning.predict import Failure, Prediction, Source, predict
 
@@ -44,11 +45,13 @@ def search(config: DictConfig) -> None:
     detector.network.to(_device(config.device))
     source = Source(Path(config.input), detector, None if config.scans is None else Path(config.scans))
     look = partial(write_picture, output) if Format.PICTURES in formats else None
+    write_record = record_of_search(output, Path(config.checkpoint), detector)
     outcomes = list(progress(predict(detector, source, look), "searching", len(source)))
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if predictions:
         path = write_outputs(output, predictions, formats)
+        write_record(len(predictions), len(failures))
         console = Console()
         for prediction in predictions:
             console.print(render(prediction, show))

@@ -48,6 +48,7 @@ def train(config: DictConfig) -> float:
 
     from nodule_lightning.cli._checkpoint import require_recipe
     from nodule_lightning.cli._quiet import silence_tips
+    from nodule_lightning.cli._record import record_of_training
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     require_in_use(as_written(HydraConfig.get().overrides.task), config.curriculum)
@@ -77,7 +78,7 @@ def train(config: DictConfig) -> float:
         _write_split(folder / SPLITS, datamodule)
         _log_settings(trainer, config, datamodule)
     try:
-        with child_processes_of_this_job():
+        with child_processes_of_this_job(), record_of_training(folder, trainer, module, datamodule):
             trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
     finally:
         _finish_wandb()

@@ -46,9 +46,9 @@ class ScoredScans:
         """Put names in place of the numbers, which are places among the names."""
         return replace(self, scan_ids=np.array(names, dtype=np.str_)[self.scan_ids])
 
-    def result(self) -> FrocResult:
-        """Score them, without bootstraps."""
-        return summarise(Comparison.of(self.scan_ids, self.marks, self.nodules, self.excluded), 0, 0)
+    def result(self, bootstraps: int = 0) -> FrocResult:
+        """Score them; the interval takes resamples of the scans."""
+        return summarise(Comparison.of(self.scan_ids, self.marks, self.nodules, self.excluded), bootstraps, 0)
 
 
 class FROC(Metric):

@@ -1,0 +1,162 @@
+"""Keep the record of a run in its folder: `run.json` of a training, `prediction.json` of a search."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodule_lightning.callbacks.validation_report import BEST, ValidationReport
+from nodule_lightning.evaluate import METRICS
+from nodule_lightning.io.files import write_whole
+from nodule_lightning.record import (
+    describe_code,
+    describe_machine,
+    describe_network,
+    describe_versions,
+    fingerprint_data,
+    fingerprint_file,
+)
+from nodule_lightning.runs import PREDICTION, TRAINING
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from nodule_lightning.data.datamodule import NoduleDataModule
+    from nodule_lightning.module import NoduleDetector
+    from nodule_lightning.predict import Detector
+
+
+@contextmanager
+def record_of_training(
+    folder: Path, trainer: "pl.Trainer", module: "NoduleDetector", datamodule: "NoduleDataModule"
+) -> Iterator[None]:
+    """Write `run.json` at the start and again at the end, by the first process alone.
+
+    The configuration and the command line are not repeated: Hydra has written them beside it. Each start of the run,
+    the first and each that resumed it, is told with its own versions, code and machine. One that is still `running`
+    when its process is gone was killed.
+
+    Args:
+        folder: of the run.
+        trainer: about to fit.
+        module: about to be fitted.
+        datamodule: after its `setup`.
+    """
+    if not trainer.is_global_zero:
+        yield
+        return
+    path, data = folder / TRAINING, fingerprint_data(datamodule.cache)
+    before = _read(path)
+    if before and before.get("data") != data:
+        print(f"note: {datamodule.cache} has changed since the run began, so what it gives cannot be had again")
+    record = {
+        "command": "nodule-train",
+        "configuration": ".hydra/config.yaml",
+        "arguments": ".hydra/overrides.yaml",
+        "data": data,
+        "network": describe_network(module.network),
+        "validation": before.get("validation"),
+    }
+    earlier = [start for start in before.get("starts", ()) if isinstance(start, dict)]
+    used = {"precision": str(trainer.precision), "processes": trainer.world_size, "device": _device(trainer)}
+    start = {"status": "running", **_made_of(), **used}
+    clock = _Clock()
+    _write(path, {**record, "starts": [*earlier, {**start, **clock.told()}]})
+    try:
+        yield
+        start["status"] = "finished"
+    # Lightning turns Ctrl-C and SIGTERM into an exit.
+    except (KeyboardInterrupt, SystemExit):
+        start["status"] = "stopped"
+        raise
+    except BaseException:
+        start["status"] = "failed"
+        raise
+    finally:
+        record["validation"] = _best_validation(trainer)
+        _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
+
+
+def record_of_search(folder: Path, checkpoint: Path, detector: "Detector") -> Callable[[int, int], None]:
+    """Start the clock of a search; gives the function that writes `prediction.json` at its end.
+
+    That function takes the number of scans that were searched and of those that failed.
+
+    Args:
+        folder: of the submission.
+        checkpoint: what the detector was read from, perhaps in the folder of its training.
+        detector: on its device.
+    """
+    clock = _Clock()
+
+    def write(searched: int, failed: int) -> None:
+        training = _read(checkpoint.parent.parent / TRAINING).get("validation")
+        record = {
+            "command": "nodule-predict",
+            "checkpoint": {"sha256": fingerprint_file(checkpoint)},
+            "training": training if isinstance(training, dict) else None,
+            "network": describe_network(detector.network),
+            "scans": searched,
+            "failed": failed,
+            "device": str(next(detector.network.parameters()).device),
+            **clock.told(ended=True),
+            **_made_of(),
+        }
+        _write(folder / PREDICTION, record)
+
+    return write
+
+
+class _Clock:
+    """Tell when something started and ended, and how long it took by a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC)
+        self._ticks = time.monotonic()
+
+    def told(self, *, ended: bool = False) -> dict[str, Any]:
+        return {
+            "started": self._started.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds") if ended else None,
+            "seconds": round(time.monotonic() - self._ticks, 1) if ended else None,
+        }
+
+
+def _made_of() -> dict[str, Any]:
+    return {"versions": describe_versions(), "code": describe_code(), "machine": describe_machine()}
+
+
+def _device(trainer: "pl.Trainer") -> str:
+    return str(trainer.strategy.root_device)
+
+
+def _best_validation(trainer: "pl.Trainer") -> dict[str, Any] | None:
+    """Give the score of `best.ckpt`, with its interval where the report of the validation has one."""
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if score is None or not isfinite(score):
+        return None
+    reports = [callback for callback in trainer.callbacks if isinstance(callback, ValidationReport)]  # type: ignore[attr-defined]
+    metrics = _read(reports[0].folder / BEST / METRICS) if reports else {}
+    return {
+        "froc": float(score),
+        "interval_95_percent": metrics.get("interval_95_percent"),
+        "scans": metrics.get("counts", {}).get("scans"),
+        "nodules": metrics.get("counts", {}).get("nodules"),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read what is there of a record; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    write_whole(path, (json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,100 @@
+"""The records that a training and a search leave in their folders, and what the leaderboard makes of them."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodule_lightning.callbacks.validation_report import ValidationReport
+from nodule_lightning.cli import leaderboard, predict, train
+from nodule_lightning.data.cache import Labels, update_labels
+from tests.cli.commands import Runner, write_cache
+
+TRAIN = (
+    "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow", "+model.anchors.spacing_mm=4.0",
+    "trainer=debug", "sampler.patches_per_epoch=4", "datamodule.batch_size=2", "datamodule.patch_voxels=32",
+    "datamodule.workers=0", "logger=csv", "callbacks.training_data.patches=0", "callbacks.validation_report.most=0",
+    "++trainer.enable_progress_bar=false", "~callbacks.progress",
+)  # fmt: skip
+
+
+def read(path: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return record
+
+
+@pytest.mark.slow
+def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache of Doe^Jane", ["one", "three", "two"])
+    command = (f"cache={cache}", *TRAIN, "paths.run=run")
+    ended = run(train.main, *command)
+    assert ended.code == 0, ended.error
+    record = read("run/run.json")
+    assert Path("run", record["configuration"]).is_file()
+    assert Path("run", record["arguments"]).is_file()
+    assert "Doe" not in Path("run/run.json").read_text(encoding="utf-8")
+    assert record["data"]["scans"] == 3
+    metrics = read("run/validation/best/metrics.json")
+    assert record["validation"]["froc"] == pytest.approx(metrics["mean"], abs=1e-6)
+    assert record["validation"]["interval_95_percent"] == metrics["interval_95_percent"]
+    assert f"validation FROC: {record['validation']['froc']:.4f}" in ended.out
+    assert len(metrics["interval_95_percent"]) == 2
+    [start] = record["starts"]
+    assert (start["status"], start["processes"], start["device"]) == ("finished", 1, "cpu")
+    assert start["seconds"] > 0
+    assert start["started"] <= start["ended"]
+    assert {"versions", "code", "machine", "precision"} <= set(start)
+
+    resumed = run(train.main, *command, "trainer.max_epochs=2", "resume=true")
+    assert resumed.code == 0, resumed.error
+    assert "has changed since" not in resumed.out
+    assert [start["status"] for start in read("run/run.json")["starts"]] == ["finished", "finished"]
+    update_labels(cache, "one", Labels("0"))
+    changed = run(train.main, *command, "trainer.max_epochs=3", "resume=true")
+    assert "has changed since the run began" in changed.out
+
+    search = (f"input={cache}", "checkpoint=run/checkpoints/best.ckpt")
+    assert run(predict.main, *search, "output=found/a").code == 0
+    told = read("found/a/prediction.json")
+    assert told["checkpoint"]["sha256"] == sha256(Path("run/checkpoints/best.ckpt").read_bytes()).hexdigest()
+    assert (told["scans"], told["failed"], told["device"]) == (3, 0, "cpu")
+    assert told["training"] == read("run/run.json")["validation"]
+    assert "Doe" not in Path("found/a/prediction.json").read_text(encoding="utf-8")
+
+    # A run without a record, and one with a damaged one, stand in the ranking all the same.
+    for name in ("b", "c"):
+        run(predict.main, *search, f"output=found/{name}")
+    Path("found/b/prediction.json").unlink()
+    Path("found/c/prediction.json").write_text("torn")
+    Path("nodules.csv").write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\none,1,2,3,9\n")
+    rank = ("annotations=nodules.csv", "protocol=tianchi", "output=board", "bootstraps=0")
+    ranked = run(leaderboard.main, "runs=found", *rank)
+    assert ranked.code == 0, ranked.error
+    made = ranked.out[ranked.out.index("made by") :].splitlines()
+    assert "ResUNet" in next(line for line in made if "│ a " in line)
+    assert "ResUNet" not in next(line for line in made if "│ b " in line)
+    assert "ResUNet" not in next(line for line in made if "│ c " in line)
+    assert "made by" not in run(leaderboard.main, "submissions=[found/a/submission.csv]", *rank).out
+
+
+@pytest.mark.slow
+def test_a_training_that_breaks_says_so(run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BrokenError(Exception):
+        pass
+
+    errors: list[BaseException] = [BrokenError(), KeyboardInterrupt()]
+
+    def break_off(self: ValidationReport, *_: object) -> None:
+        start = read("run/run.json")["starts"][-1]
+        assert (start["status"], start["ended"]) == ("running", None)
+        raise errors.pop(0)
+
+    monkeypatch.setattr(ValidationReport, "on_validation_epoch_end", break_off)
+    with pytest.raises(BrokenError):
+        run(train.main, f"cache={cache}", *TRAIN, "paths.run=run")
+    assert [start["status"] for start in read("run/run.json")["starts"]] == ["failed"]
+    assert run(train.main, f"cache={cache}", *TRAIN, "paths.run=run", "resume=true").code == 130
+    assert [start["status"] for start in read("run/run.json")["starts"]] == ["failed", "stopped"]
+    assert read("run/run.json")["validation"] is None
