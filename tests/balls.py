@@ -1,5 +1,6 @@
 """Tiny prepared scans, without reading or preparing anything: bright balls in dark, noisy lungs."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,11 +25,13 @@ from nodule_lightning.models.heads import AnchorDetector, DetectionNetwork, Segm
 from nodule_lightning.models.res_unet import ResUNet
 from nodule_lightning.models.unet import UNet
 from nodule_lightning.module import NoduleDetector
+from nodule_lightning.prepare import PreparationSettings
 from nodule_lightning.schedule import WarmUpAndDecay
 from nodule_lightning.structures import Findings
 
 ORIGIN_XYZ_MM = (-50.0, 20.0, 300.0)
-SETTINGS = {"spacing_mm": 1.0}
+# As they come back from a cache.
+SETTINGS = json.loads(json.dumps(PreparationSettings(spacing_mm=1.0).to_dict()))
 
 
 def ball_entry(

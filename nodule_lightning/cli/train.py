@@ -46,13 +46,13 @@ def train(config: DictConfig) -> float:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
-    from nodule_lightning.cli._checkpoint import require_recipe
+    from nodule_lightning.cli._checks import require_nodules, require_space
     from nodule_lightning.cli._quiet import silence_tips
     from nodule_lightning.cli._record import record_of_training
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     require_in_use(as_written(HydraConfig.get().overrides.task), config.curriculum)
-    resume = flag(config, "resume")
+    resume, rehearsal = flag(config, "resume"), flag(config, "rehearsal")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
     for message in NOISE:
@@ -62,16 +62,16 @@ def train(config: DictConfig) -> float:
         config.trainer.max_epochs = datamodule.curriculum.epochs
     _require_a_validation(config)
     datamodule.setup("fit")
-    last = _last_checkpoint(folder, datamodule) if resume else None
-    if last is not None:
-        require_recipe(last, _recipe(config))
-    elif not resume:
+    last = _resumed_from(folder, datamodule, _recipe(config)) if resume else None
+    if not resume:
         _require_new(folder)
-    if last is not None or (resume and (folder / SPLITS).exists()):
-        require_same_split(folder / SPLITS, datamodule)
     module = _module(config)
     _require_spacing(module, datamodule)
+    require_nodules(datamodule)
+    require_space(folder, module.network)
     trainer = _trainer(config)
+    if rehearsal and last is None and trainer.is_global_zero:
+        _rehearse(config, trainer, module, datamodule, folder)
     if trainer.is_global_zero:
         if resume and last is None:
             print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
@@ -113,6 +113,19 @@ def _require_a_validation(config: DictConfig) -> None:
             f"trainer.max_epochs={epochs} ends before the first validation, trainer.check_val_every_n_epoch={every}: "
             "no checkpoint would be chosen; lower the second"
         )
+
+
+def _rehearse(
+    config: DictConfig,
+    trainer: "pl.Trainer",
+    module: "NoduleDetector",
+    datamodule: "NoduleDataModule",
+    folder: Path,
+) -> None:
+    from nodule_lightning.cli._rehearsal import rehearse
+
+    seconds = rehearse(config, chosen(plain(config.trainer)), trainer, module, datamodule, folder)
+    print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
 
 
 def _module(config: DictConfig) -> "NoduleDetector":
@@ -181,6 +194,17 @@ def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -
             f"{datamodule.cache} has voxels of {cache_mm} mm, the model expects {expected_mm} mm; "
             f"set +model.anchors.spacing_mm={cache_mm}, of a segmentation +model.spacing_mm={cache_mm}"
         )
+
+
+def _resumed_from(folder: Path, datamodule: "NoduleDataModule", recipe: dict[str, dict[str, Any]]) -> Path | None:
+    from nodule_lightning.cli._checkpoint import require_recipe
+
+    last = _last_checkpoint(folder, datamodule)
+    if last is not None:
+        require_recipe(last, recipe)
+    if last is not None or (folder / SPLITS).exists():
+        require_same_split(folder / SPLITS, datamodule)
+    return last
 
 
 def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path | None:

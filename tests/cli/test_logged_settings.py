@@ -9,7 +9,7 @@ import nodule_lightning
 from nodule_lightning.cli._instantiate import plain
 from nodule_lightning.cli._logged_settings import settings_to_log
 from nodule_lightning.cli.train import chosen
-from tests.balls import tiny_datamodule, write_balls
+from tests.balls import SETTINGS, tiny_datamodule, write_balls
 
 PLACES = (
     "cache=/data/Secret/cache",
@@ -35,7 +35,7 @@ def test_all_settings_are_logged_and_no_path(tmp_path: Path) -> None:
     assert "Secret" not in json.dumps(values)
     assert values["version"] == nodule_lightning.__version__
     assert values["scans"] == {"train": 5, "validation": 3, "test": 0}
-    assert values["preparation"] == {"spacing_mm": 1.0}
+    assert values["preparation"] == SETTINGS
     assert values["choices"]["model"] == "res_unet_narrow"
     assert values["name"] == "demo"
     assert values["data"]["validation_fraction"] == 0.15
@@ -48,4 +48,4 @@ def test_all_settings_are_logged_and_no_path(tmp_path: Path) -> None:
     assert stage["sampler"]["negative_share"] == 0.3
     assert values["callbacks"]["scan_mining"]["most_per_scan"] == 20
     # Of the groups that training is made of, each is there.
-    assert set(config) - set(values) == {"cache", "resume", "paths", "logger", "module", "loss", "sampler"}
+    assert set(config) - set(values) == {"cache", "resume", "rehearsal", "paths", "logger", "module", "loss", "sampler"}
