@@ -169,21 +169,13 @@ def chosen(trainer: dict[str, Any]) -> dict[str, Any]:
     """Choose what `auto` means on this machine for the precision and for batch norm over several processes."""
     import torch
 
+    from nodule_lightning.precision import is_quick_in_bf16
+
     on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
-    precise = "bf16-mixed" if _is_quick_in_bf16(on_gpu) else "32-true"
+    precise = "bf16-mixed" if is_quick_in_bf16(on_gpu) else "32-true"
     # There is no batch norm over processes without GPUs.
     meant = {"precision": precise, "sync_batchnorm": on_gpu}
     return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}
-
-
-def _is_quick_in_bf16(on_gpu: bool) -> bool:
-    import torch
-
-    if on_gpu:
-        return bool(torch.cuda.is_bf16_supported())
-    # A CPU with AMX tiles is twice as quick in bf16; one without emulates it and can be a hundred times slower.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16"))
 
 
 def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -> None:

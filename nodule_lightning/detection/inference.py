@@ -1,8 +1,8 @@
 """Run a detector over one prepared scan: from the cache entry to candidates in the world."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from nodule_lightning.data.cache import OUTSIDE, Entry
 from nodule_lightning.data.intensity import normalise
 from nodule_lightning.data.patches import position_in_crop, visible
 from nodule_lightning.detection.decoding import ScoredBoxes
+from nodule_lightning.detection.mirroring import average_maps, mirror_maps, mirror_position, mirrorings
 from nodule_lightning.detection.nms import suppress
+from nodule_lightning.detection.tiling import Window, first_sizes, search_tiles
 from nodule_lightning.errors import InputError
 from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.structures import Candidates
-
-Window = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,12 @@ class InferenceSettings:
 
     Attributes:
         fill_outside_lungs: put the grey value 170 outside the lung mask, as in training.
-        max_voxels: a crop of at most so many voxels goes through the network whole; a larger one in tiles.
-        tile_voxels: side of a tile.
+        memory_gb: what the network may take; a crop that fits goes through whole, a larger one in tiles. None takes a
+            share of what is free, see `free_memory.available_bytes`.
+        tile_voxels: the most that the side of a tile may be, whatever the memory; None sets no bound.
         margin_voxels: rim of each tile whose output is thrown away, because its view is cut.
+        mirror: axes (0, 1, 2 for z, y, x) along which the scan is mirrored as well; with n of them the network runs
+            2^n times, and the answers are averaged, see `mirroring.average_maps`.
         min_probability: candidates below are dropped.
         most_boxes: boxes that enter suppression.
         most_candidates: candidates of a scan (LUNA16 reads at most 100).
@@ -39,9 +42,10 @@ class InferenceSettings:
     """
 
     fill_outside_lungs: bool = True
-    max_voxels: int = 24_000_000
-    tile_voxels: int = 208
-    margin_voxels: int = 32
+    memory_gb: float | None = None
+    tile_voxels: int | None = None
+    margin_voxels: int = 64
+    mirror: Sequence[int] = ()
     min_probability: float = 0.01
     most_boxes: int = 1000
     most_candidates: int = 100
@@ -50,11 +54,20 @@ class InferenceSettings:
     largest_diameter_mm: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.tile_voxels % 16 or self.margin_voxels % 16 or self.tile_voxels <= 2 * self.margin_voxels:
+        object.__setattr__(self, "mirror", tuple(sorted(set(self.mirror))))
+        if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
+            raise InputError(f"memory_gb must be a positive number, or null for what is free, not {self.memory_gb}")
+        if self.margin_voxels < 0 or self.margin_voxels % 16:
+            raise InputError(f"margin_voxels must be a multiple of 16, not {self.margin_voxels}")
+        if self.tile_voxels is not None and (
+            self.tile_voxels % 16 or self.tile_voxels < max(3 * self.margin_voxels, 16)
+        ):
             raise InputError(
-                "tile_voxels and margin_voxels must be multiples of 16 and a tile wider than its two margins, "
-                f"not {self.tile_voxels} and {self.margin_voxels}"
+                "tile_voxels must be a multiple of 16 and at least three margins, "
+                f"not {self.tile_voxels} with margin_voxels={self.margin_voxels}"
             )
+        if not set(self.mirror) <= {0, 1, 2}:
+            raise InputError(f"mirror must name axes 0, 1 or 2 (z, y, x), not {list(self.mirror)}")
 
 
 def detect(network: DetectionNetwork, entry: Entry, settings: InferenceSettings) -> Candidates:
@@ -72,7 +85,7 @@ def detect(network: DetectionNetwork, entry: Entry, settings: InferenceSettings)
     network.eval()
     try:
         with torch.inference_mode():
-            maps = scan_maps(network, image, settings, entry.ct.shape)
+            maps = scan_maps(network, image, lung, settings)
             found = network.decode(
                 maps,
                 min_probability=settings.min_probability,
@@ -94,53 +107,40 @@ def padded_image(
 
 
 def scan_maps(
-    network: DetectionNetwork, image: UInt8[Tensor, "z y x"], settings: InferenceSettings, crop: tuple[int, ...]
+    network: DetectionNetwork,
+    image: UInt8[Tensor, "z y x"],
+    lung: Bool[np.ndarray, "zl yl xl"],
+    settings: InferenceSettings,
 ) -> Float[Tensor, "cz cy cx anchor numbers"]:
-    """Compute the maps of a padded image, whole or tile by tile; `crop` is its shape before it was padded."""
-    stride, size = network.anchors.stride, image.shape
-    # One tile as large as the scan, where that fits.
-    fits = image.numel() <= settings.max_voxels
-    side, margin = (max(size), 0) if fits else (settings.tile_voxels, settings.margin_voxels)
-    shape = (
-        size[0] // stride,
-        size[1] // stride,
-        size[2] // stride,
-        len(network.anchors.diameters_mm),
-        network.numbers,
+    """Compute the maps of a padded image, whole or tile by tile; the lung mask is as large as before it was padded."""
+    sizes = first_sizes(
+        network,
+        image.shape,
+        memory_gb=settings.memory_gb,
+        tile_voxels=settings.tile_voxels,
+        margin_voxels=settings.margin_voxels,
     )
-    maps = torch.empty(shape, device=next(network.parameters()).device)
-    for window, core in tiles(size, side, margin):
-        part = _forward(network, image, window, crop)
-        inside = tuple(
-            slice((c.start - w.start) // stride, (c.stop - w.start) // stride)
-            for c, w in zip(core, window, strict=True)
-        )
-        maps[tuple(slice(c.start // stride, c.stop // stride) for c in core)] = part[inside]
-    return maps
+
+    def forward(window: Window) -> Tensor:
+        views = [_forward(network, image, window, lung.shape, axes) for axes in mirrorings(settings.mirror)]
+        return average_maps(views)
+
+    return search_tiles(network, lung, image.shape, sizes, forward)
 
 
-def tiles(shape: torch.Size | tuple[int, ...], side: int, margin: int) -> Iterator[tuple[Window, Window]]:
-    """Give windows to run and the cores of them to keep; the cores cover the volume once.
-
-    >>> [(w[2], c[2]) for w, c in tiles((16, 16, 64), 48, 16)]
-    [(slice(0, 32, None), slice(0, 16, None)), (slice(0, 48, None), slice(16, 32, None)), \
-(slice(16, 64, None), slice(32, 48, None)), (slice(32, 64, None), slice(48, 64, None))]
-    """
-    step = side - 2 * margin
-    for corner in product(*(range(0, size, step) for size in shape)):
-        core = [slice(start, min(start + step, size)) for start, size in zip(corner, shape, strict=True)]
-        window = [
-            slice(max(part.start - margin, 0), min(part.stop + margin, size))
-            for part, size in zip(core, shape, strict=True)
-        ]
-        yield (window[0], window[1], window[2]), (core[0], core[1], core[2])
-
-
-def _forward(network: DetectionNetwork, image: UInt8[Tensor, "z y x"], window: Window, crop: tuple[int, ...]) -> Tensor:
+def _forward(
+    network: DetectionNetwork,
+    image: UInt8[Tensor, "z y x"],
+    window: Window,
+    crop: tuple[int, ...],
+    mirrored: tuple[int, ...],
+) -> Tensor:
+    """Compute the maps of one window as it is, from its mirror image along some axes."""
     device = next(network.parameters()).device
-    position = position_in_crop([part.start for part in window], [part.stop for part in window], crop)
-    maps: Tensor = network(normalise(image[window].to(device))[None, None], torch.from_numpy(position)[None].to(device))
-    return maps[0].float()
+    position = torch.from_numpy(position_in_crop([part.start for part in window], [part.stop for part in window], crop))
+    seen = normalise(image[window].to(device)).flip(mirrored)
+    maps: Tensor = network(seen[None, None], mirror_position(position, mirrored)[None].to(device))
+    return mirror_maps(maps[0].float(), mirrored)
 
 
 def _candidates(found: ScoredBoxes, entry: Entry, settings: InferenceSettings) -> Candidates:
