@@ -1,20 +1,22 @@
 """Search scans with a trained detector: raw ones, prepared on the way, or a cache's."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
-from nodule_lightning.data.cache import Entry, list_entries, open_entry, require_settings
+from nodule_lightning.data.cache import Entry
 from nodule_lightning.detection.inference import InferenceSettings, detect
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.tables import read_scan_ids
+from nodule_lightning.models.folding import folded
 from nodule_lightning.models.heads import DetectionNetwork
-from nodule_lightning.prepare import PreparationSettings, prepare_scan
+from nodule_lightning.precision import Precision, computing_in
+from nodule_lightning.prepare import PreparationSettings
+from nodule_lightning.scan_source import Failure, Source
 from nodule_lightning.structures import Candidates, Table
 
 log = logging.getLogger(__name__)
@@ -60,64 +62,31 @@ class Prediction:
         return np.asarray(index.clip(0, np.array(self.grid.shape) - 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A scan that could not be searched.
-
-    Attributes:
-        scan_id: the scan.
-        reason: in one line.
-    """
-
-    scan_id: str
-    reason: str
-
-
-class Source:
-    """The scans of a path: a prepared cache, or raw scans that are prepared as the detector says.
-
-    Args:
-        path: a scan file, a DICOM folder, a folder of scans, or a cache.
-        detector: what they are for.
-        wanted: csv whose column `seriesuid` names the scans to take; None takes all.
+def readied(detector: Detector, device: torch.device, *, compiled: bool = False) -> Detector:
+    """Give a copy of a detector that is as quick as can be: on the device, batch norm folded, compiled on request.
 
     Raises:
-        InputError: the path holds no scan, lacks a wanted one, or is a cache that was prepared otherwise.
+        InputError: the network cannot be compiled here.
     """
-
-    def __init__(self, path: Path, detector: Detector, wanted: Path | None = None) -> None:
-        self.path = path
-        self.settings = detector.preparation
-        self.raw: Mapping[str, Path] = {}
-        if list_entries(path):
-            require_settings(path, self.settings.to_dict())
-            there: Sequence[str] = list_entries(path)
-        else:
-            # SimpleITK is needed for raw scans alone.
-            from nodule_lightning.io.readers import find_scans
-
-            self.raw = find_scans(path)
-            there = list(self.raw)
-        self.scan_ids = tuple(there if wanted is None else _chosen(there, path, wanted))
-
-    def __len__(self) -> int:
-        return len(self.scan_ids)
-
-    def open(self, scan_id: str) -> Entry:
-        """Open or prepare one of the scans.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        if not self.raw:
-            return open_entry(self.path, scan_id)
-        from nodule_lightning.io.readers import read_scan
-
-        return prepare_scan(replace(read_scan(self.raw[scan_id]), scan_id=scan_id), self.settings)
+    network = folded(detector.network).to(device)
+    if compiled:
+        network.compile(dynamic=True)
+        side = 2 * network.stride_total
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 1, side, side, side, device=device), torch.zeros(1, 3, 2, device=device))
+        except Exception as error:
+            # What the compiler raises depends on what this machine lacks.
+            raise InputError(f"compile=true: the network cannot be compiled here: {error}; leave it out") from None
+    return replace(detector, network=network)
 
 
 def predict(
-    detector: Detector, source: Source, look: Callable[[Entry, Prediction], None] | None = None
+    detector: Detector,
+    source: Source,
+    workers: int = 0,
+    precision: Precision = Precision.FP32,
+    look: Callable[[Entry, Prediction], None] | None = None,
 ) -> Iterator[Prediction | Failure]:
     """Search one scan after the other, on the device where the detector's weights are.
 
@@ -125,25 +94,43 @@ def predict(
 
     Args:
         detector: what searches.
-        source: of the scans.
+        source: the scans.
+        workers: processes that read and prepare scans ahead, see `Source.entries`.
+        precision: of the network.
         look: is shown each scan with what was found in it, while the scan is at hand.
     """
-    for scan_id in source.scan_ids:
-        try:
-            entry = source.open(scan_id)
+    device = next(detector.network.parameters()).device
+    # Closed at once where the search is broken off: else its processes would go on.
+    entries = source.entries(workers)
+    try:
+        for entry in entries:
+            outcome = entry if isinstance(entry, Failure) else _search(detector, entry, device, precision, look)
+            if isinstance(outcome, Failure) and outcome.trace:
+                log.error("%s cannot be searched\n%s", outcome.scan_id, outcome.trace)
+            yield outcome
+    finally:
+        if isinstance(entries, Generator):
+            entries.close()
+
+
+def _search(
+    detector: Detector,
+    entry: Entry,
+    device: torch.device,
+    precision: Precision,
+    look: Callable[[Entry, Prediction], None] | None,
+) -> Prediction | Failure:
+    try:
+        with computing_in(device, precision):
             candidates = detect(detector.network, entry, detector.inference)
-            notes = tuple(entry.record.get("notes", ()))
-            prediction = Prediction(scan_id, candidates.best_first(), entry.original_grid, notes)
-            if look is not None:
-                look(entry, prediction)
-        except InputError as error:
-            yield Failure(scan_id, str(error))
-        except Exception as error:
-            # One scan that trips something unforeseen, or is too large for the device, must not cost the others.
-            log.exception("%s cannot be searched", scan_id)
-            yield Failure(scan_id, f"{type(error).__name__}: {error}")
-        else:
-            yield prediction
+        notes = tuple(entry.record.get("notes", ()))
+        prediction = Prediction(entry.scan_id, candidates.best_first(), entry.original_grid, notes)
+        if look is not None:
+            look(entry, prediction)
+    except Exception as error:
+        # One scan that trips something unforeseen, or is too large for the device, must not cost the others.
+        return Failure.of(entry.scan_id, error)
+    return prediction
 
 
 def submission(predictions: Sequence[Prediction]) -> Table[Candidates]:
@@ -151,10 +138,3 @@ def submission(predictions: Sequence[Prediction]) -> Table[Candidates]:
     ids = [prediction.scan_id for prediction in predictions for _ in range(len(prediction.candidates))]
     rows = Candidates.concatenate(prediction.candidates for prediction in predictions)
     return Table(np.array(ids, dtype=np.str_), rows)
-
-
-def _chosen(there: Sequence[str], path: Path, wanted: Path) -> list[str]:
-    chosen = read_scan_ids(wanted)
-    if unknown := sorted(set(chosen) - set(there)):
-        raise InputError(f"{path} has no scan {unknown[0]}, which {wanted} names ({len(unknown)} such)")
-    return chosen

@@ -142,7 +142,7 @@ def write_series(folder: Path, scan: Scan) -> Path:
 
 def candidates_of(path: Path) -> Candidates:
     detector = Detector(blob_detector(), InferenceSettings(), PreparationSettings())
-    (found,) = predict(detector, Source(path, detector))
+    (found,) = predict(detector, Source(path, detector.preparation))
     assert isinstance(found, Prediction)
     return found.candidates
 

@@ -1,6 +1,7 @@
 """`nodule-predict`: find nodules with a trained detector."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,10 @@ from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import names, whole_number
+from nodule_lightning.cli._values import names, optional_path, whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
-
     from nodule_lightning.predict import Failure, Prediction
 
 PATH_KEYS = ("checkpoint", "input", "output", "scans")
@@ -35,18 +34,22 @@ def search(config: DictConfig) -> None:
 
     from nodule_lightning.cli._checkpoint import load_detector
     from nodule_lightning.cli._record import record_of_search
+    from nodule_lightning.cli._search_options import search_options
     from nodule_lightning.outputs import Format, parse_formats, write_outputs, write_picture
-    from nodule_lightning.predict import Failure, Prediction, Source, predict
+    from nodule_lightning.predict import Failure, Prediction, Source, predict, readied
 
     show, output = whole_number(config, "show"), Path(config.output)
     formats = parse_formats(names(config, "formats"))
     require_writable(output)
+    options = search_options(config)
     detector = load_detector(Path(config.checkpoint))
-    detector.network.to(_device(config.device))
-    source = Source(Path(config.input), detector, None if config.scans is None else Path(config.scans))
-    look = partial(write_picture, output) if Format.PICTURES in formats else None
     write_record = record_of_search(output, Path(config.checkpoint), detector)
-    outcomes = list(progress(predict(detector, source, look), "searching", len(source)))
+    detector = replace(detector, inference=options.inference(detector.inference))
+    source = Source(Path(config.input), detector.preparation, optional_path(config, "scans"))
+    detector = readied(detector, options.device, compiled=options.compiled)
+    look = partial(write_picture, output) if Format.PICTURES in formats else None
+    found = predict(detector, source, options.processes(raw=bool(source.raw)), options.precision, look)
+    outcomes = list(progress(found, "searching", len(source)))
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if predictions:
@@ -84,18 +87,3 @@ def _require_all(failures: Sequence["Failure"], scans: int) -> None:
         print(f"failed: {failure.scan_id}: {one_line(failure.reason)}")
     message = f"{len(failures)} of {scans} scans failed and have no candidates; {first.scan_id}: {first.reason}"
     raise InputError(message) if len(failures) == scans else IncompleteError(message)
-
-
-def _device(name: object) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not isinstance(name, str) or name.partition(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={name} cannot be used here: {error}") from None
-    return device

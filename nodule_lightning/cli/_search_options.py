@@ -1,0 +1,110 @@
+"""The options of `nodule-predict` that say how scans are searched, not which."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, ListConfig
+
+from nodule_lightning.cli._values import flag, optional_number, whole_number
+from nodule_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from nodule_lightning.detection.inference import InferenceSettings
+    from nodule_lightning.precision import Precision
+
+# A GPU is quicker than one process that prepares; beside a search on the CPU more would only take its cores.
+_MOST_WORKERS_BESIDE_GPU = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How scans are searched.
+
+    Attributes:
+        device: where the network runs.
+        memory_gb: what it may take there; None for a share of what is free.
+        mirror: axes (0, 1, 2 for z, y, x) along which each scan is searched mirrored as well.
+        precision: of the network.
+        compiled: whether it is compiled first.
+        workers: processes that prepare scans ahead; None where it was left open.
+    """
+
+    device: "torch.device"
+    memory_gb: float | None
+    mirror: tuple[int, ...]
+    precision: "Precision"
+    compiled: bool
+    workers: int | None
+
+    def inference(self, learnt: "InferenceSettings") -> "InferenceSettings":
+        """Give the settings that a checkpoint brings, with those of the options."""
+        return replace(learnt, memory_gb=self.memory_gb, mirror=self.mirror)
+
+    def processes(self, *, raw: bool) -> int:
+        """Give the number of processes that read scans ahead: as many as were asked for, or what suits the device."""
+        if self.workers is not None:
+            return self.workers
+        if self.device.type != "cuda":
+            return int(raw)
+        return min(_MOST_WORKERS_BESIDE_GPU, max((os.cpu_count() or 1) - 1, 1)) if raw else 1
+
+
+def search_options(config: DictConfig) -> SearchOptions:
+    """Read the options.
+
+    Raises:
+        InputError: one of them is not what it must be; names it and what it may be.
+    """
+    return SearchOptions(
+        device=_device(config.device),
+        memory_gb=_memory_gb(config),
+        mirror=_axes(config.mirror),
+        precision=_precision(config.precision),
+        compiled=flag(config, "compile"),
+        workers=None if config.workers is None else whole_number(config, "workers"),
+    )
+
+
+def _memory_gb(config: DictConfig) -> float | None:
+    value = optional_number(config, "memory_gb")
+    if value is not None and value <= 0:
+        raise InputError(f"memory_gb must be positive, or null for what is free, not {value:g}")
+    return value
+
+
+def _axes(value: object) -> tuple[int, ...]:
+    """Give the axes, (z, y, x) from 0, that are named."""
+    if isinstance(value, bool):
+        return (0, 1, 2) if value else ()
+    names = list(value) if isinstance(value, ListConfig) else [value]
+    # Unquoted, YAML reads a lone y as true.
+    if not names or not set(map(str, names)) <= {"x", "y", "z"}:
+        raise InputError(f"mirror must be true, false or a list of axes such as [x,z], not {value!r}")
+    return tuple(sorted({"zyx".index(str(name)) for name in names}))
+
+
+def _precision(value: object) -> "Precision":
+    from nodule_lightning.precision import Precision
+
+    try:
+        return Precision(str(value))
+    except ValueError:
+        raise InputError(f"precision must be {', '.join(Precision)}, not {value!r}") from None
+
+
+def _device(name: object) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(name, str) or name.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={name} cannot be used here: {error}") from None
+    return device
