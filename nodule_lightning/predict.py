@@ -1,7 +1,7 @@
 """Search scans with a trained detector: raw ones, prepared on the way, or a cache's."""
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +62,10 @@ class Prediction:
         return np.asarray(index.clip(0, np.array(self.grid.shape) - 1))
 
 
+Look = Callable[[Entry, Prediction], None]
+"""Is shown a scan with what was found in it, while the scan is at hand."""
+
+
 def readied(detector: Detector, device: torch.device, *, compiled: bool = False) -> Detector:
     """Give a copy of a detector that is as quick as can be: on the device, batch norm folded, compiled on request.
 
@@ -86,7 +90,7 @@ def predict(
     source: Source,
     workers: int = 0,
     precision: Precision = Precision.FP32,
-    look: Callable[[Entry, Prediction], None] | None = None,
+    look: Look | None = None,
 ) -> Iterator[Prediction | Failure]:
     """Search one scan after the other, on the device where the detector's weights are.
 
@@ -97,31 +101,26 @@ def predict(
         source: the scans.
         workers: processes that read and prepare scans ahead, see `Source.entries`.
         precision: of the network.
-        look: is shown each scan with what was found in it, while the scan is at hand.
+        look: if it is to be shown the scans.
     """
-    device = next(detector.network.parameters()).device
-    # Closed at once where the search is broken off: else its processes would go on.
-    entries = source.entries(workers)
-    try:
+    with source.entries(workers) as entries:
         for entry in entries:
-            outcome = entry if isinstance(entry, Failure) else _search(detector, entry, device, precision, look)
-            if isinstance(outcome, Failure) and outcome.trace:
-                log.error("%s cannot be searched\n%s", outcome.scan_id, outcome.trace)
-            yield outcome
-    finally:
-        if isinstance(entries, Generator):
-            entries.close()
+            yield search_entry(detector, entry, precision, look)
 
 
-def _search(
-    detector: Detector,
-    entry: Entry,
-    device: torch.device,
-    precision: Precision,
-    look: Callable[[Entry, Prediction], None] | None,
+def search_entry(
+    detector: Detector, entry: Entry | Failure, precision: Precision, look: Look | None = None
 ) -> Prediction | Failure:
+    """Search one scan, if it could be opened; whatever goes wrong is its own failure."""
+    outcome = entry if isinstance(entry, Failure) else _search(detector, entry, precision, look)
+    if isinstance(outcome, Failure) and outcome.trace:
+        log.error("%s cannot be searched\n%s", outcome.scan_id, outcome.trace)
+    return outcome
+
+
+def _search(detector: Detector, entry: Entry, precision: Precision, look: Look | None) -> Prediction | Failure:
     try:
-        with computing_in(device, precision):
+        with computing_in(next(detector.network.parameters()).device, precision):
             candidates = detect(detector.network, entry, detector.inference)
         notes = tuple(entry.record.get("notes", ()))
         prediction = Prediction(entry.scan_id, candidates.best_first(), entry.original_grid, notes)

@@ -5,6 +5,7 @@ This module needs no torch, so that the processes that prepare begin at once.
 
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -72,8 +73,11 @@ class Source:
     def __len__(self) -> int:
         return len(self.scan_ids)
 
-    def entries(self, workers: int = 0, scan_ids: Sequence[str] | None = None) -> Iterator[Entry | Failure]:
+    @contextmanager
+    def entries(self, workers: int = 0, scan_ids: Sequence[str] | None = None) -> Iterator[Iterator[Entry | Failure]]:
         """Open or prepare scans in order; one that cannot be is its own failure and does not stop the others.
+
+        The processes end with the context, also where the search is broken off.
 
         Args:
             workers: processes that do it ahead of whoever takes the entries, each holding one scan in memory; 0 does
@@ -89,8 +93,10 @@ class Source:
         tasks = [(scan_id, self.raw.get(scan_id, self.path)) for scan_id in chosen]
         work = partial(_prepared, settings=self.settings) if self.raw else _opened
         if not workers or len(tasks) < 2:
-            return map(work, tasks)
-        return run_ahead(work, tasks, min(workers, len(tasks) - 1), _killed)
+            yield map(work, tasks)
+            return
+        with closing(run_ahead(work, tasks, min(workers, len(tasks) - 1), _killed)) as entries:
+            yield entries
 
 
 def _prepared(task: tuple[str, Path], settings: PreparationSettings) -> Entry | Failure:

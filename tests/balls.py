@@ -65,8 +65,8 @@ def tiny_network() -> AnchorDetector:
     return AnchorDetector(backbone, AnchorGrid((6.0, 10.0)), hidden=16)
 
 
-def tiny_segmentation() -> SegmentationDetector:
-    return SegmentationDetector(UNet(3, (8, 16, 16), decoder_stride=1, stride=1, dropout=0.0))
+def tiny_segmentation(norm: str = "batch") -> SegmentationDetector:
+    return SegmentationDetector(UNet(3, (8, 16, 16), decoder_stride=1, stride=1, norm=norm, dropout=0.0))
 
 
 def one_stage(rule: SamplingRule | int = 16, loss: Loss | None = None) -> Curriculum:

@@ -24,7 +24,8 @@ class SearchOptions:
     """How scans are searched.
 
     Attributes:
-        device: where the network runs.
+        device: where the network runs; with several, the kind of them.
+        devices: how many share the scans.
         memory_gb: what it may take there; None for a share of what is free.
         mirror: axes (0, 1, 2 for z, y, x) along which each scan is searched mirrored as well.
         precision: of the network.
@@ -33,6 +34,7 @@ class SearchOptions:
     """
 
     device: "torch.device"
+    devices: int
     memory_gb: float | None
     mirror: tuple[int, ...]
     precision: "Precision"
@@ -49,7 +51,8 @@ class SearchOptions:
             return self.workers
         if self.device.type != "cuda":
             return int(raw)
-        return min(_MOST_WORKERS_BESIDE_GPU, max((os.cpu_count() or 1) - 1, 1)) if raw else 1
+        cores = (os.cpu_count() or 1) // self.devices
+        return min(_MOST_WORKERS_BESIDE_GPU, max(cores - 1, 1)) if raw else 1
 
 
 def search_options(config: DictConfig) -> SearchOptions:
@@ -60,12 +63,24 @@ def search_options(config: DictConfig) -> SearchOptions:
     """
     return SearchOptions(
         device=_device(config.device),
+        devices=_devices(config),
         memory_gb=_memory_gb(config),
         mirror=_axes(config.mirror),
         precision=_precision(config.precision),
         compiled=flag(config, "compile"),
         workers=None if config.workers is None else whole_number(config, "workers"),
     )
+
+
+def _devices(config: DictConfig) -> int:
+    import torch
+
+    devices, device = whole_number(config, "devices", least=1), _device(config.device)
+    if devices > 1 and device.index is not None:
+        raise InputError(f"device={device} names one device; with devices={devices} it must be auto, cpu or cuda")
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise InputError(f"devices={devices} are more than the {torch.cuda.device_count()} GPUs of this machine")
+    return devices
 
 
 def _memory_gb(config: DictConfig) -> float | None:
@@ -80,7 +95,6 @@ def _axes(value: object) -> tuple[int, ...]:
     if isinstance(value, bool):
         return (0, 1, 2) if value else ()
     names = list(value) if isinstance(value, ListConfig) else [value]
-    # Unquoted, YAML reads a lone y as true.
     if not names or not set(map(str, names)) <= {"x", "y", "z"}:
         raise InputError(f"mirror must be true, false or a list of axes such as [x,z], not {value!r}")
     return tuple(sorted({"zyx".index(str(name)) for name in names}))

@@ -1,6 +1,6 @@
 """`nodule-predict`: find nodules with a trained detector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,10 @@ from nodule_lightning.cli._values import names, optional_path, whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    from nodule_lightning.predict import Failure, Prediction
+    from nodule_lightning.cli._search_options import SearchOptions
+    from nodule_lightning.data.cache import Entry
+    from nodule_lightning.predict import Detector, Failure, Look, Prediction
+    from nodule_lightning.scan_source import Source
 
 PATH_KEYS = ("checkpoint", "input", "output", "scans")
 
@@ -36,7 +39,7 @@ def search(config: DictConfig) -> None:
     from nodule_lightning.cli._record import record_of_search
     from nodule_lightning.cli._search_options import search_options
     from nodule_lightning.outputs import Format, parse_formats, write_outputs, write_picture
-    from nodule_lightning.predict import Failure, Prediction, Source, predict, readied
+    from nodule_lightning.predict import Failure, Prediction, Source, readied
 
     show, output = whole_number(config, "show"), Path(config.output)
     formats = parse_formats(names(config, "formats"))
@@ -48,8 +51,9 @@ def search(config: DictConfig) -> None:
     source = Source(Path(config.input), detector.preparation, optional_path(config, "scans"))
     detector = readied(detector, options.device, compiled=options.compiled)
     look = partial(write_picture, output) if Format.PICTURES in formats else None
-    found = predict(detector, source, options.processes(raw=bool(source.raw)), options.precision, look)
-    outcomes = list(progress(found, "searching", len(source)))
+    outcomes = _outcomes(detector, source, options, look)
+    if outcomes is None:
+        return
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if predictions:
@@ -75,6 +79,31 @@ def render(prediction: "Prediction", most: int) -> RichTable:
     for rank, ((z, y, x), probability, diameter_mm) in enumerate(list(rows)[:most], start=1):
         table.add_row(str(rank), str(z + 1), f"{probability:.3f}", Text(f"[{x}, {y}]"), f"{diameter_mm:.1f}")
     return table
+
+
+def _outcomes(
+    detector: "Detector", source: "Source", options: "SearchOptions", look: "Look | None"
+) -> "list[Prediction | Failure] | None":
+    """Search all scans; give None in a process that only helps the one that writes."""
+    from nodule_lightning.predict import predict
+
+    workers = options.processes(raw=bool(source.raw))
+    if options.devices == 1:
+        found = predict(detector, source, workers, options.precision, look)
+        return list(progress(found, "searching", len(source)))
+    from nodule_lightning.cli._child_processes import child_processes_of_this_job
+    from nodule_lightning.shared_search import ScanSearch, search_trainer, share
+
+    search = ScanSearch(detector, source, workers, options.precision, look, watch)
+    trainer = search_trainer(options.device, options.devices)
+    with child_processes_of_this_job():
+        outcomes = share(search, trainer)
+    return outcomes if trainer.is_global_zero else None
+
+
+def watch(entries: "Iterable[Entry | Failure]", total: int) -> "Iterator[Entry | Failure]":
+    """Show how far the first of several processes is."""
+    return progress(entries, "searching, of the first process", total)
 
 
 def _require_all(failures: Sequence["Failure"], scans: int) -> None:

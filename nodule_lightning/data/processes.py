@@ -3,9 +3,10 @@
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
@@ -44,7 +45,7 @@ def run_in_processes(
 
 def run_ahead(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, killed: Callable[[Task], Result]
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Do the work in other processes ahead of whoever takes the results, and give these in the tasks' order.
 
     At most `workers` + 1 results and tasks are under way or wait to be taken, so that memory is bounded however slow
@@ -58,9 +59,10 @@ def run_ahead(
     """
     place = 0
     while place < len(tasks):
-        for result in _in_order_until_broken(work, tasks[place:], workers):
-            yield result
-            place += 1
+        with closing(_in_order_until_broken(work, tasks[place:], workers)) as results:
+            for result in results:
+                yield result
+                place += 1
         # One of those under way has killed its process: alone, it shows.
         for suspect in tasks[place : place + workers + 1]:
             alone = list(_in_order_until_broken(work, [suspect], 1))
@@ -68,7 +70,9 @@ def run_ahead(
             place += 1
 
 
-def _in_order_until_broken(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+def _in_order_until_broken(
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+) -> Generator[Result, None, None]:
     """Give results in order, until all are there or a process has died."""
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_quiet_worker, (workers,))
     waiting: deque[Future[Result]] = deque()

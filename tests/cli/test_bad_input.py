@@ -15,6 +15,7 @@ from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_image
 from tests.cli.commands import Runner, write_checkpoint
 
+SEARCH = ("checkpoint=a", "input=b", "output=out")
 HEADER = "seriesuid,coordX,coordY,coordZ,"
 
 
@@ -241,6 +242,16 @@ def test_report_from_a_folder_without_the_scan(run: Runner, cache: Path, scan: P
         (leaderboard.main, ["runs=gone", "annotations=b", "output=out"], "gone is no folder"),
         (report.main, ["submission=a", "cache=b", "output=out", "best=few"], "best must be"),
         (predict.main, ["checkpoint=a", "input=b", "output=out", "show=true"], "show must be"),
+        (predict.main, [*SEARCH, "memory_gb=0"], "memory_gb must be positive, or null for what is free, not 0"),
+        (predict.main, [*SEARCH, "memory_gb=all"], "memory_gb must be a number or null, not 'all'"),
+        (predict.main, [*SEARCH, "mirror=left"], "mirror must be true, false or a list of axes such as [x,z], not"),
+        (predict.main, [*SEARCH, "mirror=[x,w]"], "mirror must be true, false or a list of axes such as [x,z], not"),
+        (predict.main, [*SEARCH, "mirror=[]"], "mirror must be true, false or a list of axes such as [x,z], not"),
+        (predict.main, [*SEARCH, "precision=half"], "precision must be auto, fp32, bf16, not 'half'"),
+        (predict.main, [*SEARCH, "compile=yes please"], "compile must be true or false, not 'yes please'"),
+        (predict.main, [*SEARCH, "workers=-1"], "workers must be a whole number of at least 0, not -1"),
+        (predict.main, [*SEARCH, "devices=0"], "devices must be a whole number of at least 1, not 0"),
+        (predict.main, [*SEARCH, "device=cpu:0", "devices=2"], "device=cpu:0 names one device; with devices=2 it"),
         (predict.main, ["checkpoint=null", "input=b", "output=out"], "checkpoint is null; give a path"),
         (evaluate.main, ["submission=a", "annotations=b", "output=null"], "output is null; give a path"),
         (prepare.main, ["data=null", "cache=c"], "a group cannot be null"),

@@ -1,6 +1,7 @@
 """nodule-predict on each kind of input, and what it says of a scan."""
 
 import csv
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from rich.console import Console
 from nodule_lightning.cli import predict
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli.predict import render
+from nodule_lightning.data.cache import Entry
+from nodule_lightning.detection.inference import InferenceSettings
 from nodule_lightning.geometry import Grid
 from nodule_lightning.lungs.segmentation import FALLBACK_NOTE
+from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.predict import Prediction
 from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_dicom, write_image
 from tests.cli.commands import TINY, Ended, Runner, recipe
+from tests.ranks import finished
 
 
 def rows(ended: Ended, output: str) -> dict[str, list[tuple[float, ...]]]:
@@ -85,6 +90,63 @@ def test_a_segmentations_components_are_candidates(run: Runner, cache: Path, tmp
     found = rows(run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out"), "out")
     assert set(found) == {"one", "two", "three"}
     assert found["one"] == found["two"]
+
+
+def test_the_options_of_the_search_reach_it(
+    run: Runner, checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[InferenceSettings, bool, bool]] = []
+
+    def search(network: DetectionNetwork, entry: Entry, settings: InferenceSettings) -> Candidates:
+        has_norm = any(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+        seen.append((settings, torch.is_autocast_enabled("cpu"), has_norm))
+        return Candidates.empty()
+
+    monkeypatch.setattr("nodule_lightning.predict.detect", search)
+    given = (f"checkpoint={checkpoint}", f"input={cache}", "output=out")
+    run(predict.main, *given, "memory_gb=2.5", "mirror=[x,z]", "precision=bf16")
+    run(predict.main, *given, "mirror=true", "precision=fp32")
+    assert seen[0] == (InferenceSettings(memory_gb=2.5, mirror=(0, 2)), True, False)
+    assert seen[-1] == (InferenceSettings(mirror=(0, 1, 2)), False, False)
+
+
+def test_a_network_that_cannot_be_compiled_is_told_in_one_line(
+    run: Runner, checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(*arguments: object) -> None:
+        raise RuntimeError("no C++ compiler\nwas found")
+
+    monkeypatch.setattr(torch, "compile", lambda *arguments, **options: no_compiler)
+    given = (f"checkpoint={checkpoint}", f"input={cache}", "output=out")
+    line = run(predict.main, *given, "compile=true").line()
+    assert "compile=true: the network cannot be compiled here: no C++ compiler was found; leave it out" in line
+
+
+def test_too_little_memory_names_the_cure(run: Runner, checkpoint: Path, cache: Path) -> None:
+    given = (f"checkpoint={checkpoint}", f"input={cache}", "output=out", "memory_gb=0.0001")
+    ended = run(predict.main, *given)
+    assert ended.code == 2
+    assert "0.0001 GB of memory are not enough for" in ended.error.splitlines()[-1]
+    assert "raise memory_gb" in ended.error.splitlines()[-1]
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("scans", [3, 1])
+def test_several_devices_share_the_scans(
+    run: Runner, checkpoint: Path, cache: Path, tmp_path: Path, scans: int
+) -> None:
+    chosen = tmp_path / "chosen.csv"
+    chosen.write_text("\n".join(["seriesuid", *["one", "three", "two"][:scans]]) + "\n")
+    given = (f"checkpoint={checkpoint}", f"input={cache}", f"scans={chosen}")
+    alone = rows(run(predict.main, *given, "output=alone"), "alone")
+    program = str(Path(sys.executable).with_name("nodule-predict"))
+    printed = finished([program, *given, "output=shared", "device=cpu", "devices=2"], Path.cwd())
+    assert printed.count("candidates are in") == 1
+    shared = rows(Ended(0, printed, ""), "shared")
+    assert list(shared) == list(alone)
+    for scan_id, marks in alone.items():
+        np.testing.assert_allclose(shared[scan_id], marks, atol=1e-6)
+    assert Path("shared/scans.csv").read_text() == Path("alone/scans.csv").read_text()
 
 
 def test_what_preparing_noted_is_told(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
