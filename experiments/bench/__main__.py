@@ -18,19 +18,18 @@ from rich.table import Table
 
 from experiments.bench.figures import Figure
 
-STRETCHES = ("golden", "million", "phantoms", "preparation", "training")
+STRETCHES = ("golden", "million", "phantoms", "preparation", "training", "search")
+ON_REAL_DATA = ("golden", "preparation", "search")
 ROOT = Path(__file__).parents[2]
 
 
 def measure(stretch: str, folder: Path) -> list[Figure]:
     """Run one stretch in this process; one whose data are absent says so instead."""
-    real_data = ROOT / os.environ.get("NODULE_REAL_DATA", "../shared/data")
-    if stretch in ("golden", "preparation") and not real_data.is_dir():
-        return [Figure(stretch, 0.0, 0.0, "", 0, f"left out: {real_data} is absent; see NODULE_REAL_DATA")]
-    if stretch == "golden":
-        from experiments.bench.score import golden
-
-        return golden(real_data, folder)
+    if stretch in ON_REAL_DATA:
+        real_data = ROOT / os.environ.get("NODULE_REAL_DATA", "../shared/data")
+        if not real_data.is_dir():
+            return [Figure(stretch, 0.0, 0.0, "", 0, f"left out: {real_data} is absent; see NODULE_REAL_DATA")]
+        return _measure_on_real_data(stretch, real_data, folder)
     if stretch == "million":
         from experiments.bench.score import million
 
@@ -39,13 +38,23 @@ def measure(stretch: str, folder: Path) -> list[Figure]:
         from experiments.bench.phantoms import phantoms
 
         return phantoms(folder)
+    from experiments.bench.training import phantom_cache, training
+
+    return training(phantom_cache(folder))
+
+
+def _measure_on_real_data(stretch: str, real_data: Path, folder: Path) -> list[Figure]:
+    if stretch == "golden":
+        from experiments.bench.score import golden
+
+        return golden(real_data, folder)
     if stretch == "preparation":
         from experiments.bench.preparation import preparation
 
         return preparation(real_data, folder)
-    from experiments.bench.training import phantom_cache, training
+    from experiments.bench.search import search
 
-    return training(phantom_cache(folder))
+    return search(real_data, folder)
 
 
 def measured_apart(stretch: str) -> list[Figure]:
