@@ -10,8 +10,10 @@ from jaxtyping import Int64
 
 from nodule_lightning.data.cache import Entry
 from nodule_lightning.detection.inference import InferenceSettings, detect
+from nodule_lightning.detection.rescoring import RescoringSettings, rescore
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
+from nodule_lightning.models.classifier import CandidateClassifier
 from nodule_lightning.models.folding import folded
 from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.precision import Precision, computing_in
@@ -23,6 +25,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Reducer:
+    """The second stage, for a detector whose scans are prepared as its own.
+
+    Attributes:
+        network: with its trained weights, in evaluation mode.
+        settings: how candidates are looked at again.
+    """
+
+    network: CandidateClassifier
+    settings: RescoringSettings
+
+
+@dataclass(frozen=True, slots=True)
 class Detector:
     """What it takes to find nodules in a scan.
 
@@ -30,11 +45,13 @@ class Detector:
         network: with its trained weights, in evaluation mode.
         inference: how whole scans are searched.
         preparation: how the scans were prepared that it learnt from.
+        reducer: the second stage, which looks at each candidate again and combines both probabilities.
     """
 
     network: DetectionNetwork
     inference: InferenceSettings
     preparation: PreparationSettings
+    reducer: Reducer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,10 @@ def readied(detector: Detector, device: torch.device, *, compiled: bool = False)
         except Exception as error:
             # What the compiler raises depends on what this machine lacks.
             raise InputError(f"compile=true: the network cannot be compiled here: {error}; leave it out") from None
-    return replace(detector, network=network)
+    reducer = detector.reducer
+    if reducer is not None:
+        reducer = replace(reducer, network=reducer.network.to(device))
+    return replace(detector, network=network, reducer=reducer)
 
 
 def predict(
@@ -122,6 +142,8 @@ def _search(detector: Detector, entry: Entry, precision: Precision, look: Look |
     try:
         with computing_in(next(detector.network.parameters()).device, precision):
             candidates = detect(detector.network, entry, detector.inference)
+            if detector.reducer is not None:
+                candidates = rescore(detector.reducer.network, entry, candidates, detector.reducer.settings)
         notes = tuple(entry.record.get("notes", ()))
         prediction = Prediction(entry.scan_id, candidates.best_first(), entry.original_grid, notes)
         if look is not None:

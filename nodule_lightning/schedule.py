@@ -70,20 +70,24 @@ class Steps:
 
 
 def scheduler(
-    optimizer: Optimizer, schedule: Schedule | None, curriculum: Curriculum, total_steps: int, steps_per_epoch: int
+    optimizer: Optimizer,
+    schedule: Schedule | None,
+    curriculum: Curriculum | None,
+    total_steps: int,
+    steps_per_epoch: int,
 ) -> LambdaLR:
     """Make torch's scheduler: one schedule over the whole run, times the factor of each step's stage.
 
     Args:
         optimizer: whose learning rate is the full value.
         schedule: None keeps the full value.
-        curriculum: names the factors.
+        curriculum: names the factors; None has none.
         total_steps: of the run.
         steps_per_epoch: of the optimizer.
     """
 
     def share(step: int) -> float:
-        factor = curriculum.stage(step // steps_per_epoch).learning_rate_factor
+        factor = 1.0 if curriculum is None else curriculum.stage(step // steps_per_epoch).learning_rate_factor
         return factor if schedule is None else factor * schedule(step, total_steps)
 
     return LambdaLR(optimizer, share)

@@ -134,6 +134,11 @@ class Table(Generic[RowsT]):
     def __getitem__(self, rows: Rows) -> Self:
         return type(self)(self.scan_id[rows], self.rows[rows])
 
+    @classmethod
+    def of_one_scan(cls, rows: RowsT) -> Self:
+        """Put the rows of one scan, whose position is 0, into a table."""
+        return cls(np.zeros(len(rows), np.int64), rows)
+
     def numbered(self) -> tuple[list[Hashable], Int64[np.ndarray, "n"]]:
         """Number the scans in the order in which they appear; give their ids, and the number of each row's scan."""
         ids = self.scan_id
@@ -143,10 +148,14 @@ class Table(Generic[RowsT]):
         of_run = [number.setdefault(scan_id, len(number)) for scan_id in ids[starts].tolist()]
         return list(number), np.repeat(np.array(of_run, dtype=np.int64), np.diff(np.append(starts, len(ids))))
 
+    def places_by_scan(self) -> dict[str, Int64[np.ndarray, "_"]]:
+        """Give the places of each scan's rows under its id, rising; a scan without rows is not there."""
+        ids, number = self.numbered()
+        order = np.argsort(number, kind="stable")
+        stops: list[int] = np.cumsum(np.bincount(number, minlength=len(ids))).tolist()
+        places = {str(ids[scan]): order[start:stop] for scan, (start, stop) in enumerate(pairwise([0, *stops]))}
+        return dict(sorted(places.items()))
+
     def by_scan(self) -> dict[str, RowsT]:
         """Give each scan's rows under its id, in the order of the table; a scan without rows is not there."""
-        ids, number = self.numbered()
-        rows = self.rows[np.argsort(number, kind="stable")]
-        stops: list[int] = np.cumsum(np.bincount(number, minlength=len(ids))).tolist()
-        parts = {str(ids[scan]): rows[start:stop] for scan, (start, stop) in enumerate(pairwise([0, *stops]))}
-        return dict(sorted(parts.items()))
+        return {scan_id: self.rows[places] for scan_id, places in self.places_by_scan().items()}

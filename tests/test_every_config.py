@@ -19,13 +19,15 @@ CONF = Path(__file__).parent.parent / "conf"
 PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))
 # The command that uses a group; nodule-train uses all others.
 PRIMARY_OF = {"phantom": "phantom", "lungs": "prepare"}
+# A group that only one choice of another group brings along.
+BROUGHT_BY = {"classifier": "task=reduction"}
 ENTRIES = sorted(
     (path.parent.relative_to(CONF).as_posix(), path.stem)
     for path in CONF.rglob("*.yaml")
     if path.parent != CONF and "local" not in path.parts
 )
 # These need nothing but themselves to be built; the others need files or a running job.
-BUILT = {"phantom", "lungs", "sampler", "augment", "model", "assign", "loss", "curriculum"}
+BUILT = {"phantom", "lungs", "sampler", "augment", "model", "assign", "loss", "curriculum", "classifier"}
 
 
 def composed(primary: str, *overrides: str) -> DictConfig:
@@ -73,7 +75,8 @@ def test_every_command(primary: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), ENTRIES, ids=lambda part: part)
 def test_every_file(group: str, name: str) -> None:
-    config = composed(PRIMARY_OF.get(group, "train"), f"{group}={name}")
+    brought = [BROUGHT_BY[group]] if group in BROUGHT_BY else []
+    config = composed(PRIMARY_OF.get(group, "train"), *brought, f"{group}={name}")
     check(config)
     assert config.hydra.runtime.choices[group] == name
     if group in BUILT:

@@ -10,12 +10,12 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
 from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.data.datamodule import NoduleDataModule
+from nodule_lightning.data.datamodule import ScanDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.metrics.froc import ScoredScans
 from nodule_lightning.metrics.functional import RATES, FrocResult
-from nodule_lightning.module import NoduleDetector
+from nodule_lightning.module import ScoredModule
 from nodule_lightning.report.gallery_section import Gallery
 from nodule_lightning.structures import Table
 
@@ -73,12 +73,12 @@ class ValidationReport(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join the scans of all processes, then write and log; the module logs the score right after this."""
-        if trainer.sanity_checking or not isinstance(pl_module, NoduleDetector):
+        if trainer.sanity_checking or not isinstance(pl_module, ScoredModule):
             return
         with pl_module.froc.sync_context():
             scans = pl_module.froc.scans()
         datamodule = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or not isinstance(datamodule, NoduleDataModule):
+        if not trainer.is_global_zero or not isinstance(datamodule, ScanDataModule):
             return
         validation = look_at(scans, datamodule.split.validation, datamodule.catalog, self.most)
         try:

@@ -1,22 +1,26 @@
-"""Read a checkpoint back as a detector, without running anything that the file asks for."""
+"""Read a checkpoint back as a detector or as a second stage, without running anything that the file asks for."""
 
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from hydra.errors import HydraException
+from torch import nn
 
 from nodule_lightning.cli._instantiate import instantiate_trusted
 from nodule_lightning.data.cache import settings_differences
 from nodule_lightning.detection.inference import InferenceSettings
+from nodule_lightning.detection.rescoring import RescoringSettings
 from nodule_lightning.errors import InputError
+from nodule_lightning.models.classifier import CandidateClassifier
 from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.module import CHECKPOINT_KEY
-from nodule_lightning.predict import Detector
+from nodule_lightning.predict import Detector, Reducer
 from nodule_lightning.prepare import PreparationSettings
 
 _NETWORK = "network."
@@ -29,11 +33,43 @@ def load_detector(path: Path) -> Detector:
         InputError: the file is missing, is no checkpoint of this package, holds more than tensors and plain values,
             or its weights do not fit the model it describes.
     """
+    network, inference, preparation = _built(path, "inference")
+    if not isinstance(network, DetectionNetwork) or not isinstance(inference, InferenceSettings):
+        raise InputError(f"{path} describes no detector; give a checkpoint that nodule-train wrote")
+    return Detector(network.eval(), inference, preparation)
+
+
+def load_reducer(path: Path, detector: Detector, combine: str | None = None) -> Reducer:
+    """Build the second stage that a checkpoint describes, and give it its weights.
+
+    Args:
+        path: the checkpoint.
+        detector: whose candidates it is for; both must know scans that were prepared alike.
+        combine: name of the rule that joins both probabilities; None takes the one that it was validated with.
+
+    Raises:
+        InputError: as `load_detector`, or the scans that it learnt from were prepared otherwise than the detector's.
+    """
+    network, rescoring, preparation = _built(path, "rescoring")
+    if not isinstance(network, CandidateClassifier) or not isinstance(rescoring, RescoringSettings):
+        raise InputError(
+            f"{path} describes no second stage; give a checkpoint that nodule-train experiment=reducer wrote"
+        )
+    if differing := settings_differences(detector.preparation.to_dict(), preparation.to_dict()):
+        raise InputError(
+            f"{path} learnt from scans that were prepared otherwise than the detector's (there and here): "
+            f"{'; '.join(differing)}; train it on the detector's cache"
+        )
+    return Reducer(network.eval(), rescoring if combine is None else replace(rescoring, combine=combine))
+
+
+def _built(path: Path, settings: str) -> tuple[nn.Module, object, PreparationSettings]:
+    """Build the network, the named settings beside it, and how its scans were prepared."""
     checkpoint = read_checkpoint(path)
     try:
         about = checkpoint[CHECKPOINT_KEY]
         network = instantiate_trusted(about["model"]["network"])
-        inference = instantiate_trusted(about["model"]["inference"])
+        beside = instantiate_trusted(about["model"][settings])
         preparation = PreparationSettings.from_dict(about["preparation"])
         weights = {
             name.removeprefix(_NETWORK): value
@@ -48,9 +84,7 @@ def load_detector(path: Path) -> Detector:
         raise InputError(
             f"{path} is a checkpoint of another model or version; give one that nodule-train wrote ({error})"
         ) from None
-    if not isinstance(network, DetectionNetwork) or not isinstance(inference, InferenceSettings):
-        raise InputError(f"{path} describes no detector; give a checkpoint that nodule-train wrote")
-    return Detector(network.eval(), inference, preparation)
+    return network, beside, preparation
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

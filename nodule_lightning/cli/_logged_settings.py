@@ -1,27 +1,17 @@
 """What a run tells its loggers of its settings: all that could explain its score, and no path."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import nodule_lightning
 from nodule_lightning.cli._instantiate import plain
 
 if TYPE_CHECKING:
-    from nodule_lightning.data.datamodule import NoduleDataModule
+    from nodule_lightning.data.datamodule import ScanDataModule
 
-GROUPS: Final = (
-    "data",
-    "datamodule",
-    "curriculum",
-    "augment",
-    "model",
-    "assign",
-    "optim",
-    "trainer",
-    "inference",
-)
 # The other callbacks watch; these change what is learnt.
 CALLBACKS: Final = ("average", "scan_mining")
 # The groups say it already, or it holds the files of the raw scans.
@@ -31,8 +21,21 @@ SAID_ELSEWHERE: Final = {
 }
 
 
+_REFERENCE: Final = re.compile(r"\$\{(\w+)")
+
+
+def referred(node: DictConfig) -> set[str]:
+    """Name the parts of the configuration that a node refers to."""
+    return set(_REFERENCE.findall(OmegaConf.to_yaml(node, resolve=False)))
+
+
+def groups_in_use(config: DictConfig) -> set[str]:
+    """Name the parts of the configuration that data and module of this task are made of."""
+    return referred(config.datamodule) | referred(config.module)
+
+
 def settings_to_log(
-    config: DictConfig, choices: Mapping[str, Any], datamodule: "NoduleDataModule", trainer: Mapping[str, Any]
+    config: DictConfig, choices: Mapping[str, Any], datamodule: "ScanDataModule", trainer: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Gather a run's settings as plain values.
 
@@ -45,7 +48,9 @@ def settings_to_log(
         datamodule: after its `setup`.
         trainer: the trainer's values, with `auto` replaced by what was chosen.
     """
-    groups = {name: plain(config[name]) for name in GROUPS} | {"trainer": dict(trainer)}
+    used = groups_in_use(config)
+    names = ["datamodule", *(name for name in config if name in used and isinstance(config[name], DictConfig))]
+    groups = {str(name): plain(config[name]) for name in names} | {"trainer": dict(trainer)}
     for name, keys in SAID_ELSEWHERE.items():
         groups[name] = {key: value for key, value in groups[name].items() if key not in keys}
     callbacks = {name: plain(config.callbacks[name]) for name in CALLBACKS if name in config.callbacks}
@@ -85,7 +90,7 @@ def _plain_without_paths(value: Any) -> Any:  # noqa: ANN401 - any plain value
 
 
 def _names_a_path(key: str) -> bool:
-    return key in ("cache", "root", "path") or key.endswith(("dir", "dirpath", "_path"))
+    return key in ("cache", "candidates", "root", "path") or key.endswith(("dir", "dirpath", "_path"))
 
 
 def _is_a_path(value: Any) -> bool:  # noqa: ANN401 - any plain value

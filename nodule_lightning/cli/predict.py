@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from nodule_lightning.predict import Detector, Failure, Look, Prediction
     from nodule_lightning.scan_source import Source
 
-PATH_KEYS = ("checkpoint", "input", "output", "scans")
+PATH_KEYS = ("checkpoint", "reducer", "input", "output", "scans")
 
 
 def main() -> None:
     """Run the command."""
-    run_application(search, "predict", PATH_KEYS, optional_paths=("scans",))
+    run_application(search, "predict", PATH_KEYS, optional_paths=("reducer", "scans"))
 
 
 def search(config: DictConfig) -> None:
@@ -48,6 +48,7 @@ def search(config: DictConfig) -> None:
     detector = load_detector(Path(config.checkpoint))
     write_record = record_of_search(output, Path(config.checkpoint), detector)
     detector = replace(detector, inference=options.inference(detector.inference))
+    detector = replace(detector, reducer=_reducer(config, detector))
     source = Source(Path(config.input), detector.preparation, optional_path(config, "scans"))
     detector = readied(detector, options.device, compiled=options.compiled)
     look = partial(write_picture, output) if Format.PICTURES in formats else None
@@ -104,6 +105,16 @@ def _outcomes(
 def watch(entries: "Iterable[Entry | Failure]", total: int) -> "Iterator[Entry | Failure]":
     """Show how far the first of several processes is."""
     return progress(entries, "searching, of the first process", total)
+
+
+def _reducer(config: DictConfig, detector: "Detector") -> "Reducer | None":
+    from nodule_lightning.cli._checkpoint import load_reducer
+
+    if config.reducer is None:
+        if config.combine is not None:
+            raise InputError(f"combine={config.combine} has no effect without a second stage; give reducer=FILE")
+        return None
+    return load_reducer(Path(config.reducer), detector, config.combine)
 
 
 def _require_all(failures: Sequence["Failure"], scans: int) -> None:

@@ -1,4 +1,4 @@
-"""`nodule-train`: train a detector on a prepared cache."""
+"""`nodule-train`: train a detector, or a second stage, on a prepared cache."""
 
 import sys
 import warnings
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._child_processes import child_processes_of_this_job
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
-from nodule_lightning.cli._logged_settings import settings_to_log
+from nodule_lightning.cli._logged_settings import groups_in_use, referred, settings_to_log
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
 from nodule_lightning.runs import SETS, SPLITS
@@ -19,14 +19,14 @@ from nodule_lightning.runs import SETS, SPLITS
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from nodule_lightning.data.datamodule import NoduleDataModule
-    from nodule_lightning.module import NoduleDetector
+    from nodule_lightning.data.datamodule import ScanDataModule
+    from nodule_lightning.module import ScoredModule
 
-PATH_KEYS = ("cache", "paths.output", "paths.run", "paths.sweep")
+PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
 
 LAST = Path("checkpoints", "last.ckpt")
 
-STAGED_GROUPS = ("loss", "sampler")
+LEARNT_BY = ("model", "assign", "loss", "sampler", "curriculum", "inference")
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -38,7 +38,8 @@ NOISE = (
 
 def main() -> None:
     """Run the command."""
-    run_application(train, "train", PATH_KEYS)
+    # Only a second stage has candidates.
+    run_application(train, "train", PATH_KEYS, optional_paths=("candidates",))
 
 
 def train(config: DictConfig) -> float:
@@ -51,15 +52,15 @@ def train(config: DictConfig) -> float:
     from nodule_lightning.cli._record import record_of_training
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    require_in_use(as_written(HydraConfig.get().overrides.task), config.curriculum)
+    require_in_use(as_written(HydraConfig.get().overrides.task), config)
     resume, rehearsal = flag(config, "resume"), flag(config, "rehearsal")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
-    datamodule: NoduleDataModule = instantiate(config.datamodule)
+    datamodule: ScanDataModule = instantiate(config.datamodule)
     if config.trainer.max_epochs is None:
-        config.trainer.max_epochs = datamodule.curriculum.epochs
+        config.trainer.max_epochs = datamodule.epochs
     _require_a_validation(config)
     datamodule.setup("fit")
     last = _resumed_from(folder, datamodule, _recipe(config)) if resume else None
@@ -85,21 +86,27 @@ def train(config: DictConfig) -> float:
     return _report(trainer)
 
 
-def require_in_use(overrides: Sequence[str], curriculum: DictConfig) -> None:
-    """Refuse to change a group that the curriculum does not look at: the change would have no effect.
+def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
+    """Refuse to change a group that the task, or its curriculum, does not look at: the change would have no effect.
 
     Raises:
-        InputError: an override is of `loss` or `sampler`, and no stage takes that group; names what to change instead.
+        InputError: an override is of such a group; names what to change instead.
     """
-    stages = OmegaConf.to_yaml(curriculum, resolve=False)
+    used = groups_in_use(config)
+    if "curriculum" in used:
+        used |= referred(config.curriculum)
     for override in overrides:
         group = override.lstrip("+~").partition("=")[0].partition(".")[0]
-        if group in STAGED_GROUPS and f"${{{group}" not in stages:
-            names = ", ".join(curriculum.stages)
-            raise InputError(
-                f"{override} has no effect, because each stage of the curriculum has its own {group}: "
-                f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single"
-            )
+        if group not in LEARNT_BY or group in used:
+            continue
+        if "curriculum" not in used:
+            task = config.module["_target_"].rpartition(".")[2]
+            raise InputError(f"{override} has no effect, because a {task} looks at no {group}; leave it out")
+        names = ", ".join(config.curriculum.stages)
+        raise InputError(
+            f"{override} has no effect, because each stage of the curriculum has its own {group}: "
+            f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single"
+        )
 
 
 def _require_a_validation(config: DictConfig) -> None:
@@ -118,8 +125,8 @@ def _require_a_validation(config: DictConfig) -> None:
 def _rehearse(
     config: DictConfig,
     trainer: "pl.Trainer",
-    module: "NoduleDetector",
-    datamodule: "NoduleDataModule",
+    module: "ScoredModule",
+    datamodule: "ScanDataModule",
     folder: Path,
 ) -> None:
     from nodule_lightning.cli._rehearsal import rehearse
@@ -128,15 +135,15 @@ def _rehearse(
     print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
 
 
-def _module(config: DictConfig) -> "NoduleDetector":
+def _module(config: DictConfig) -> "ScoredModule":
 
-    module: NoduleDetector = instantiate(config.module)
+    module: ScoredModule = instantiate(config.module)
     module.recipe = _recipe(config)
     return module
 
 
 def _recipe(config: DictConfig) -> dict[str, dict[str, Any]]:
-    return {"network": plain(config.model), "inference": plain(config.inference), "optim": plain(config.optim)}
+    return plain(config.recipe)
 
 
 def _require_new(folder: Path) -> None:
@@ -178,17 +185,18 @@ def chosen(trainer: dict[str, Any]) -> dict[str, Any]:
     return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}
 
 
-def _require_spacing(module: "NoduleDetector", datamodule: "NoduleDataModule") -> None:
+def _require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> None:
 
-    cache_mm, expected_mm = datamodule.preparation["spacing_mm"], module.network.anchors.spacing_mm
+    cache_mm, expected_mm = datamodule.preparation["spacing_mm"], module.spacing_mm
     if cache_mm != expected_mm:
         raise InputError(
             f"{datamodule.cache} has voxels of {cache_mm} mm, the model expects {expected_mm} mm; "
-            f"set +model.anchors.spacing_mm={cache_mm}, of a segmentation +model.spacing_mm={cache_mm}"
+            f"set +model.anchors.spacing_mm={cache_mm}, of a segmentation +model.spacing_mm={cache_mm}, "
+            f"of a second stage +classifier.spacing_mm={cache_mm}"
         )
 
 
-def _resumed_from(folder: Path, datamodule: "NoduleDataModule", recipe: dict[str, dict[str, Any]]) -> Path | None:
+def _resumed_from(folder: Path, datamodule: "ScanDataModule", recipe: dict[str, dict[str, Any]]) -> Path | None:
     from nodule_lightning.cli._checkpoint import require_recipe
 
     last = _last_checkpoint(folder, datamodule)
@@ -199,7 +207,7 @@ def _resumed_from(folder: Path, datamodule: "NoduleDataModule", recipe: dict[str
     return last
 
 
-def _last_checkpoint(folder: Path, datamodule: "NoduleDataModule") -> Path | None:
+def _last_checkpoint(folder: Path, datamodule: "ScanDataModule") -> Path | None:
     from nodule_lightning.cli._checkpoint import read_checkpoint
     from nodule_lightning.data.cache import require_settings
     from nodule_lightning.module import CHECKPOINT_KEY
@@ -225,7 +233,7 @@ def _require_begun(folder: Path) -> None:
         raise InputError(f"{folder / LAST} does not exist: to resume, name the run's folder with paths.run=DIR")
 
 
-def require_same_split(folder: Path, datamodule: "NoduleDataModule") -> None:
+def require_same_split(folder: Path, datamodule: "ScanDataModule") -> None:
     """Refuse to go on with other scans than the run began with: what was validated would be trained on.
 
     Raises:
@@ -243,14 +251,14 @@ def require_same_split(folder: Path, datamodule: "NoduleDataModule") -> None:
             )
 
 
-def _write_split(folder: Path, datamodule: "NoduleDataModule") -> None:
+def _write_split(folder: Path, datamodule: "ScanDataModule") -> None:
     from nodule_lightning.io.tables import write_scan_ids
 
     for name in SETS:
         write_scan_ids(folder / f"{name}.csv", getattr(datamodule.split, name))
 
 
-def _log_settings(trainer: "pl.Trainer", config: DictConfig, datamodule: "NoduleDataModule") -> None:
+def _log_settings(trainer: "pl.Trainer", config: DictConfig, datamodule: "ScanDataModule") -> None:
     from hydra.core.hydra_config import HydraConfig
 
     choices = HydraConfig.get().runtime.choices

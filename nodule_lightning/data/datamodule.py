@@ -1,7 +1,8 @@
-"""The LightningDataModule: patches for training, whole scans for validation, from a prepared cache."""
+"""The LightningDataModules: a prepared cache in three sets; patches for training, whole scans for validation."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from nodule_lightning.data.catalog import Catalog, Split, split_scans
 from nodule_lightning.data.curriculum_sampler import CurriculumSampler
 from nodule_lightning.data.patches import Patch, PatchBatch, PatchDataset, collate
 from nodule_lightning.errors import InputError
-from nodule_lightning.structures import Findings
+from nodule_lightning.structures import Candidates, Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,14 @@ class WholeScan:
         entry: the prepared scan.
         nodules: to be found.
         excluded: neither right nor wrong.
+        candidates: what a second stage looks at again.
     """
 
     index: int
     entry: Entry
     nodules: Findings
     excluded: Findings
+    candidates: Candidates = field(default_factory=Candidates.empty)
 
     def to(self, device: torch.device) -> Self:
         """Stay where it is: the search moves to the device what it needs; Lightning calls this."""
@@ -41,11 +44,14 @@ class WholeScan:
 
 
 class WholeScanDataset(Dataset[WholeScan]):
-    """The scans of one set, in order."""
+    """The scans of one set, in order, with the candidates that are known of them."""
 
-    def __init__(self, catalog: Catalog, scan_ids: Sequence[str]) -> None:
+    def __init__(
+        self, catalog: Catalog, scan_ids: Sequence[str], candidates: Mapping[str, Candidates] | None = None
+    ) -> None:
         self.catalog = catalog
         self.scan_ids = tuple(scan_ids)
+        self.candidates = candidates or {}
 
     def __len__(self) -> int:
         return len(self.scan_ids)
@@ -53,7 +59,11 @@ class WholeScanDataset(Dataset[WholeScan]):
     def __getitem__(self, index: int) -> WholeScan:
         scan_id = self.scan_ids[index]
         return WholeScan(
-            index, self.catalog.entry(scan_id), self.catalog.nodules(scan_id), self.catalog.excluded(scan_id)
+            index,
+            self.catalog.entry(scan_id),
+            self.catalog.nodules(scan_id),
+            self.catalog.excluded(scan_id),
+            self.candidates.get(scan_id, Candidates.empty()),
         )
 
 
@@ -92,8 +102,99 @@ def patch_sampler(trainer: pl.Trainer) -> CurriculumSampler:
     return sampler
 
 
-class NoduleDataModule(pl.LightningDataModule):
-    """Serve a prepared cache to a Trainer made with `use_distributed_sampler=False`.
+class ScanDataModule(pl.LightningDataModule, ABC):
+    """A prepared cache in three sets of scans, for a Trainer made with `use_distributed_sampler=False`.
+
+    Args:
+        cache: folder that `nodule-prepare` wrote.
+        batch_size: patches of a training batch on each device.
+        workers: processes that cut patches; 0 cuts them in the training process.
+        test_subsets: subsets that training never sees.
+        validation_fraction: share of the other scans that choose the checkpoint.
+        seed: of the split and of the draws.
+        unannotated_subsets: see `split_scans`.
+
+    Raises:
+        InputError: in `setup`, when a set that is needed holds no scan.
+    """
+
+    def __init__(
+        self,
+        cache: Path | str,
+        batch_size: int,
+        workers: int,
+        test_subsets: Sequence[str | int],
+        validation_fraction: float,
+        seed: int,
+        unannotated_subsets: Sequence[str | int],
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or workers < 0:
+            raise InputError(f"batch_size must be at least 1 and workers not negative, not {batch_size} and {workers}")
+        self.cache = Path(cache)
+        self.batch_size = batch_size
+        self.workers = workers
+        self.test_subsets = tuple(test_subsets)
+        self.validation_fraction = validation_fraction
+        self.seed = seed
+        self.unannotated_subsets = tuple(unannotated_subsets)
+        self.catalog: Catalog
+        self.split: Split
+        self.preparation: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def epochs(self) -> int:
+        """Count the epochs that the training is planned for."""
+        ...
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the cache as `catalog`, split its scans as `split`, and read the settings of its `preparation`."""
+        self.catalog = Catalog.open(self.cache)
+        self.preparation = read_settings(self.cache)
+        self.split = split_scans(
+            self.catalog, self.test_subsets, self.validation_fraction, self.seed, self.unannotated_subsets
+        )
+        for scan_id in (*self.split.train, *self.split.validation):
+            # A damaged entry is found before hours were spent, not in the middle of them.
+            self.catalog.entry(scan_id)
+        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+        for name in needed.get(stage or "fit", ()):
+            if not getattr(self.split, name):
+                raise InputError(
+                    f"no scan of {self.cache} is left for {name} (test_subsets={list(self.test_subsets)}, "
+                    f"validation_fraction={self.validation_fraction}); change these or prepare more scans"
+                )
+
+    def patch_loader(self, dataset: Dataset[Patch], sampler: Sampler[Any]) -> DataLoader[Patch]:
+        """Serve the patches that the sampler draws, in whole batches."""
+        return LateLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=True,
+            persistent_workers=self.workers > 0,
+        )
+
+    def whole_scans(
+        self, scan_ids: Sequence[str], candidates: Mapping[str, Candidates] | None = None
+    ) -> DataLoader[WholeScan]:
+        """Serve the scans of this rank, each once."""
+        sampler = RankStride(len(scan_ids), *self.rank())
+        return DataLoader(WholeScanDataset(self.catalog, scan_ids, candidates), batch_size=None, sampler=sampler)
+
+    def rank(self) -> tuple[int, int]:
+        """Give the rank of this process, and the number of processes."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+class NoduleDataModule(ScanDataModule):
+    """Serve patches, and whole scans to be searched.
 
     Args:
         cache: folder that `nodule-prepare` wrote.
@@ -127,46 +228,25 @@ class NoduleDataModule(pl.LightningDataModule):
         fill_outside_lungs: bool = True,
         border_voxels: float = 8.0,
     ) -> None:
-        super().__init__()
-        if batch_size < 1 or workers < 0:
-            raise InputError(f"batch_size must be at least 1 and workers not negative, not {batch_size} and {workers}")
+        super().__init__(cache, batch_size, workers, test_subsets, validation_fraction, seed, unannotated_subsets)
         if patch_voxels < 16 or patch_voxels % 16:
             raise InputError(f"patch_voxels must be a multiple of 16, not {patch_voxels}")
-        self.cache = Path(cache)
         self.curriculum = curriculum
         self.patch_voxels = patch_voxels
-        self.batch_size = batch_size
-        self.workers = workers
-        self.test_subsets = tuple(test_subsets)
-        self.validation_fraction = validation_fraction
-        self.seed = seed
-        self.unannotated_subsets = tuple(unannotated_subsets)
         self.fill_outside_lungs = fill_outside_lungs
         self.border_voxels = border_voxels
-        self.catalog: Catalog
-        self.split: Split
-        self.preparation: dict[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        """Count the epochs of the curriculum."""
+        return self.curriculum.epochs
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the cache as `catalog`, split its scans as `split`, and read the settings of its `preparation`."""
+        """Prepare the sets; see `ScanDataModule`."""
         lengths = [stage.sampler.patches_per_epoch for stage in self.curriculum.stages]
         if None not in lengths and (longest := max(length or 0 for length in lengths)) < self.batch_size:
             raise InputError(f"patches_per_epoch={longest} is less than one batch of {self.batch_size}; raise it")
-        self.catalog = Catalog.open(self.cache)
-        self.preparation = read_settings(self.cache)
-        self.split = split_scans(
-            self.catalog, self.test_subsets, self.validation_fraction, self.seed, self.unannotated_subsets
-        )
-        for scan_id in (*self.split.train, *self.split.validation):
-            # A damaged entry is found before hours were spent, not in the middle of them.
-            self.catalog.entry(scan_id)
-        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
-        for name in needed.get(stage or "fit", ()):
-            if not getattr(self.split, name):
-                raise InputError(
-                    f"no scan of {self.cache} is left for {name} (test_subsets={list(self.test_subsets)}, "
-                    f"validation_fraction={self.validation_fraction}); change these or prepare more scans"
-                )
+        super().setup(stage)
 
     def train_dataloader(self) -> DataLoader[Patch]:
         """Serve the patches of this rank."""
@@ -178,7 +258,7 @@ class NoduleDataModule(pl.LightningDataModule):
             border_voxels=self.border_voxels,
         )
         diameters_mm = dataset.diameters_mm()
-        sampler = CurriculumSampler(diameters_mm, self.curriculum, self.seed, *self._rank(), self.batch_size)
+        sampler = CurriculumSampler(diameters_mm, self.curriculum, self.seed, *self.rank(), self.batch_size)
         if len(sampler) < self.batch_size:
             raise InputError(
                 f"patches_per_epoch={sampler.patches} is less than one batch of {self.batch_size} "
@@ -192,30 +272,12 @@ class NoduleDataModule(pl.LightningDataModule):
                 f"patches_per_epoch={sampler.patches} is less than one pass of {sampler.patches_of_pass}: "
                 "not every nodule is drawn in each epoch; null draws one pass"
             )
-        return LateLoader(
-            dataset,
-            self.batch_size,
-            sampler=sampler,
-            num_workers=self.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=True,
-            persistent_workers=self.workers > 0,
-        )
+        return self.patch_loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[WholeScan]:
         """Serve the validation scans of this rank, each once."""
-        return self._whole_scans(self.split.validation)
+        return self.whole_scans(self.split.validation)
 
     def test_dataloader(self) -> DataLoader[WholeScan]:
         """Serve the test scans of this rank, each once."""
-        return self._whole_scans(self.split.test)
-
-    def _whole_scans(self, scan_ids: Sequence[str]) -> DataLoader[WholeScan]:
-        sampler = RankStride(len(scan_ids), *self._rank())
-        return DataLoader(WholeScanDataset(self.catalog, scan_ids), batch_size=None, sampler=sampler)
-
-    def _rank(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+        return self.whole_scans(self.split.test)

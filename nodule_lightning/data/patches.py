@@ -165,7 +165,8 @@ class PatchDataset(Dataset[Patch]):
         start = self._start(target, rng)
         boxes, kind = boxes_in_patch(scan.nodules, scan.ignored, start, self.patch_voxels)
         position = position_in_crop(start, start + self.patch_voxels, entry.ct.shape)
-        return Patch(entry.scan_id, self._cut(entry, start), boxes, kind, position)
+        image = cut_patch(entry, start, self.patch_voxels, fill_outside_lungs=self.fill_outside_lungs)
+        return Patch(entry.scan_id, image, boxes, kind, position)
 
     def diameters_mm(self) -> list[Float64[np.ndarray, "n"]]:
         """Give the diameters of the nodules that can be drawn, for each scan: those inside the lung mask."""
@@ -186,17 +187,30 @@ class PatchDataset(Dataset[Patch]):
         play = max(middle - self.border_voxels - target[3] / 2, 0.0)
         return np.rint(target[:3] - middle + rng.uniform(-play, play, 3)).astype(np.int64)
 
-    def _cut(self, entry: Entry, start: Int64[np.ndarray, "3"]) -> UInt8[np.ndarray, "z y x"]:
-        image = np.full((self.patch_voxels,) * 3, OUTSIDE, np.uint8)
-        low = np.clip(start, 0, entry.ct.shape)
-        high = np.clip(start + self.patch_voxels, 0, entry.ct.shape)
-        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        place = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-        if self.fill_outside_lungs:
-            np.copyto(image[place], entry.ct[source], where=entry.lung[source].view(bool))
-        else:
-            image[place] = entry.ct[source]
-        return image
+
+def cut_patch(
+    entry: Entry, start: Int64[np.ndarray, "3"], side: int, *, fill_outside_lungs: bool
+) -> UInt8[np.ndarray, "z y x"]:
+    """Cut a cube from its first voxel on; what lies beyond the crop is filled as the outside of the lungs is."""
+    image = np.full((side,) * 3, OUTSIDE, np.uint8)
+    low = np.clip(start, 0, entry.ct.shape)
+    high = np.clip(start + side, 0, entry.ct.shape)
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    place = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    if fill_outside_lungs:
+        np.copyto(image[place], entry.ct[source], where=entry.lung[source].view(bool))
+    else:
+        image[place] = entry.ct[source]
+    return image
+
+
+def centred_start(place_zyx: Float64[np.ndarray, "*n 3"], side: int) -> Int64[np.ndarray, "*n 3"]:
+    """Give the first voxel of the patch in whose middle a place lies.
+
+    >>> centred_start(np.array([10.0, 10.4, 3.6]), 8).tolist()
+    [6, 7, 0]
+    """
+    return np.asarray(np.rint(place_zyx - (side - 1) / 2).astype(np.int64))
 
 
 def most_open() -> int:

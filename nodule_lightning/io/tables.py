@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int8, Shaped
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import csv_bytes, write_whole
@@ -74,6 +74,37 @@ def read_candidates(path: Path) -> Table[Candidates]:
     has_diameter = "diameter_mm" in columns.place
     diameter = _numbers(columns, ("diameter_mm",))[:, 0] if has_diameter else np.full(len(numbers), -1.0)
     return Table(_scan_ids(columns), Candidates(numbers[:, :3], numbers[:, 3], diameter))
+
+
+def read_classed_candidates(path: Path) -> tuple[Table[Candidates], Int8[np.ndarray, "n"] | None]:
+    """Read candidates that a second stage learns from: a submission, or the file of LUNA16's second track.
+
+    That file, `candidates_V2.csv`, has the columns `seriesuid,coordX,coordY,coordZ,class` and no probability: each of
+    its marks gets the probability 1, so that the second stage alone ranks them.
+
+    Returns:
+        The candidates, and the class of each, 1 for a nodule and 0 for none; None where there is no such column.
+
+    Raises:
+        InputError: the file is missing, lacks a column, has neither a probability nor a class, or holds something
+            that is not a number, an id or a class.
+    """
+    columns = _read_columns(path, COORDINATES, ("probability", "class", "diameter_mm"))
+    if "probability" not in columns.place and "class" not in columns.place:
+        raise InputError(f"{path}, line 1: it has neither a column probability, as a submission, nor a column class")
+    probability, diameter_mm, given = (
+        _numbers(columns, (name,))[:, 0] if name in columns.place else None
+        for name in ("probability", "diameter_mm", "class")
+    )
+    if given is not None and (wrong := np.flatnonzero((given != 0) & (given != 1))).size:
+        raise columns.error(int(wrong[0]), f"class is {given[wrong[0]]:g}, but must be 1 for a nodule or 0 for none")
+    count = len(columns.rows)
+    rows = Candidates(
+        _numbers(columns, COORDINATES),
+        np.ones(count) if probability is None else probability,
+        np.full(count, -1.0) if diameter_mm is None else diameter_mm,
+    )
+    return Table(_scan_ids(columns), rows), None if given is None else given.astype(np.int8)
 
 
 def read_scan_ids(path: Path) -> list[str]:

@@ -108,8 +108,8 @@ class HardMiningLoss:
         box_distance = smooth_l1_loss(numbers[..., 1:], target, reduction="none").sum(dim=-1)
         sums = torch.stack(
             [
-                sum_where(self._cross_entropy(logit, 1), positive),
-                sum_where(self._cross_entropy(logit.gather(1, hard), 0), mined),
+                sum_where(cross_entropy(logit, 1, self.error_weight), positive),
+                sum_where(cross_entropy(logit.gather(1, hard), 0, self.error_weight), mined),
                 sum_where(box_distance, positive),
             ]
         )
@@ -120,14 +120,6 @@ class HardMiningLoss:
 
     def _total(self, means: Float[Tensor, "3 *b"]) -> Float[Tensor, "*b"]:
         return self.positive_weight * means[0] + self.negative_weight * means[1] + self.box_weight * means[2]
-
-    def _cross_entropy(self, logit: Float[Tensor, "b n"], truth: int) -> Float[Tensor, "b n"]:
-        """Give the cross entropy of each logit with the same truth, 0 or 1, times its weight."""
-        entropy = binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
-        if self.error_weight is None:
-            return entropy
-        detached = logit.detach()
-        return entropy * self.error_weight(torch.sigmoid(-detached if truth else detached))
 
     def _mine(
         self, logit: Float[Tensor, "b n"], label: Tensor, generator: torch.Generator
@@ -142,6 +134,17 @@ class HardMiningLoss:
         rank = torch.arange(scores.shape[1], device=logit.device)
         # A logit that is not a number stays in, so that the loss tells of it.
         return pool.indices.gather(1, ordered.indices), (rank < kept) & (ordered.values != -torch.inf)
+
+
+def cross_entropy(
+    logit: Float[Tensor, "b n"], truth: int, error_weight: ErrorWeight | None = None
+) -> Float[Tensor, "b n"]:
+    """Give the cross entropy of each logit with the same truth, 0 or 1, times its weight."""
+    entropy = binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
+    if error_weight is None:
+        return entropy
+    detached = logit.detach()
+    return entropy * error_weight(torch.sigmoid(-detached if truth else detached))
 
 
 def sum_where(values: Float[Tensor, "b n"], chosen: Bool[Tensor, "b n"]) -> Float[Tensor, "b"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from nodule_lightning.metrics.functional.matching import match
-from nodule_lightning.structures import Candidates, Findings, RowsT, Table
+from nodule_lightning.structures import Candidates, Findings, Table
 
 SAME_PLACE_VOXELS: Final = 5.0
 """Two marks of one scan that are nearer than this are of the same thing."""
@@ -95,10 +95,6 @@ def false_positives(
         most: how many to keep.
         min_probability: below, a candidate is no hard negative.
     """
-    matching = match(_as_table(candidates), _as_table(nodules), _as_table(excluded))
+    matching = match(Table.of_one_scan(candidates), Table.of_one_scan(nodules), Table.of_one_scan(excluded))
     wrong = matching.false_positive & (candidates.probability >= min_probability)
     return candidates[wrong].best_first()[np.arange(min(most, int(wrong.sum())))]
-
-
-def _as_table(rows: RowsT) -> Table[RowsT]:
-    return Table(np.zeros(len(rows), np.int64), rows)

@@ -119,8 +119,8 @@ def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, ca
 def test_what_the_stages_take_may_be_changed() -> None:
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         single, talk = (compose("train", [f"curriculum={name}"]) for name in ("single", "talk"))
-    require_in_use(["loss=seed_team", "sampler.negative_share=0.5", "seed=3"], single.curriculum)
-    require_in_use(["sampler=natural", "curriculum.stages.mined.loss.pool=9", "optim.lr=1"], talk.curriculum)
+    require_in_use(["loss=seed_team", "sampler.negative_share=0.5", "seed=3"], single)
+    require_in_use(["sampler=natural", "curriculum.stages.mined.loss.pool=9", "optim.lr=1"], talk)
 
 
 @pytest.mark.parametrize(
