@@ -14,6 +14,7 @@ from nodule_lightning.io.tables import (
     check_scan_id,
     join_findings,
     read_candidates,
+    read_classed_candidates,
     read_findings,
     read_scan_ids,
     read_subsets,
@@ -173,3 +174,38 @@ def test_reading_leaves_garbage_collection_as_it_was(csv: Callable[[str], Path])
     with pytest.raises(InputError):
         read_candidates(csv("seriesuid,coordX\n\0"))
     assert gc.isenabled()
+
+
+def test_candidates_of_a_second_stage_have_a_probability_or_a_class(csv: Callable[[str], Path]) -> None:
+    table, classes = read_classed_candidates(csv("seriesuid,coordX,coordY,coordZ,class\nb,1,2,3,1\na,4,5,6,0\n"))
+    assert table.scan_id.tolist() == ["b", "a"]
+    assert table.rows.probability.tolist() == [1.0, 1.0]
+    assert table.rows.diameter_mm.tolist() == [-1.0, -1.0]
+    assert classes is not None
+    assert classes.tolist() == [1, 0]
+    table, classes = read_classed_candidates(
+        csv("seriesuid,coordX,coordY,coordZ,probability,diameter_mm\na,1,2,3,0.25,7\n")
+    )
+    assert classes is None
+    assert table.rows.probability.tolist() == [0.25]
+    assert table.rows.diameter_mm.tolist() == [7.0]
+    nothing, classes = read_classed_candidates(csv("seriesuid,coordX,coordY,coordZ,class\n"))
+    assert len(nothing) == 0
+    assert classes is not None
+    assert classes.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (
+            "seriesuid,coordX,coordY,coordZ\na,1,2,3\n",
+            "neither a column probability",
+        ),
+        ("seriesuid,coordX,coordY,coordZ,class\na,1,2,3,1\na,1,2,3,2\n", "line 3: class is 2, but must be 1"),
+        ("seriesuid,coordX,coordY,coordZ,class\na,1,2,3,yes\n", "line 2: class is 'yes', not a number"),
+    ],
+)
+def test_candidates_of_a_second_stage_that_are_wrong(csv: Callable[[str], Path], content: str, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        read_classed_candidates(csv(content))
