@@ -26,7 +26,7 @@ search() { # FOLDER CHECKPOINT SCANS [MORE ARGUMENTS]: once
 }
 
 if [[ ! -e "$cache/preparation.html" ]]; then
-    echo "$cache is not there: make the scans with experiments/ablations/run.sh sampling, whose detectors serve here" >&2
+    echo "$cache is not there: make the scans with python -m experiments.ablations $output sampling, whose detectors serve here" >&2
     exit 2
 fi
 sweep=(nodule-train -m experiment=ablation cache="$cache" paths.sweep="$output/runs" resume=true seed="$seeds")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.ablations.score import arms, score, table
+from experiments.ablations.questions import arms
+from experiments.ablations.score import score, table
 from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
 from nodule_lightning.metrics.functional.comparison import Comparison, compare
 from nodule_lightning.metrics.functional.protocol import Protocol

@@ -63,6 +63,15 @@ def load_reducer(path: Path, detector: Detector, combine: str | None = None) -> 
     return Reducer(network.eval(), rescoring if combine is None else replace(rescoring, combine=combine))
 
 
+def require_usable(path: Path) -> None:
+    """See that a checkpoint can be read back and built, whichever stage it is of.
+
+    Raises:
+        InputError: as `load_detector`.
+    """
+    _built(path, "rescoring" if "rescoring" in read_checkpoint(path)[CHECKPOINT_KEY]["model"] else "inference")
+
+
 def _built(path: Path, settings: str) -> tuple[nn.Module, object, PreparationSettings]:
     """Build the network, the named settings beside it, and how its scans were prepared."""
     checkpoint = read_checkpoint(path)

@@ -9,7 +9,7 @@ from nodule_lightning.errors import InputError
 if TYPE_CHECKING:
     import torch.nn
 
-    from nodule_lightning.data.datamodule import NoduleDataModule
+    from nodule_lightning.data.datamodule import ScanDataModule
 
 CHECKPOINTS: Final = "checkpoints"
 # The weights, their average, and the two moments of AdamW.
@@ -20,7 +20,7 @@ _FILES: Final = 3
 _REST_BYTES: Final = 100_000_000
 
 
-def require_nodules(datamodule: "NoduleDataModule") -> None:
+def require_nodules(datamodule: "ScanDataModule") -> None:
     """Refuse sets without a nodule: nothing could be learnt, or no checkpoint chosen by its score.
 
     Raises:

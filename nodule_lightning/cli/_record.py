@@ -25,14 +25,14 @@ from nodule_lightning.runs import PREDICTION, TRAINING
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from nodule_lightning.data.datamodule import NoduleDataModule
-    from nodule_lightning.module import NoduleDetector
+    from nodule_lightning.data.datamodule import ScanDataModule
+    from nodule_lightning.module import ScoredModule
     from nodule_lightning.predict import Detector
 
 
 @contextmanager
 def record_of_training(
-    folder: Path, trainer: "pl.Trainer", module: "NoduleDetector", datamodule: "NoduleDataModule"
+    folder: Path, trainer: "pl.Trainer", module: "ScoredModule", datamodule: "ScanDataModule"
 ) -> Iterator[None]:
     """Write `run.json` at the start and again at the end, by the first process alone.
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
-from nodule_lightning.cli._checkpoint import load_detector
+from nodule_lightning.cli._checkpoint import require_usable
 from nodule_lightning.cli._instantiate import instantiate, plain
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from nodule_lightning.data.datamodule import NoduleDataModule
-    from nodule_lightning.module import NoduleDetector
+    from nodule_lightning.data.datamodule import ScanDataModule
+    from nodule_lightning.module import ScoredModule
 
 PLACE: Final = "rehearsal"
 # One process that starts no other and knows of no cluster.
@@ -48,8 +48,8 @@ def rehearse(
     config: DictConfig,
     trainer_values: Mapping[str, Any],
     trainer: "pl.Trainer",
-    module: "NoduleDetector",
-    datamodule: "NoduleDataModule",
+    module: "ScoredModule",
+    datamodule: "ScanDataModule",
     folder: Path,
 ) -> float:
     """Train a copy of the model on one batch, validate it on a scan, and write its checkpoints and read them back.
@@ -82,7 +82,7 @@ def rehearse(
             short = _short_trainer(config, trainer_values, trainer, folder, place)
             short.fit(copy.deepcopy(module), _on_one_scan(datamodule), weights_only=True)
             for path in sorted(place.rglob("*.ckpt")):
-                load_detector(path)
+                require_usable(path)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return time.monotonic() - started
@@ -109,7 +109,7 @@ def _short_trainer(
     return made
 
 
-def _on_one_scan(datamodule: "NoduleDataModule") -> "NoduleDataModule":
+def _on_one_scan(datamodule: "ScanDataModule") -> "ScanDataModule":
     from nodule_lightning.data.cache import read_description
 
     marked = [scan_id for scan_id in datamodule.split.validation if len(datamodule.catalog.nodules(scan_id))]

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_module
 
 from nodule_lightning.cli import train
 from nodule_lightning.data import catalog
+from nodule_lightning.data.cache import open_entry
 from nodule_lightning.data.cache import Entry, Labels, update_labels, write_entry
 from nodule_lightning.data.catalog import Catalog, split_scans
 from nodule_lightning.io.tables import read_scan_ids
@@ -73,7 +74,6 @@ def test_no_test_scan_is_read_in_training_or_in_choosing(
         opened.add(scan_id)
         return open_entry(folder, scan_id)
 
-    open_entry = catalog.open_entry
     monkeypatch.setattr(catalog, "open_entry", noted)
     ended = run(train.main, *TRAINING, f"cache={cache}", "paths.run=whole")
     assert ended.code == 0, ended.error
