@@ -65,11 +65,13 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
+# Some layers need more than a voxel or two at the bottom.
+_LEAST_PROBE_VOXELS: Final = 32
 _COSTS: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], MemoryCost]] = WeakKeyDictionary()
 
 
 def _count(network: DetectionNetwork) -> MemoryCost:
-    side = 2 * network.stride_total
+    side = max(2 * network.stride_total, _LEAST_PROBE_VOXELS)
     small, large = (_peak_bytes(network, (side, side, length)) for length in (side, 2 * side))
     per_voxel = max(large - small, 1) / side**3
     return MemoryCost(WORKSPACE * max(small - per_voxel * side**3, 0), WORKSPACE * per_voxel)

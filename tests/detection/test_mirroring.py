@@ -17,7 +17,7 @@ from tests.blob_detector import blob_detector
 
 PLAIN = InferenceSettings(min_probability=0.05, margin_voxels=16)
 AXES = [(0,), (1,), (2,), (0, 1, 2)]
-BALLS = [(10.3, 20.0, 30.6, 9.0), (29.0, 12.4, 14.0, 7.0)]
+BALLS = [(20.3, 25.0, 36.6, 9.0), (29.0, 12.4, 14.0, 7.0)]
 
 
 @pytest.mark.parametrize("axes", AXES, ids=str)
