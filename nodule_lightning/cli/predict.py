@@ -20,8 +20,8 @@ from nodule_lightning.errors import InputError
 if TYPE_CHECKING:
     from nodule_lightning.cli._search_options import SearchOptions
     from nodule_lightning.data.cache import Entry
-    from nodule_lightning.predict import Detector, Failure, Look, Prediction
-    from nodule_lightning.scan_source import Source
+    from nodule_lightning.predict import Detector, Look, Prediction, Reducer
+    from nodule_lightning.scan_source import Failure, Source
 
 PATH_KEYS = ("checkpoint", "reducer", "input", "output", "scans")
 
@@ -39,7 +39,8 @@ def search(config: DictConfig) -> None:
     from nodule_lightning.cli._record import record_of_search
     from nodule_lightning.cli._search_options import search_options
     from nodule_lightning.outputs import Format, parse_formats, write_outputs, write_picture
-    from nodule_lightning.predict import Failure, Prediction, Source, readied
+    from nodule_lightning.predict import Prediction, readied
+    from nodule_lightning.scan_source import Failure, Source
 
     show, output = whole_number(config, "show"), Path(config.output)
     formats = parse_formats(names(config, "formats"))

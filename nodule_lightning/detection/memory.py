@@ -82,14 +82,15 @@ def _peak_bytes(network: DetectionNetwork, shape: tuple[int, int, int]) -> int:
         image = torch.zeros(1, 1, *shape, device=next(network.parameters()).device)
         # Past `__call__`: what is compiled cannot be looked into.
         network.forward(image)
-    return living.peak_bytes
+    peak: int = living.peak_bytes
+    return peak
 
 
-class _LivingStorages(TorchDispatchMode):
+class _LivingStorages(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's own hook
     """Add up the tensors that live at once, other than a network's own."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.peak_bytes = 0
         own = [*network.parameters(), *network.buffers()]
         self._known = {tensor.untyped_storage()._cdata for tensor in own}

@@ -2,6 +2,7 @@
 
 import copy
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -33,5 +34,5 @@ def _fold_sequence(sequence: nn.Sequential) -> None:
             sequence.register_module(next_place, nn.Identity())
 
 
-def _has_fixed_statistics(norm: nn.Module) -> bool:
+def _has_fixed_statistics(norm: nn.Module) -> TypeGuard[nn.BatchNorm3d | nn.SyncBatchNorm]:
     return isinstance(norm, nn.BatchNorm3d | nn.SyncBatchNorm) and norm.running_mean is not None

@@ -11,8 +11,7 @@ from hydra import compose, initialize_config_module
 
 from nodule_lightning.cli import train
 from nodule_lightning.data import catalog
-from nodule_lightning.data.cache import open_entry
-from nodule_lightning.data.cache import Entry, Labels, update_labels, write_entry
+from nodule_lightning.data.cache import Entry, Labels, open_entry, update_labels, write_entry
 from nodule_lightning.data.catalog import Catalog, split_scans
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.prepare import prepare_scan

@@ -28,7 +28,8 @@ class Wide(Backbone):
     ) -> Float[Tensor, "b 64 cz cy cx"]:
         """Widen, then keep one cell of 4 voxels; the weights' own view is nothing new."""
         assert self.large.view(-1).shape == (10**6,)
-        return self.widen(images)[:, :, ::4, ::4, ::4].contiguous()
+        features: Tensor = self.widen(images)[:, :, ::4, ::4, ::4].contiguous()
+        return features
 
 
 def test_the_fullest_moment_is_counted_without_the_weights() -> None:

@@ -43,7 +43,7 @@ def trained() -> AnchorDetector:
         anchors = network.anchors.boxes(maps.shape[1:4])
         target = assigner(anchors, torch.tensor(boxes)[:, None], torch.ones(4, 1, dtype=torch.int8))
         optimizer.zero_grad()
-        loss(maps, target, generator).total.backward()
+        loss(maps, target, generator).total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return network.eval()
 

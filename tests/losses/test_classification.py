@@ -39,7 +39,7 @@ def test_a_batch_of_one_class_has_a_loss_and_a_gradient(is_nodule: bool) -> None
     logit = torch.zeros(4, requires_grad=True)
     terms = ClassificationLoss()(logit, torch.full((4,), is_nodule))
     assert terms.total.item() == pytest.approx(0.5 * math.log(2))
-    terms.total.backward()
+    terms.total.backward()  # type: ignore[no-untyped-call]
     assert logit.grad is not None
     torch.testing.assert_close(logit.grad, torch.full((4,), -0.0625 if is_nodule else 0.0625))
 
