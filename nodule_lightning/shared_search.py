@@ -1,5 +1,6 @@
 """Share the scans of a search among the devices of a Trainer: each rank searches its own, all get all answers."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -66,9 +67,11 @@ class ScanSearch(pl.LightningModule):
         """Leave the scan where it is: the search moves to the device what it needs."""
         return batch
 
-    def predict_step(self, entry: Entry | Failure, batch_idx: int) -> None:
+    def predict_step(self, entry: Entry | Failure, batch_idx: int) -> Prediction | Failure:
         """Search one scan."""
-        self.found.append(search_entry(self.detector, entry, self.precision, self.look))
+        outcome = search_entry(self.detector, entry, self.precision, self.look)
+        self.found.append(outcome)
+        return outcome
 
 
 class _Ahead(IterableDataset[Entry | Failure]):
@@ -102,7 +105,10 @@ def share(search: ScanSearch, trainer: pl.Trainer) -> list[Prediction | Failure]
 
     A scan that two ranks have searched, because there are fewer scans than ranks, counts once.
     """
-    trainer.predict(search, return_predictions=False)
+    with warnings.catch_warnings():
+        # Those that read ahead are the source's own, of which Lightning does not know.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        trainer.predict(search, return_predictions=False)
     parts: list[Any] = [search.found] * trainer.world_size
     if trainer.world_size > 1:
         torch.distributed.all_gather_object(parts, search.found)
