@@ -4,7 +4,7 @@ This module needs no torch, so that the processes that prepare begin at once.
 """
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,6 +91,7 @@ class Source:
             raise InputError(f"workers must be at least 0, not {workers}")
         chosen = self.scan_ids if scan_ids is None else scan_ids
         tasks = [(scan_id, self.raw.get(scan_id, self.path)) for scan_id in chosen]
+        work: Callable[[tuple[str, Path]], Entry | Failure]
         work = partial(_prepared, settings=self.settings) if self.raw else _opened
         if not workers or len(tasks) < 2:
             yield map(work, tasks)

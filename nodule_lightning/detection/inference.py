@@ -138,7 +138,7 @@ def _forward(
     """Compute the maps of one window as it is, from its mirror image along some axes."""
     device = next(network.parameters()).device
     position = torch.from_numpy(position_in_crop([part.start for part in window], [part.stop for part in window], crop))
-    seen = normalise(image[window].to(device)).flip(mirrored)
+    seen = normalise(image[window].flip(mirrored).to(device))
     maps: Tensor = network(seen[None, None], mirror_position(position, mirrored)[None].to(device))
     return mirror_maps(maps[0].float(), mirrored)
 
