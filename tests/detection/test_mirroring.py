@@ -23,8 +23,8 @@ BALLS = [(20.3, 25.0, 36.6, 9.0), (29.0, 12.4, 14.0, 7.0)]
 @pytest.mark.parametrize("axes", AXES, ids=str)
 @pytest.mark.parametrize("tile_voxels", [None, 48])
 def test_balls_stay_at_their_place(axes: tuple[int, ...], tile_voxels: int | None) -> None:
-    # 46, 44 and 52 voxels: one side is padded, and mirrored the padding comes first.
-    entry, findings = ball_entry("a", BALLS, (46, 44, 52))
+    # Of 46, 44 and 60 voxels one is padded, and mirrored the padding comes first.
+    entry, findings = ball_entry("a", BALLS, (46, 44, 60))
     plain = detect(blob_detector(), entry, PLAIN)
     mirrored = detect(blob_detector(), entry, replace(PLAIN, mirror=axes, tile_voxels=tile_voxels))
     np.testing.assert_allclose(mirrored.probability, plain.probability, atol=1e-4)
