@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.io.tables import write_candidates, write_scan_ids
 from nodule_lightning.runs import SEARCHED, SUBMISSION
+from nodule_lightning.structures import Candidates, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,34 +116,41 @@ def fuse_submissions(
     if calibrations is None:
         require_probabilities(files, members)
     else:
-        members = [
-            with_marks(member, calibrate(member.marks, calibration))
-            for member, calibration in zip(members, calibrations, strict=True)
-        ]
+        members = [with_marks(one, calibrate(one.marks, by)) for one, by in zip(members, calibrations, strict=True)]
     found = held_out.weights(calibrations, agree, seed) if held_out and search else None
     chosen = found.weights if found else _read_weights(weights, members, calibrated)
     fused = fuse(members, chosen, agree)
-    searched = frozenset[str]().union(*(member.scan_ids for member in members))
-    oof = [None] * len(members) if held_out is None else [member.name for member in held_out.predictions]
-    shares = [
-        Share(member.name, weight / sum(chosen), len(member.marks), _scans(member), name)
-        for member, weight, name in zip(members, chosen, oof, strict=True)
-    ]
+    remarks = [*sorted(left_out), *(held_out.cautions() if held_out else ()), *_remarks(members)]
     ensemble = Ensemble(
-        tuple(sorted(shares, key=lambda share: share.member)),
+        tuple(_shares(members, chosen, held_out)),
         agree,
         calibrated,
         found,
         len(fused),
-        len(searched),
-        (*left_out, *(held_out.cautions() if held_out else ()), *_remarks(members)),
+        len(_every_scan(members)),
+        tuple(remarks),
     )
+    _write(ensemble, fused, members, output)
+    return ensemble
+
+
+def _write(ensemble: Ensemble, fused: Table[Candidates], members: Sequence[Member], output: Path) -> None:
     text = json.dumps(ensemble.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     write_candidates(output, fused, sized=bool((fused.rows.diameter_mm > 0).any()))
+    searched = _every_scan(members)
     if output.name == SUBMISSION and all(member.searched is not None for member in members) and searched:
         write_scan_ids(output.with_name(SEARCHED), sorted(searched))
     write_whole(output.with_suffix(".json"), text.encode())
-    return ensemble
+
+
+def _shares(members: Sequence[Member], weights: Sequence[float], held_out: HeldOut | None) -> list[Share]:
+    """Describe the members, by name: nothing that is written depends on their order."""
+    oof = [None] * len(members) if held_out is None else [member.name for member in held_out.predictions]
+    shares = [
+        Share(member.name, weight / fsum(weights), len(member.marks), _scans(member), name)
+        for member, weight, name in zip(members, weights, oof, strict=True)
+    ]
+    return sorted(shares, key=lambda share: share.member)
 
 
 def _require_free(output: Path, read: Sequence[Path], given: Sequence[Path]) -> None:
@@ -184,11 +193,15 @@ def _scans(member: Member) -> int | None:
     return None if member.searched is None else len(member.scan_ids)
 
 
+def _every_scan(members: Sequence[Member]) -> frozenset[str]:
+    return frozenset[str]().union(*(member.scan_ids for member in members))
+
+
 def _remarks(members: Sequence[Member]) -> list[str]:
     """Say where members differ in their scans, since that changes what a missing mark means."""
-    everything = frozenset[str]().union(*(member.scan_ids for member in members))
+    everything = _every_scan(members)
     remarks = []
-    for member in members:
+    for member in sorted(members, key=lambda member: member.name):
         if not (lacking := everything - member.scan_ids):
             continue
         what = (

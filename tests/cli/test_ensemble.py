@@ -54,8 +54,11 @@ def test_files_are_fused_into_one(run: Runner, tmp_path: Path) -> None:
 
 def test_the_order_of_the_files_changes_no_byte(run: Runner, tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.csv", FIRST), write(tmp_path / "b.csv", SECOND)
-    third = write(tmp_path / "deep" / "a.csv", "two,1,0,0,0.3\none,1,1,1,0.1\n")
-    for name, files, weights in (("x", (first, second, third), "1,2,3"), ("y", (third, first, second), "3,1,2")):
+    third = write(tmp_path / "deep" / "a.csv", "two,1,0,0,0.3\n")
+    for name, files, weights in (
+        ("x", (first, second, third), "0.1,0.2,0.3"),
+        ("y", (third, first, second), "0.3,0.1,0.2"),
+    ):
         given = f"members=[{','.join(map(str, files))}]"
         ended = run(ensemble.main, given, f"weights=[{weights}]", f"output={name}/fused.csv")
         assert ended.code == 0, ended.error
