@@ -1,5 +1,6 @@
 """No scan of a test fold is read in training or in choosing the checkpoint, and every scan is tested by one fold."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 
-from nodule_lightning.cli import train
+from nodule_lightning.cli import folds, train
 from nodule_lightning.data import catalog
 from nodule_lightning.data.cache import Entry, Labels, open_entry, update_labels, write_entry
 from nodule_lightning.data.catalog import Catalog, split_scans
@@ -18,6 +19,9 @@ from nodule_lightning.prepare import prepare_scan
 from nodule_lightning.structures import Findings
 from tests.chest import NODULE_XYZ_MM, draw_chest
 from tests.cli.commands import TINY, Runner
+
+# Lightning warns of SLURM's being installed where a training is not started by it.
+pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
 
 FOLDS = ("0", "1", "2")
 TRAINING = (
@@ -100,3 +104,18 @@ def test_no_test_scan_is_read_in_training_or_in_choosing(
         shutil.copytree(torn, part)
         (Path(part) / "scans" / scan_id / "ct.npy").write_bytes(b"torn")
         assert scan_id in run(train.main, *TRAINING, f"cache={part}", f"paths.run=without_{part}").line()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_a_sweep_over_the_folds_and_one_command_give_the_pooled_score(run: Runner, cache: Path) -> None:
+    short = [*TRAINING, "curriculum=single", "trainer.max_epochs=1", "sampler.patches_per_epoch=8"]
+    short = [text for text in short if text != "data.fold=0" and not text.startswith("curriculum.stages")]
+    trained = run(train.main, "-m", *short, f"cache={cache}", "data.fold=range(3)", "paths.sweep=sweep")
+    assert trained.code == 0, trained.error
+    ended = run(folds.main, "runs=sweep", f"cache={cache}", "output=pooled", "bootstraps=10", "+predict.device=cpu")
+    assert ended.code == 0, ended.error
+    assert read_scan_ids(Path("pooled/scans.csv")) == list(Catalog.open(cache).scan_ids)
+    counts = json.loads(Path("pooled/metrics.json").read_text())["counts"]
+    assert (counts["scans"], counts["nodules"]) == (12, 6)
+    assert Path("pooled/report/report.html").exists()
