@@ -85,7 +85,11 @@ def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> Non
     assert isinstance(given, dict)
     # A misspelt one is found before the first fold, and also where all are searched.
     settings = {str(key): value for key, value in given.items()}
-    command("predict", settings)
+    if command("predict", settings).get("devices", 1) != 1:
+        raise InputError(
+            "predict.devices cannot be shared here, where one fold is searched after the other: share the scans of each"
+            " fold with nodule-predict devices=N output=RUN/test_best, and nodule-folds takes what is there"
+        )
     incomplete = []
     for place, fold in enumerate(folds, start=1):
         heading = f"fold {place} of {len(folds)}, {fold.name}: {len(fold.scan_ids)} test scans"

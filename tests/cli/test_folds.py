@@ -133,6 +133,7 @@ def test_what_is_no_cross_validation_is_refused(run: Runner, runs: Path, cache: 
         (["protocol=kaggle"], "protocol must be luna16 or tianchi"),
         (["bootstraps=-1"], "bootstraps must be a whole number"),
         (["+predict.devcie=cpu"], "nodule-predict has no setting devcie"),
+        (["+predict.devices=2"], "predict.devices cannot be shared here"),
         (["cache=gone"], "gone holds no prepared scan"),
         (["output=taken"], "taken is a file"),
     ],
