@@ -33,7 +33,7 @@ def load_detector(path: Path) -> Detector:
         InputError: the file is missing, is no checkpoint of this package, holds more than tensors and plain values,
             or its weights do not fit the model it describes.
     """
-    network, inference, preparation = _built(path, "inference")
+    network, inference, preparation = _built(path, "inference", "detector")
     if not isinstance(network, DetectionNetwork) or not isinstance(inference, InferenceSettings):
         raise InputError(f"{path} describes no detector; give a checkpoint that nodule-train wrote")
     return Detector(network.eval(), inference, preparation)
@@ -50,11 +50,9 @@ def load_reducer(path: Path, detector: Detector, combine: str | None = None) -> 
     Raises:
         InputError: as `load_detector`, or the scans that it learnt from were prepared otherwise than the detector's.
     """
-    network, rescoring, preparation = _built(path, "rescoring")
+    network, rescoring, preparation = _built(path, "rescoring", "second stage (nodule-train experiment=reducer)")
     if not isinstance(network, CandidateClassifier) or not isinstance(rescoring, RescoringSettings):
-        raise InputError(
-            f"{path} describes no second stage; give a checkpoint that nodule-train experiment=reducer wrote"
-        )
+        raise InputError(f"{path} describes no second stage; give a checkpoint that nodule-train wrote")
     if differing := settings_differences(detector.preparation.to_dict(), preparation.to_dict()):
         raise InputError(
             f"{path} learnt from scans that were prepared otherwise than the detector's (there and here): "
@@ -69,12 +67,16 @@ def require_usable(path: Path) -> None:
     Raises:
         InputError: as `load_detector`.
     """
-    _built(path, "rescoring" if "rescoring" in read_checkpoint(path)[CHECKPOINT_KEY]["model"] else "inference")
+    is_reducer = "rescoring" in read_checkpoint(path)[CHECKPOINT_KEY]["model"]
+    _built(path, *(("rescoring", "second stage") if is_reducer else ("inference", "detector")))
 
 
-def _built(path: Path, settings: str) -> tuple[nn.Module, object, PreparationSettings]:
-    """Build the network, the named settings beside it, and how its scans were prepared."""
+def _built(path: Path, settings: str, what: str) -> tuple[nn.Module, object, PreparationSettings]:
+    """Build the network, the named settings beside it that `what` has, and how its scans were prepared."""
     checkpoint = read_checkpoint(path)
+    model = checkpoint[CHECKPOINT_KEY]["model"]
+    if "network" in model and settings not in model:
+        raise InputError(f"{path} describes no {what}; give a checkpoint that nodule-train wrote")
     try:
         about = checkpoint[CHECKPOINT_KEY]
         network = instantiate_trusted(about["model"]["network"])

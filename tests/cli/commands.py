@@ -83,12 +83,20 @@ def recipe(*overrides: str) -> dict[str, Any]:
         # Not every test's folder has a conf/ of the user's.
         warnings.filterwarnings("ignore", message="provider=hydra.searchpath")
         config = compose("train", [*chosen, "cache=unused"])
-    return {"network": plain(config.model), "inference": plain(config.inference), "optim": plain(config.optim)}
+    return plain(config.recipe)
 
 
 def write_checkpoint(path: Path, **changes: object) -> Path:
     """Write a checkpoint with random weights, as training writes it."""
-    model = recipe()
+    return _write(path, recipe(), **changes)
+
+
+def write_reducer_checkpoint(path: Path, **changes: object) -> Path:
+    """Write a second stage's checkpoint with random weights, as training writes it."""
+    return _write(path, recipe("task=reduction", "candidates=unused", "+classifier.spacing_mm=4.0"), **changes)
+
+
+def _write(path: Path, model: dict[str, Any], **changes: object) -> Path:
     torch.manual_seed(0)
     network = instantiate(model["network"])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Runner, write_cache, write_checkpoint
+from tests.cli.commands import Runner, write_cache, write_checkpoint, write_reducer_checkpoint
 
 
 @pytest.fixture
@@ -17,6 +17,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("run (1) 训练") / "best, [1]=.ckpt")
+
+
+@pytest.fixture(scope="session")
+def reducer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reducer_checkpoint(tmp_path_factory.mktemp("second run") / "best (2).ckpt")
 
 
 @pytest.fixture(scope="session")

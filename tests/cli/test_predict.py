@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.predict import Prediction
 from nodule_lightning.structures import Candidates
 from tests.chest import draw_chest, write_dicom, write_image
-from tests.cli.commands import TINY, Ended, Runner, recipe
+from tests.cli.commands import TINY, Ended, Runner, recipe, write_reducer_checkpoint
 from tests.ranks import finished
 
 
@@ -182,3 +183,42 @@ def test_a_scan_without_candidates_is_shown_as_such() -> None:
     console = Console(width=100, file=StringIO(), record=True)
     console.print(render(Prediction("scan", Candidates.empty(), Grid((3, 3, 3), (1, 1, 1))), most=5))
     assert "0 candidates" in console.export_text()
+
+
+def test_a_second_stage_rescores_the_same_candidates(run: Runner, checkpoint: Path, reducer: Path, cache: Path) -> None:
+    common = (f"checkpoint={checkpoint}", f"input={cache}")
+    without = rows(run(predict.main, *common, "output=without"), "without")["two"]
+    again = {
+        rule: rows(run(predict.main, *common, f"reducer={reducer}", f"combine={rule}", f"output={rule}"), rule)["two"]
+        for rule in ("product", "reducer", "null")
+    }
+    assert len(without) > 3
+    places = {row[:3]: row[3] for row in without}
+    seen_again = {row[:3]: row[3] for row in again["reducer"]}
+    assert set(seen_again) == set(places)
+    assert {row[:3] for row in again["product"]} == set(places)
+    for *place, probability in again["product"]:
+        key = (place[0], place[1], place[2])
+        assert probability == pytest.approx(places[key] * seen_again[key])
+    for found in again.values():
+        assert [row[3] for row in found] == sorted((row[3] for row in found), reverse=True)
+    # The rule that it was validated with.
+    assert again["null"] == again["product"]
+
+
+def test_a_second_stage_that_cannot_be_taken(
+    run: Runner, checkpoint: Path, reducer: Path, cache: Path, tmp_path: Path
+) -> None:
+    def line(*arguments: str, first: Path = checkpoint) -> str:
+        return run(predict.main, f"checkpoint={first}", f"input={cache}", "output=out", *arguments).line()
+
+    assert "combine=mean has no effect without a second stage" in line("combine=mean")
+    assert "combine must be product, geometric, mean, reducer, not 'vote'" in line(f"reducer={reducer}", "combine=vote")
+    assert "experiment=reducer" in line(f"reducer={checkpoint}")
+    assert "describes no detector" in line(first=reducer)
+    assert "is no file" in line("reducer=gone.ckpt")
+    model = recipe("task=reduction", "candidates=unused", "+classifier.spacing_mm=4.0")
+    coarse = {"version": "0", "model": model, "preparation": replace(TINY, spacing_mm=3.0).to_dict()}
+    other = write_reducer_checkpoint(tmp_path / "other.ckpt", nodule_lightning=coarse)
+    assert "prepared otherwise than the detector's (there and here): spacing_mm 4.0 and 3.0" in line(f"reducer={other}")
+    assert list(Path.cwd().iterdir()) == []

@@ -82,6 +82,39 @@ def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: l
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "missing: candidates=VALUE"),
+        (["candidates=gone.csv"], "gone.csv does not exist"),
+        (["candidates=null"], "candidates must be"),
+        (["candidates=found (1).csv"], "of a second stage +classifier.spacing_mm=4.0"),
+        (
+            ["candidates=found (1).csv", "model=res_unet"],
+            "because a FalsePositiveReducer looks at no model",
+        ),
+        (["candidates=found (1).csv", "loss.pool=9"], "loss.pool=9 has no effect"),
+        (["candidates=found (1).csv", "inference.overlap=1"], "inference.overlap=1 has no effect"),
+        (["candidates=found (1).csv", "rescoring.combine=vote"], "combine must be product, geometric, mean, reducer"),
+        (["candidates=found (1).csv", "datamodule.positive_share=1"], "positive_share must lie between 0 and 1"),
+        (["candidates=found (1).csv", "datamodule.patch_voxels=30"], "must be a multiple of 8, not 30"),
+        (["candidates=found (1).csv", "data.test_subsets=[0,1,2]"], "no scan is left to train on"),
+    ],
+)
+def test_a_second_stage_that_cannot_start(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
+    found = Path("found (1).csv")
+    found.write_text("seriesuid,coordX,coordY,coordZ,class\none,0,0,0,0\ntwo,0,0,0,0\nthree,0,0,0,0\n")
+    common = [f"cache={cache}", "experiment=reducer", "data.test_subsets=[0]", "data.validation_fraction=0.5"]
+    assert named in run(train.main, *common, *arguments).line()
+    assert list(Path.cwd().iterdir()) == [Path.cwd() / found]
+
+
+def test_a_detector_has_no_candidates(run: Runner, cache: Path) -> None:
+    assert "candidates" in run(train.main, f"cache={cache}", "candidates=found.csv").line()
+    line = run(train.main, f"cache={cache}", "classifier=wide").line()
+    assert "classifier" in line
+
+
 def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"))
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
