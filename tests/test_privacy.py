@@ -71,8 +71,11 @@ def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) ->
     checkpoint = "checkpoint=run/checkpoints/best.ckpt"
     told = [
         run(tmp_path, "predict", checkpoint, "input=cache", "output=predicted/cache"),
-        run(tmp_path, "predict", checkpoint, f"input={raw}", "output=predicted/raw"),
-    ]
+        run(
+            tmp_path, "predict", checkpoint, f"input={raw}", "output=predicted/raw",
+            "formats=[list,grand_challenge,slicer,pictures]",
+        ),
+    ]  # fmt: skip
     run(
         tmp_path, "report", "submission=predicted/raw/submission.csv", "cache=cache", f"root={raw}", "output=report",
     )  # fmt: skip

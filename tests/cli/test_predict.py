@@ -71,7 +71,9 @@ def test_other_formats_on_request(run: Runner, checkpoint: Path, cache: Path) ->
     told = Path("out/candidate_list.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert len(told) == sum(map(len, found.values()))
     run(predict.main, *arguments, "output=one", "formats=list")
-    assert sorted(path.name for path in Path("one").iterdir()) == ["candidate_list.csv", "scans.csv", "submission.csv"]
+    assert sorted(path.name for path in Path("one").iterdir()) == [
+        "candidate_list.csv", "prediction.json", "scans.csv", "submission.csv",
+    ]  # fmt: skip
     refused = run(predict.main, *arguments, "output=none", "formats=[pdf]")
     assert "formats holds 'pdf'; there are list, grand_challenge, slicer, pictures" in refused.line()
     assert not Path("none").exists()
