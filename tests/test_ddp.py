@@ -49,12 +49,12 @@ def test_a_sweep_starts_each_job_exactly_once_with_all_its_processes(cache: Path
         tmp_path, "-m", f"cache={cache}", *SMALL, *TWO_PROCESSES, "seed=0,1",
         "+datamodule.border_voxels=${hydra:job.num}", 'paths.sweep=sweep, "1"',
     )  # fmt: skip
-    # One tree, with one folder for each job, in which both processes of the job have logged.
+    # One tree, with one folder for each job, and one log.
     assert {path.name for path in tmp_path.iterdir()} == {'sweep, "1"'}
     sweep = tmp_path / 'sweep, "1"'
     assert {path.name for path in sweep.iterdir() if path.is_dir()} == {"0", "1"}
     for job in ("0", "1"):
-        assert logs(sweep / job) == {"train.log", "train_ddp_process_1.log"}
+        assert logs(sweep / job) == {"train.log"}
         assert (sweep / job / "checkpoints" / "best.ckpt").exists()
         assert f"seed: {job}" in (sweep / job / ".hydra" / "config.yaml").read_text(encoding="utf-8")
     for rank in ("0", "1"):
@@ -68,5 +68,5 @@ def test_a_sweep_starts_each_job_exactly_once_with_all_its_processes(cache: Path
 def test_one_run_has_one_folder_for_all_its_processes(cache: Path, tmp_path: Path) -> None:
     ended = train(tmp_path, f"cache={cache}", *SMALL, *TWO_PROCESSES, "paths.run=run (1)=肺")
     assert {path.name for path in tmp_path.iterdir()} == {"run (1)=肺"}
-    assert logs(tmp_path / "run (1)=肺") == {"train.log", "train_ddp_process_1.log"}
+    assert logs(tmp_path / "run (1)=肺") == {"train.log"}
     assert ended.stdout.count("best checkpoint:") == 1

@@ -30,7 +30,7 @@ TRAIN = (
     "sampler.patches_per_epoch=16",
     "datamodule.batch_size=4",
     "datamodule.patch_voxels=32",
-    "logger=csv",
+    "logger=both",
     "+callbacks.watched._target_=tests.watched_scans.WatchedScans",
 )
 
@@ -56,12 +56,13 @@ def test_each_validation_scan_is_searched_by_one_rank_and_counts_once(folder: Pa
     assert second == {"searched": validation[1::2], "counted": 5}
     files = {path.relative_to(folder / "run (1)") for path in (folder / "run (1)").rglob("*") if path.is_file()}
     logs = {path.name for path in files if path.suffix == ".log"}
-    # Each rank has a log of its own; all else is written once.
-    assert logs == {"train.log", "train_ddp_process_1.log"}
+    # All is written once, and by the first rank.
+    assert logs == {"train.log"}
     pictures = {"sampling.csv", "sampling.png", "augmentation.png"}
-    folders = {".hydra", "checkpoints", "metrics", "splits", "validation"}
+    folders = {".hydra", "checkpoints", "metrics", "splits", "validation", "wandb"}
     assert {path.parts[0] for path in files} == {*folders, *pictures, *logs}
     assert [path.name for path in (folder / "run (1)" / "metrics").iterdir()] == ["version_0"]
+    assert len(list((folder / "run (1)" / "wandb").glob("*run-*-*"))) == 1
 
 
 def test_the_report_shows_the_scans_of_all_ranks(folder: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Trained:
     records: list[dict[str, Any]]
 
     def history(self) -> list[dict[str, Any]]:
-        return [record["history"]["item"] for record in self.records if record["type"] == "history"]
+        return rows_of(self.records)
 
     def validations(self) -> list[dict[str, Any]]:
         return [row for row in self.history() if "val/froc" in row]
@@ -65,29 +66,36 @@ class Trained:
         return content["columns"], content["data"]
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    read = subprocess.run([BIN / "wandb", "leet", "inspect", "--json", path], capture_output=True, check=True)
+    return [json.loads(line) for line in read.stdout.splitlines()]
+
+
+def rows_of(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record["history"]["item"] for record in records if record["type"] == "history"]
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    return {
+        **{name: value for name, value in ENVIRONMENT.items() if not name.startswith(("WANDB_", "XDG_"))},
+        "WANDB_MODE": "offline",
+        "HOME": str(home),
+    }
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     write_balls(folder / "the [cache]", 12)
     home = folder / "home"
     home.mkdir()
-    environment = {
-        **{name: value for name, value in ENVIRONMENT.items() if not name.startswith(("WANDB_", "XDG_"))},
-        "WANDB_MODE": "offline",
-        "HOME": str(home),
-    }
-
-    def run(*command: str | Path) -> str:
-        ended = subprocess.run(
-            command, cwd=folder, env=environment, check=False, capture_output=True, encoding="utf-8", timeout=400
-        )
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout if command[0] == BIN / "wandb" else ended.stdout + ended.stderr
-
-    said = run(BIN / "nodule-train", *TRAIN)
+    ended = subprocess.run(
+        [BIN / "nodule-train", *TRAIN],
+        cwd=folder, env=clean_environment(home), check=False, capture_output=True, encoding="utf-8", timeout=400,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
     [log] = (folder / "run (1)" / "wandb").glob("offline-run-*/*.wandb")
-    records = [json.loads(line) for line in run(BIN / "wandb", "leet", "inspect", "--json", log).splitlines()]
-    return Trained(folder / "run (1)", home, said, log.parent, records)
+    return Trained(folder / "run (1)", home, ended.stdout + ended.stderr, log.parent, read_log(log))
 
 
 def test_each_validation_is_one_row_with_score_curve_and_pictures(trained: Trained) -> None:
@@ -161,3 +169,32 @@ def test_wandb_says_nothing_on_the_terminal(trained: Trained) -> None:
     assert "wandb:" not in trained.said
     assert "anonymous" not in trained.said
     assert os.fspath(trained.home) not in trained.said
+
+
+def test_a_run_that_is_killed_and_resumed_keeps_its_id_and_the_numbers_of_its_rows(trained: Trained) -> None:
+    folder = trained.folder.parent
+    command = [BIN / "nodule-train", *(text.replace("run (1)", "killed") for text in TRAIN)]
+    # In the fourth step; the checkpoint is of the second.
+    stopped = ("+callbacks.stopped._target_=tests.stopped_run.StoppedRun", "+callbacks.stopped.where=step")
+    for arguments, code in ((*stopped, "+callbacks.stopped.number=4"), -signal.SIGKILL), (("resume=true",), 0):
+        ended = subprocess.run(
+            [*command, *arguments],
+            cwd=folder, env=clean_environment(trained.home), check=False, capture_output=True, timeout=400,
+        )  # fmt: skip
+        assert ended.returncode == code, ended.stderr
+    logs = sorted((folder / "killed" / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(logs) == 2
+    assert len({path.parent.name.rpartition("-")[2] for path in logs}) == 1
+    before, after = (rows_of(read_log(path)) for path in logs)
+    # Rows that stand in both logs have one number, and no number is left out.
+    assert [row["_step"] for row in before] == [1, 2, 3]
+    assert [row["_step"] for row in after] == [3, 4]
+    timeless = [[{name: row[name] for name in row if measured(name)} for row in rows] for rows in (before, after)]
+    assert timeless[0][:2] + timeless[1] == [
+        {name: row[name] for name in row if measured(name)} for row in trained.history()
+    ]
+    assert timeless[0][2] == timeless[1][0]
+
+
+def measured(name: str) -> bool:
+    return name.startswith(("loss/", "val/froc", "val/sensitivity")) or name in {"epoch", "_step"}

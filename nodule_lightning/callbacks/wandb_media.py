@@ -20,7 +20,7 @@ PLOTTED: Final = (0.0, *DRAWN_RATES.tolist())
 STAGING: Final = "WANDB_DATA_DIR"
 
 
-def log_media(run: wandb.Run, curve: Curve, galleries: Mapping[str, Gallery]) -> None:
+def log_media(run: wandb.Run, curve: Curve, galleries: Mapping[str, Gallery], step: int) -> None:
     """Log the curve up to 8 false positives per scan, and a row for each picture.
 
     They join the row of the run's history that the next numbers complete.
@@ -29,6 +29,7 @@ def log_media(run: wandb.Run, curve: Curve, galleries: Mapping[str, Gallery]) ->
         run: to log to.
         curve: of the score.
         galleries: the pictures, under what they show.
+        step: number of the row.
     """
     points = [[rate, sensitivity] for rate, sensitivity in zip(PLOTTED, curve.at(PLOTTED).tolist(), strict=True)]
     axes = ("false positives per scan", "sensitivity")
@@ -40,7 +41,7 @@ def log_media(run: wandb.Run, curve: Curve, galleries: Mapping[str, Gallery]) ->
             picture = wandb.Image(Image.open(BytesIO(case.jpeg)), file_type="jpg")
             mistakes.add_data(what, rank, case.title, scan, place, "; ".join(words), picture)
     with _staged_in(Path(run.dir).parent):
-        run.log({CURVE: plot, MISTAKES: mistakes}, commit=False)
+        run.log({CURVE: plot, MISTAKES: mistakes}, step=step, commit=False)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,13 +14,13 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from nodule_lightning.cli._errors import explain, one_line
 from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._paths import quote_path_arguments
+from nodule_lightning.cli._sweep import JobError, failures, is_swept, note_failure
 from nodule_lightning.errors import InputError
 
 Task = Callable[[DictConfig], Any]
@@ -43,6 +44,7 @@ def run_application(
     Ends the process with code 2 after one line on stderr where the user's input is wrong, with 1 where the task could
     not do all of its work, with 130 after Ctrl-C.
     Any other exception is a bug and keeps its traceback.
+    A sweep goes on past a job that fails; its end lists them, with code 1.
 
     Args:
         task: takes the composed configuration; what it returns is what a sweeper optimises.
@@ -65,10 +67,11 @@ def run_application(
     warnings.filterwarnings("ignore", message="provider=hydra.searchpath.* is not available")
     try:
         application(functools.wraps(task)(guard))()
+        _list_failed_jobs()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except IncompleteError:
-        sys.exit(INCOMPLETE)
+    except JobError:
+        _list_failed_jobs()
     except SystemExit as end:
         # Lightning turns Ctrl-C into an exit with code 1.
         sys.exit(INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else end.code)
@@ -77,6 +80,8 @@ def run_application(
             raise
         _refuse(explain(error, config_name))
     except ValueError as error:
+        # A sweeper that looks for the best job has found none.
+        _list_failed_jobs()
         if guard.entered or "Config group override" not in str(error):
             raise
         _refuse("a group cannot be null: name one of its options, or leave it out")
@@ -103,24 +108,15 @@ class _Guard:
             self._require_own_output(config)
             self.entered = True
             return self.task(config)
-        except IncompleteError as error:
-            print(f"error: {one_line(str(error))}", file=sys.stderr)
-            # In a sweep, the other jobs go on; the sweeper raises this again when all are done.
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise
-            sys.exit(INCOMPLETE)
-        except (InputError, InterpolationResolutionError) as error:
-            _remove_empty_run_folder()
-            _refuse(str(error))
-        except OSError as error:
-            if error.filename is None or error.errno not in NOT_WRITABLE:
-                raise
-            _remove_empty_run_folder()
-            _refuse(f"{error.filename} cannot be written: {error.strerror}")
+        except Exception as error:
+            if is_swept():
+                raise _failed_job(error) from None
+            _end(error)
+            raise
 
     def _require_own_output(self, config: DictConfig) -> None:
         output = OmegaConf.select(config, self.output_key)
-        if output is None or HydraConfig.get().mode != RunMode.MULTIRUN:
+        if output is None or not is_swept():
             return
         job = OmegaConf.to_container(config)
         assert isinstance(job, dict)
@@ -163,6 +159,44 @@ def _remove_empty_run_folder() -> None:
         if Path.cwd() not in parent.parents or any(parent.iterdir()):
             break
         parent.rmdir()
+
+
+def _end(error: Exception) -> None:
+    """End the process, unless the error is a bug."""
+    why = _explained(error)
+    if why is None:
+        return
+    if isinstance(error, IncompleteError):
+        print(f"error: {one_line(why)}", file=sys.stderr)
+        sys.exit(INCOMPLETE)
+    _remove_empty_run_folder()
+    _refuse(why)
+
+
+def _failed_job(error: Exception) -> JobError:
+    """Tell and note why a job of a sweep fails; the sweeper raises what this gives when the other jobs are done."""
+    why = _explained(error)
+    if why is None:
+        traceback.print_exception(error)
+        why = f"{type(error).__name__}: {error}"
+    failure = note_failure(why)
+    print(f"error: {failure}", file=sys.stderr)
+    return failure
+
+
+def _explained(error: Exception) -> str | None:
+    """Say what the user can do something about; None where it is a bug."""
+    if isinstance(error, (IncompleteError, InputError, InterpolationResolutionError)):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.errno in NOT_WRITABLE:
+        return f"{error.filename} cannot be written: {error.strerror}"
+    return None
+
+
+def _list_failed_jobs() -> None:
+    if failed := failures():
+        print(f"error: {len(failed)} of the sweep's jobs failed:", *failed, sep="\n  ", file=sys.stderr)
+        sys.exit(INCOMPLETE)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -3,13 +3,20 @@
 Lightning starts them by the command line of this process. In a sweep that is the whole sweep: each child would run
 all jobs again, in another folder. Here the command line is that of the one job for as long as it trains, and
 afterwards nothing is left that would make the next job take itself for a child.
+
+None of them outlives the others: each process that Lightning has started ends with the one that started it, and that
+one waits for all of them. Only the first writes files.
 """
 
+import logging
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from threading import Thread
+from typing import TYPE_CHECKING, Final, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -17,24 +24,49 @@ from omegaconf import Node, OmegaConf, read_write
 
 from nodule_lightning.cli._instantiate import as_written
 
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+# Which process has started this one.
+_STARTED_BY: Final = "NODULE_TRAIN_STARTED_BY"
 # What Lightning tells its children by, and finds again in the next job of this process.
 _RENDEZVOUS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# A child that has failed needs this long to say so.
+_PATIENCE_S: Final = 20.0
+_WATCH_EVERY_S: Final = 1.0
+
+
+def write_files_in_the_first_process_only() -> None:
+    """Close the log file of each process but the first of a job, whoever has started them."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    if not rank_zero_only.rank:
+        return
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            logging.root.removeHandler(handler)
+            handler.close()
 
 
 @contextmanager
-def child_processes_of_this_job() -> Iterator[None]:
-    """Hold the command line of the running Hydra job; leave no process group and no rank behind."""
+def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
+    """Hold the command line of the running Hydra job; leave no process, no process group and no rank behind."""
     given = sys.argv
     # Set by torchrun or a cluster, they are not Lightning's and stay.
     own = [name for name in _RENDEZVOUS if name not in os.environ]
     sys.argv = [given[0], *_arguments()]
     _name_folder()
+    if os.environ.get(_STARTED_BY) == str(os.getppid()):
+        Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    os.environ[_STARTED_BY] = str(os.getpid())
     try:
         yield
     finally:
         sys.argv = given
         _destroy_process_group()
-        for name in own:
+        stopped = isinstance(sys.exception(), (KeyboardInterrupt, SystemExit))
+        _see_the_end_of(trainer, 0.0 if stopped else _PATIENCE_S)
+        for name in (*own, _STARTED_BY):
             os.environ.pop(name, None)
 
 
@@ -64,3 +96,27 @@ def _destroy_process_group() -> None:
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: over NCCL it would wait for that one for ever."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_EVERY_S)
+    print("error: the first process of this training is gone, and this one ends with it", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _see_the_end_of(trainer: "pl.Trainer", patience_s: float) -> None:
+    """Wait for the children and tell which of them have failed; kill those that take longer."""
+    procs: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    children = list(procs)
+    # Lightning's watch over them kills this process where one has failed, and with it the other jobs of a sweep.
+    procs.clear()
+    for rank, child in enumerate(children, start=1):
+        try:
+            code = child.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            code = child.wait() if patience_s else 0
+        if code:
+            print(f"error: process {rank} of this training has ended with code {code}", file=sys.stderr, flush=True)

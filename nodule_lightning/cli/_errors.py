@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._signatures import parameters
 
+# What Hydra has more of where its plugins are installed.
+PLUGGED_IN = ("hydra/launcher", "hydra/sweeper")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']*)'")
 
 
@@ -24,7 +26,8 @@ def explain(error: Exception, config_name: str) -> str:
         return f"cannot read the argument {error.override!r}: write key=VALUE, and quote a value with special signs"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group} has no {name!r}{_choices(name, list(error.options or []))}"
+        cure = "; pip install 'nodule_lightning[sweeps]' brings more" if group in PLUGGED_IN else ""
+        return f"{group} has no {name!r}{_choices(name, list(error.options or []))}{cure}"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}; choose another folder"
     if unknown := _UNKNOWN_KEY.search(str(error)):

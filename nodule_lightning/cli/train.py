@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
-from nodule_lightning.cli._child_processes import child_processes_of_this_job
+from nodule_lightning.cli._child_processes import child_processes_of_this_job, write_files_in_the_first_process_only
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import groups_in_use, referred, settings_to_log
+from nodule_lightning.cli._resuming import resumes, told_how_to_go_on
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
 from nodule_lightning.runs import SETS, SPLITS
@@ -53,9 +54,10 @@ def train(config: DictConfig) -> float:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     require_in_use(as_written(HydraConfig.get().overrides.task), config)
-    resume, rehearsal = flag(config, "resume"), flag(config, "rehearsal")
+    resume, rehearsal = resumes(config), flag(config, "rehearsal")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
+    write_files_in_the_first_process_only()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     datamodule: ScanDataModule = instantiate(config.datamodule)
@@ -79,7 +81,11 @@ def train(config: DictConfig) -> float:
         _write_split(folder / SPLITS, datamodule)
         _log_settings(trainer, config, datamodule)
     try:
-        with child_processes_of_this_job(), record_of_training(folder, trainer, module, datamodule):
+        with (
+            told_how_to_go_on(trainer, folder / LAST),
+            child_processes_of_this_job(trainer),
+            record_of_training(folder, trainer, module, datamodule),
+        ):
             trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
     finally:
         _finish_wandb()

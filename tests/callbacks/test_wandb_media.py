@@ -26,7 +26,8 @@ class Told:
         self.rows: list[dict[str, Any]] = []
         self.staged_in: list[str] = []
 
-    def log(self, row: dict[str, Any], commit: bool) -> None:
+    def log(self, row: dict[str, Any], step: int, commit: bool) -> None:
+        assert step == 7
         assert not commit
         self.rows.append(row)
         self.staged_in.append(os.environ[STAGING])
@@ -41,7 +42,7 @@ def gallery(*titles: str) -> Gallery:
 def test_each_case_is_a_row_with_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STAGING, raising=False)
     told = Told(tmp_path)
-    log_media(told.run, FLAT, {"missed nodule": gallery("6 mm"), "false positive": gallery("p = 0.9", "p = 0.8")})
+    log_media(told.run, FLAT, {"missed nodule": gallery("6 mm"), "false positive": gallery("p = 0.9", "p = 0.8")}, 7)
     [row] = told.rows
     table = row[MISTAKES]
     assert tuple(table.columns) == COLUMNS
@@ -60,7 +61,7 @@ def test_nothing_wrong_gives_an_empty_table(tmp_path: Path, monkeypatch: pytest.
     # A place that the user has chosen is kept.
     monkeypatch.setenv(STAGING, "chosen")
     told = Told(tmp_path)
-    log_media(told.run, FLAT, {"missed nodule": gallery(), "false positive": gallery()})
+    log_media(told.run, FLAT, {"missed nodule": gallery(), "false positive": gallery()}, 7)
     assert told.rows[0][MISTAKES].data == []
     assert told.staged_in == ["chosen"]
     assert os.environ[STAGING] == "chosen"

@@ -37,6 +37,13 @@ class Ended:
         assert lines[0].startswith("error: ")
         return lines[0]
 
+    def failed_job(self) -> str:
+        """Give what the end of a sweep says of the one job that failed, or fail."""
+        assert self.code == 1, (self.code, self.error)
+        headline, line = self.error.splitlines()[-2:]
+        assert headline == "error: 1 of the sweep's jobs failed:"
+        return line
+
 
 class Runner:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -145,3 +145,28 @@ def test_a_run_folder_goes_when_nothing_came_of_it_but_not_with_anything_in_it(r
     Path("run/checkpoints").mkdir(parents=True)
     run(train.main, "cache=nowhere", "paths.run=run").line()
     assert Path("run/checkpoints").is_dir()
+
+
+def test_a_sweep_goes_on_past_a_job_that_fails_and_lists_it(run: Runner) -> None:
+    seen: list[int] = []
+
+    def task(config: DictConfig) -> None:
+        seen.append(config.seed)
+        if config.seed == 1:
+            raise InputError("this seed\nis unlucky")
+        if config.seed == 2:
+            raise ZeroDivisionError("a bug")
+
+    own = ("submission=a", "annotations=b", "output='c/${hydra:job.num}'", "hydra.sweep.dir=swept")
+    ended = run(application(task), "-m", *own, "seed=0,1,2,3")
+    assert ended.code == 1
+    assert seen == [0, 1, 2, 3]
+    headline, first, second = ended.error.splitlines()[-3:]
+    assert headline == "error: 2 of the sweep's jobs failed:"
+    assert first.startswith("  job 1 (submission=")
+    assert first.endswith("seed=1) failed: this seed is unlucky")
+    assert second.endswith("seed=2) failed: ZeroDivisionError: a bug")
+    assert "Traceback" in ended.error
+    assert "in task" in ended.error
+    # What failed once need not fail again.
+    assert run(application(lambda config: None), "-m", *own, "seed=0,1,2,3").error == ""

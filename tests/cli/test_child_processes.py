@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -13,6 +14,7 @@ from nodule_lightning.cli._child_processes import child_processes_of_this_job
 from tests.cli.commands import Runner
 
 LIGHTNINGS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+TRAINER = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
 
 
 class Job:
@@ -25,7 +27,7 @@ class Job:
 
     def __call__(self, config: DictConfig) -> None:
         self.ranks_found.append(os.environ.get("LOCAL_RANK"))
-        with child_processes_of_this_job():
+        with child_processes_of_this_job(TRAINER):
             self.arguments.append(sys.argv[1:])
             self.folders.append(HydraConfig.get().run.dir)
             for name in LIGHTNINGS:

@@ -22,14 +22,14 @@ def score(tmp_path: Path) -> list[str]:
     return [f"submission={tmp_path / 'marks.csv'}", f"annotations={tmp_path / 'nodules.csv'}", "bootstraps=20"]
 
 
-def test_a_sweep_with_one_output_ends_at_the_second_job(run: Runner, score: list[str]) -> None:
+def test_a_sweep_with_one_output_keeps_what_the_first_job_wrote(run: Runner, score: list[str]) -> None:
     ended = run(evaluate.main, "-m", "seed=0,1", "output=out", *score)
-    assert "output=out holds what another job of this sweep wrote; give each job its own" in ended.line()
+    assert "output=out holds what another job of this sweep wrote; give each job its own" in ended.failed_job()
     assert Path("out/metrics.json").exists()
 
 
 def test_the_cure_that_is_named_gives_each_job_its_own(run: Runner, score: list[str]) -> None:
-    line = run(evaluate.main, "-m", "seed=0,1", "output=out", *score).line()
+    line = run(evaluate.main, "-m", "seed=0,1", "output=out", *score).failed_job()
     named = line.split("say output=")[1]
     # As the shell hands it over.
     assert named == "\"'out/\\${hydra:job.num}'\""
@@ -47,7 +47,7 @@ def test_overwriting_in_a_sweep_keeps_what_its_first_job_prepared(run: Runner, t
     write_image(tmp_path / "raw/scan.mhd", draw_chest().hu, GRID)
     given = ["data=folder", f"data.root={tmp_path / 'raw'}", "cache=out", "workers=1", "overwrite=true"]
     ended = run(prepare.main, "-m", "preparation.spacing_mm=4,5", *given)
-    assert "cache=out holds what another job of this sweep wrote" in ended.line()
+    assert "cache=out holds what another job of this sweep wrote" in ended.failed_job()
     assert read_settings(Path("out"))["spacing_mm"] == 4
 
 
@@ -62,6 +62,6 @@ def test_shards_share_a_place_and_other_settings_do_not() -> None:
 
 def test_a_phantom_data_set_is_not_made_into_another(run: Runner) -> None:
     small = ["phantom.matrix=64", "phantom.pixel_mm=[3,3]", "phantom.slice_mm=[5,5]", "scans=1", "workers=1"]
-    line = run(phantom.main, "-m", "seed=0,1", "output=out", *small).line()
+    line = run(phantom.main, "-m", "seed=0,1", "output=out", *small).failed_job()
     assert "output=out holds what another job of this sweep wrote" in line
     assert "-0-" in Path("out/seriesuids.csv").read_text(encoding="utf-8")

@@ -1,0 +1,47 @@
+"""Go on with a training where it was stopped, and say how."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._sweep import is_swept
+from nodule_lightning.cli._values import flag
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+
+def resumes(config: DictConfig) -> bool:
+    """Say whether the run is to go on: the user says so, or SLURM has put its job into the queue again."""
+    return flag(config, "resume") or int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+@contextmanager
+def told_how_to_go_on(trainer: "pl.Trainer", checkpoint: Path) -> Iterator[None]:
+    """Print the command that goes on, where Ctrl-C or SIGTERM stops the training."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if trainer.is_global_zero:
+            kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
+            print(f"stopped in epoch {trainer.current_epoch + 1}; {kept}. Go on with", file=sys.stderr)
+            print(f"  {command_to_go_on()}", file=sys.stderr)
+        raise
+
+
+def command_to_go_on() -> str:
+    """Give the running command with the folder named and `resume=true`, as a shell reads it."""
+    settings = HydraConfig.get()
+    key, folder = ("paths.sweep", settings.sweep.dir) if is_swept() else ("paths.run", settings.runtime.output_dir)
+    replaced = (f"{key}=", "resume=")
+    arguments = [argument for argument in sys.argv[1:] if not argument.lstrip("+").startswith(replaced)]
+    named = QuotedString(os.path.relpath(folder), Quote.single).with_quotes()
+    return shlex.join([Path(sys.argv[0]).name, *arguments, f"{key}={named}", "resume=true"])

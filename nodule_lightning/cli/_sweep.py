@@ -1,0 +1,59 @@
+"""Let a sweep go on past a job that fails, and tell at its end which did and why.
+
+The jobs may run in processes or on machines of their own, so that each failure is a file in the sweep's folder.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._errors import one_line
+from nodule_lightning.cli._instantiate import as_written
+from nodule_lightning.io.files import write_whole
+
+FAILED: Final = "failed"
+
+# Those of this process; Hydra tells nobody else of them.
+_begun: list[Path] = []
+
+
+class JobError(Exception):
+    """A job of a sweep has failed, and has said why."""
+
+
+class SweepFolder(Callback):
+    """Note where a sweep writes as it begins, and forget what failed when it last ran there."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
+        """Note the folder."""
+        folder = Path(config.hydra.sweep.dir).absolute()
+        _begun.append(folder)
+        for path in _notes(folder):
+            path.unlink()
+
+
+def is_swept() -> bool:
+    """Say whether the running job is one of a sweep."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def note_failure(why: str) -> JobError:
+    """Note in the sweep's folder that the running job has failed; give the error that says so."""
+    settings = HydraConfig.get()
+    overrides = " ".join(as_written(settings.overrides.task))
+    line = f"job {settings.job.num} ({overrides}) failed: {one_line(why)}"
+    write_whole(Path(settings.sweep.dir) / FAILED / f"{settings.job.num}.txt", f"{line}\n".encode())
+    return JobError(line)
+
+
+def failures() -> list[str]:
+    """Give what the jobs of the sweep that this process has begun last have noted, in their order."""
+    return [path.read_text(encoding="utf-8").strip() for path in _notes(_begun.pop())] if _begun else []
+
+
+def _notes(folder: Path) -> list[Path]:
+    return sorted((folder / FAILED).glob("*.txt"), key=lambda path: (len(path.name), path.name))

@@ -1,0 +1,51 @@
+"""A wandb logger whose run goes on where a training does."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities import rank_zero_only
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+VALIDATION: Final = "val/"
+_FOLDER: Final = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
+
+
+class ResumableWandbLogger(WandbLogger):
+    """Log into the run that the folder holds already, each row under the number of training steps it comes after.
+
+    wandb would number rows from 0 in every process. Numbered by steps, what a killed run has logged after its last
+    checkpoint is logged by the resumed one under the same numbers and with the same values, not once more. What belongs
+    to no step joins the next row.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "Run":
+        """Give wandb's run, begun or resumed by the first call."""
+        if self._experiment is None and self._wandb_init.get("id") is None:
+            self._wandb_init["id"] = run_id(Path(self._wandb_init["dir"]))
+        run: Run = super().experiment
+        return run
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log a row, or a part of it; a validation completes the row of the step before it."""
+        if step is None:
+            self.experiment.log(dict(metrics), commit=False)
+            return
+        validated = any(name.startswith(VALIDATION) for name in metrics)
+        # Lightning counts the steps before a batch, and before a validation.
+        steps = step if validated else step + 1
+        self.experiment.log({**metrics, "trainer/global_step": step}, step=steps, commit=validated or None)
+
+
+def run_id(folder: Path) -> str | None:
+    """Find the id of the run that wandb has begun in a folder, if there is one."""
+    begun = (_FOLDER.fullmatch(path.name) for path in sorted((folder / "wandb").glob("*run-*")))
+    return next((found["id"] for found in begun if found), None)

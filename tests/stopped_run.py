@@ -1,0 +1,57 @@
+"""A callback that stops its own process in the midst of something."""
+
+import os
+import resource
+import signal
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+
+from nodule_lightning.callbacks import scan_mining
+
+
+class StoppedRun(pl.Callback):
+    """Send this process a signal at a moment of a kind.
+
+    A checkpoint that is being written is stopped by the kernel, after half a megabyte: SIGXFSZ ends a process as rudely
+    as SIGKILL.
+
+    Args:
+        where: `step`, `validation`, `writing` or `mining`.
+        number: of the moment among those of its kind in this process, from 1.
+        by: name of the signal.
+    """
+
+    def __init__(self, where: str, number: int, by: str = "SIGKILL") -> None:
+        self.where = where
+        self.left = number
+        self.by = by
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        search: Callable[..., object] = scan_mining.detect
+
+        def detect(*arguments: object) -> object:
+            self._reach("mining")
+            return search(*arguments)
+
+        scan_mining.detect = detect  # type: ignore[assignment]
+
+    def on_before_optimizer_step(self, *_: object) -> None:
+        self._reach("step")
+
+    def on_validation_batch_start(self, *_: object) -> None:
+        self._reach("validation")
+
+    def on_save_checkpoint(self, *_: object) -> None:
+        self._reach("writing")
+
+    def _reach(self, where: str) -> None:
+        self.left -= where == self.where
+        if self.left or where != self.where:
+            return
+        if where != "writing":
+            os.kill(os.getpid(), signal.Signals[self.by])
+            return
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))

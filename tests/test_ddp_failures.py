@@ -1,0 +1,77 @@
+"""A process of several that dies takes the others with it, and its error is seen."""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.balls import write_balls
+from tests.ranks import ENVIRONMENT
+from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
+
+pytestmark = pytest.mark.ddp
+
+FAILING = "+callbacks.failing._target_=tests.failing_rank.FailingRank"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_balls(tmp_path_factory.mktemp("cache"), 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    code: int
+    said: str
+    seconds_after_failure: float
+
+
+def end(folder: Path, *arguments: str) -> Ended:
+    """Train until the last process is gone."""
+    process = subprocess.Popen(
+        [TRAIN, *arguments, *SMALL, *TWO_PROCESSES],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    try:
+        # The pipe stays open as long as one process lives.
+        said, _ = process.communicate(timeout=240)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return Ended(process.returncode, said, time.time() - float((folder / "failed").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_in_one_process_ends_all_and_is_shown(cache: Path, tmp_path: Path, rank: int) -> None:
+    how = (FAILING, f"+callbacks.failing.rank={rank}", "+callbacks.failing.how=raise")
+    ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
+    assert ended.code not in {0, -signal.SIGKILL}
+    assert f"ZeroDivisionError: nothing is left on rank {rank}" in ended.said
+    assert "error: process 1 of this training has ended with code 1" in ended.said
+    assert ended.seconds_after_failure < 60
+
+
+def test_a_killed_process_ends_all_and_is_named(cache: Path, tmp_path: Path) -> None:
+    how = (FAILING, "+callbacks.failing.rank=1", "+callbacks.failing.how=kill")
+    ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
+    assert ended.code not in {0, -signal.SIGKILL}
+    assert "error: process 1 of this training has ended with code -9" in ended.said
+    assert ended.seconds_after_failure < 60
+
+
+def test_no_process_outlives_the_first_however_busy_it_is(cache: Path, tmp_path: Path) -> None:
+    how = (FAILING, "+callbacks.failing.rank=0", "+callbacks.failing.how=busy")
+    ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
+    assert ended.code == -signal.SIGKILL
+    assert "the first process of this training is gone" in ended.said
+    assert ended.seconds_after_failure < 60

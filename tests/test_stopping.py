@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM end a training with the command that goes on."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.balls import write_balls
+from tests.ranks import ENVIRONMENT
+from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
+
+TWO_EPOCHS = (*SMALL, "trainer.accelerator=cpu", "trainer.max_epochs=2", "data.test_subsets=[2]")
+# The second step of the second epoch; the process that goes on has only four.
+STOPPED = (
+    "+callbacks.stopped._target_=tests.stopped_run.StoppedRun",
+    "+callbacks.stopped.where=step",
+    "+callbacks.stopped.number=6",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("my runs")
+    write_balls(folder / "the [cache]", 9)
+    return folder
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TRAIN, "cache=the [cache]", *TWO_EPOCHS, *arguments],
+        cwd=folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False, timeout=240,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_sigterm_stopped_goes_on_by_the_command_it_named(folder: Path) -> None:
+    ended = train(folder, "paths.run=run (1)", *STOPPED, "+callbacks.stopped.by=SIGTERM")
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    said, command = ended.stderr.splitlines()[-2:]
+    assert said.startswith("stopped in epoch 2; ")
+    assert said.endswith("/run (1)/checkpoints/last.ckpt holds what was done before. Go on with")
+    assert "Traceback" not in ended.stderr
+    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"}
+    subprocess.run(command.strip(), shell=True, cwd=folder, env=environment, check=True, timeout=240)
+    assert train(folder, "paths.run=whole").returncode == 0
+    one, other = (
+        torch.load(folder / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("run (1)", "whole")
+    )
+    assert one["global_step"] == other["global_step"] == 8
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+
+
+@pytest.mark.slow
+def test_ctrl_c_before_the_first_checkpoint(folder: Path) -> None:
+    first = "+callbacks.stopped.number=1"
+    ended = train(folder, "paths.run=interrupted", *STOPPED[:-1], first, "+callbacks.stopped.by=SIGINT")
+    assert ended.returncode == 130, ended.stderr
+    said, command = ended.stderr.splitlines()[-2:]
+    assert said == "stopped in epoch 1; there is no checkpoint yet. Go on with"
+    assert command.endswith("resume=true")
+    assert "paths.run='interrupted'" in command.replace("'\"'\"'", "'")
+
+
+@pytest.mark.ddp
+def test_sigterm_stops_all_processes(folder: Path) -> None:
+    ended = train(folder, "paths.run=two", *TWO_PROCESSES, *STOPPED, "+callbacks.stopped.by=SIGTERM")
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert ended.stderr.count("Go on with") == 1
