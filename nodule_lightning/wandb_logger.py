@@ -17,7 +17,7 @@ _FOLDER: Final = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
 
 
 class ResumableWandbLogger(WandbLogger):
-    """Log into the run that the folder holds already, each row under the number of training steps it comes after.
+    """Log into the run that the folder holds already, each row under the number of its training step.
 
     wandb would number rows from 0 in every process. Numbered by steps, what a killed run has logged after its last
     checkpoint is logged by the resumed one under the same numbers and with the same values, not once more. What belongs
@@ -35,14 +35,13 @@ class ResumableWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log a row, or a part of it; a validation completes the row of the step before it."""
+        """Log a part of the row of a step; a validation completes that of the step before it."""
         if step is None:
             self.experiment.log(dict(metrics), commit=False)
             return
-        validated = any(name.startswith(VALIDATION) for name in metrics)
-        # Lightning counts the steps before a batch, and before a validation.
-        steps = step if validated else step + 1
-        self.experiment.log({**metrics, "trainer/global_step": step}, step=steps, commit=validated or None)
+        # A row is written when the next one begins, and a checkpoint follows a validation at once.
+        complete = any(name.startswith(VALIDATION) for name in metrics)
+        self.experiment.log({**metrics, "trainer/global_step": step}, step=step, commit=complete or None)
 
 
 def run_id(folder: Path) -> str | None:

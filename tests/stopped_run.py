@@ -6,12 +6,13 @@ import signal
 from collections.abc import Callable
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 
 from nodule_lightning.callbacks import scan_mining
 
 
 class StoppedRun(pl.Callback):
-    """Send this process a signal at a moment of a kind.
+    """Send this process, if it is the first, a signal at a moment of a kind.
 
     A checkpoint that is being written is stopped by the kernel, after half a megabyte: SIGXFSZ ends a process as rudely
     as SIGKILL.
@@ -47,7 +48,7 @@ class StoppedRun(pl.Callback):
 
     def _reach(self, where: str) -> None:
         self.left -= where == self.where
-        if self.left or where != self.where:
+        if self.left or where != self.where or rank_zero_only.rank:
             return
         if where != "writing":
             os.kill(os.getpid(), signal.Signals[self.by])

@@ -67,6 +67,7 @@ def test_ctrl_c_before_the_first_checkpoint(folder: Path) -> None:
 
 @pytest.mark.ddp
 def test_sigterm_stops_all_processes(folder: Path) -> None:
-    ended = train(folder, "paths.run=two", *TWO_PROCESSES, *STOPPED, "+callbacks.stopped.by=SIGTERM")
+    third = "+callbacks.stopped.number=3"
+    ended = train(folder, "paths.run=two", *TWO_PROCESSES, *STOPPED[:-1], third, "+callbacks.stopped.by=SIGTERM")
     assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
     assert ended.stderr.count("Go on with") == 1

@@ -187,8 +187,8 @@ def test_a_run_that_is_killed_and_resumed_keeps_its_id_and_the_numbers_of_its_ro
     assert len({path.parent.name.rpartition("-")[2] for path in logs}) == 1
     before, after = (rows_of(read_log(path)) for path in logs)
     # Rows that stand in both logs have one number, and no number is left out.
-    assert [row["_step"] for row in before] == [1, 2, 3]
-    assert [row["_step"] for row in after] == [3, 4]
+    assert [row["_step"] for row in before] == [0, 1, 2]
+    assert [row["_step"] for row in after] == [2, 3]
     timeless = [[{name: row[name] for name in row if measured(name)} for row in rows] for rows in (before, after)]
     assert timeless[0][:2] + timeless[1] == [
         {name: row[name] for name in row if measured(name)} for row in trained.history()

@@ -147,5 +147,5 @@ def _log_to_wandb(trainer: pl.Trainer, validation: Validation) -> None:
                 logger.experiment,
                 validation.result.curve,
                 {"missed nodule": validation.misses, "false positive": validation.false_positives},
-                trainer.global_step,
+                trainer.global_step - 1,
             )

@@ -29,7 +29,7 @@ def log_media(run: wandb.Run, curve: Curve, galleries: Mapping[str, Gallery], st
         run: to log to.
         curve: of the score.
         galleries: the pictures, under what they show.
-        step: number of the row.
+        step: the last one that was trained; names the row.
     """
     points = [[rate, sensitivity] for rate, sensitivity in zip(PLOTTED, curve.at(PLOTTED).tolist(), strict=True)]
     axes = ("false positives per scan", "sensitivity")
