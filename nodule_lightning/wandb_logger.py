@@ -20,8 +20,7 @@ class ResumableWandbLogger(WandbLogger):
     """Log into the run that the folder holds already, each row under the number of its training step.
 
     wandb would number rows from 0 in every process. Numbered by steps, what a killed run has logged after its last
-    checkpoint is logged by the resumed one under the same numbers and with the same values, not once more. What belongs
-    to no step joins the next row.
+    checkpoint is logged by the resumed one under the same numbers and with the same values, not once more.
     """
 
     @property
@@ -37,7 +36,7 @@ class ResumableWandbLogger(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log a part of the row of a step; a validation completes that of the step before it."""
         if step is None:
-            self.experiment.log(dict(metrics), commit=False)
+            super().log_metrics(metrics)
             return
         # A row is written when the next one begins, and a checkpoint follows a validation at once.
         complete = any(name.startswith(VALIDATION) for name in metrics)

@@ -44,7 +44,8 @@ def test_a_plugin_that_is_missing_is_named_with_its_cure() -> None:
 @plugged_in("hydra_optuna_sweeper")
 def test_optuna_looks_for_the_highest_score_past_a_job_that_fails(cache: Path, tmp_path: Path) -> None:
     ended = sweep(
-        cache, tmp_path, "hparams_search=optuna", "hydra.sweeper.n_trials=3", "seed=choice(1,-1)"
+        cache, tmp_path, "hparams_search=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=1",
+        "seed=choice(1,-1)",
     )  # fmt: skip
     jobs = [path.parent.parent for path in (tmp_path / "sweep").glob("*/checkpoints/best.ckpt")]
     found = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")

@@ -57,7 +57,7 @@ class TrainingData(Callback):
             return
         if sampler.curriculum.begins_at(epoch) and isinstance(augment, Augment):
             try:
-                self.show(sampler, dataset, augment, epoch, trainer.loggers)
+                self.show(sampler, dataset, augment, epoch, trainer.loggers, trainer.global_step)
             except (InputError, OSError) as error:
                 # A picture is not worth the training.
                 rank_zero_warn(f"the pictures of the training data could not be written: {error}")
@@ -69,6 +69,7 @@ class TrainingData(Callback):
         augment: Augment,
         epoch: int = 0,
         loggers: Sequence[Logger] = (),
+        step: int = 0,
     ) -> None:
         """Draw the sizes of one epoch and, of the first, some nodules before and after each change."""
         curriculum = sampler.curriculum
@@ -77,19 +78,19 @@ class TrainingData(Callback):
         there_mm = np.concatenate([np.zeros(0), *sampler.diameter_mm])
         sizes = count_sizes(there_mm, sampler.drawn_mm(epoch), curriculum.stages[place].sampler.edges_mm)
         write_whole(self.folder / f"{name}.csv", sizes.to_csv())
-        self._keep(name, draw_size_distribution(sizes), loggers)
+        self._keep(name, draw_size_distribution(sizes), loggers, step)
         draws = [draw for draw in sampler.draw_epoch(epoch) if draw.finding_index >= 0][: self.patches]
         if epoch == 0 and draws:
             cut = collate([dataset[draw] for draw in draws])
             rows = augmented_rows(cut, augment, sampler.seed)
-            self._keep(AUGMENTATION, draw_augmentations(cut, rows), loggers)
+            self._keep(AUGMENTATION, draw_augmentations(cut, rows), loggers, step)
 
-    def _keep(self, name: str, figure: Figure, loggers: Sequence[Logger]) -> None:
+    def _keep(self, name: str, figure: Figure, loggers: Sequence[Logger], step: int) -> None:
         png = to_png(figure)
         write_whole(self.folder / f"{name}.png", png)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image(f"training_data/{name}", [PIL.Image.open(BytesIO(png))])
+                logger.log_image(f"training_data/{name}", [PIL.Image.open(BytesIO(png))], step)
 
 
 def augmented_rows(cut: PatchBatch, augment: Augment, seed: int) -> dict[str, AugmentedBatch]:

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# A SLURM of one node on this machine, for tests: slurm.sh start FOLDER, slurm.sh stop FOLDER. As root, with Debian's
+# slurm-wlm and munge; nothing outside the folder is written. Then export SLURM_CONF=FOLDER/slurm.conf.
+set -euo pipefail
+folder=$(realpath "$2")
+
+start() {
+  mkdir -p "$folder"/{state,spool}
+  # munged refuses a folder that others may write to.
+  chmod 0755 "$folder"
+  (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
+  cat >"$folder/slurm.conf" <<CONF
+ClusterName=tests
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort=6827
+SlurmdPort=6828
+SlurmUser=root
+AuthType=auth/munge
+# cred_expire: else a job that is put into the queue again waits for two minutes
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=5
+NodeName=localhost NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
+PartitionName=tests Nodes=localhost Default=YES MaxTime=INFINITE State=UP
+CONF
+  export SLURM_CONF="$folder/slurm.conf"
+  munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
+    --log-file="$folder/munged.log" --seed-file="$folder/munged.seed"
+  slurmctld -c
+  slurmd -N localhost
+  for _ in $(seq 60); do
+    if sinfo --noheader --format=%T 2>/dev/null | grep -q idle; then return; fi
+    sleep 1
+  done
+  echo "slurm has not come up; see $folder/slurmctld.log" >&2
+  return 1
+}
+
+stop() {
+  for name in slurmd slurmctld munged; do
+    if [ -s "$folder/$name.pid" ]; then kill "$(cat "$folder/$name.pid")" || true; fi
+  done
+}
+
+"$1"
