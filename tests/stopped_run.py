@@ -29,13 +29,13 @@ class StoppedRun(pl.Callback):
         self.by = by
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        search: Callable[..., object] = scan_mining.detect
+        search: Callable[..., object] = vars(scan_mining)["detect"]
 
         def detect(*arguments: object) -> object:
             self._reach("mining")
             return search(*arguments)
 
-        scan_mining.detect = detect  # type: ignore[assignment]
+        vars(scan_mining)["detect"] = detect
 
     def on_before_optimizer_step(self, *_: object) -> None:
         self._reach("step")
@@ -48,7 +48,7 @@ class StoppedRun(pl.Callback):
 
     def _reach(self, where: str) -> None:
         self.left -= where == self.where
-        if self.left or where != self.where or rank_zero_only.rank:
+        if self.left or where != self.where or getattr(rank_zero_only, "rank", 0):
             return
         if where != "writing":
             os.kill(os.getpid(), signal.Signals[self.by])

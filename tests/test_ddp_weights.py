@@ -40,4 +40,4 @@ def test_ten_steps_of_two_processes_are_those_of_one_with_both_batches(tmp_path:
     one = weights(tmp_path, "trainer.devices=1", "datamodule.batch_size=4")
     assert one.keys() == two.keys()
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        assert (two[name] - value).abs().max() < 1e-5, name

@@ -48,7 +48,8 @@ def test_optuna_looks_for_the_highest_score_past_a_job_that_fails(cache: Path, t
         "seed=choice(1,-1)",
     )  # fmt: skip
     jobs = [path.parent.parent for path in (tmp_path / "sweep").glob("*/checkpoints/best.ckpt")]
-    found = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
+    found = OmegaConf.to_container(OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml"))
+    assert isinstance(found, dict)
     assert found["best_params"]["seed"] == 1
     assert 0.0005 <= found["best_params"]["optim.lr"] <= 0.05
     scores = [float(line.split()[-1]) for line in ended.stdout.splitlines() if line.startswith("validation FROC")]

@@ -173,7 +173,7 @@ def test_wandb_says_nothing_on_the_terminal(trained: Trained) -> None:
 
 def test_a_run_that_is_killed_and_resumed_keeps_its_id_and_the_numbers_of_its_rows(trained: Trained) -> None:
     folder = trained.folder.parent
-    command = [BIN / "nodule-train", *(text.replace("run (1)", "killed") for text in TRAIN)]
+    command: list[str | Path] = [BIN / "nodule-train", *(text.replace("run (1)", "killed") for text in TRAIN)]
     # In the fourth step; the checkpoint is of the second.
     stopped = ("+callbacks.stopped._target_=tests.stopped_run.StoppedRun", "+callbacks.stopped.where=step")
     for arguments, code in ((*stopped, "+callbacks.stopped.number=4"), -signal.SIGKILL), (("resume=true",), 0):

@@ -40,7 +40,8 @@ def write_files_in_the_first_process_only() -> None:
     """Close the log file of each process but the first of a job, whoever has started them."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    if not rank_zero_only.rank:
+    # Lightning's decorator knows it from whatever has started the process.
+    if not getattr(rank_zero_only, "rank", 0):
         return
     for handler in logging.root.handlers[:]:
         if isinstance(handler, logging.FileHandler):

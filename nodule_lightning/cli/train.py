@@ -34,6 +34,7 @@ NOISE = (
     "`isinstance.treespec, LeafSpec.` is deprecated",
     "The number of training batches .* is smaller than",
     "Checkpoint directory .* exists and is not empty",
+    "The `srun` command is available",
 )
 
 
