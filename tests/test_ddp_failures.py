@@ -34,7 +34,7 @@ class Ended:
 def end(folder: Path, *arguments: str) -> Ended:
     """Train until the last process is gone."""
     process = subprocess.Popen(
-        [TRAIN, *arguments, *SMALL, *TWO_PROCESSES],
+        [TRAIN, *arguments, "rehearsal=false", *SMALL, *TWO_PROCESSES],
         cwd=folder,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -57,7 +57,7 @@ def test_an_error_in_one_process_ends_all_and_is_shown(cache: Path, tmp_path: Pa
     ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
     assert ended.code not in {0, -signal.SIGKILL}
     assert f"ZeroDivisionError: nothing is left on rank {rank}" in ended.said
-    assert "error: process 1 of this training has ended with code 1" in ended.said
+    assert "error: process 1 of this job has ended with code 1" in ended.said
     assert ended.seconds_after_failure < 60
 
 
@@ -65,7 +65,7 @@ def test_a_killed_process_ends_all_and_is_named(cache: Path, tmp_path: Path) -> 
     how = (FAILING, "+callbacks.failing.rank=1", "+callbacks.failing.how=kill")
     ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
     assert ended.code not in {0, -signal.SIGKILL}
-    assert "error: process 1 of this training has ended with code -9" in ended.said
+    assert "error: process 1 of this job has ended with code -9" in ended.said
     assert ended.seconds_after_failure < 60
 
 
@@ -73,5 +73,5 @@ def test_no_process_outlives_the_first_however_busy_it_is(cache: Path, tmp_path:
     how = (FAILING, "+callbacks.failing.rank=0", "+callbacks.failing.how=busy")
     ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
     assert ended.code == -signal.SIGKILL
-    assert "the first process of this training is gone" in ended.said
+    assert "the first process of this job is gone" in ended.said
     assert ended.seconds_after_failure < 60

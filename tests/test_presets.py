@@ -34,6 +34,7 @@ STAGES = (
     "model.backbone.dropout=0.5",
     *(f"curriculum.stages.{stage}.epochs={epochs}" for stage, epochs in (("plain", 2), ("mined", 2), ("weighted", 2))),
     "trainer.max_epochs=null",
+    "rehearsal=false",
     "callbacks.scan_mining.every_n_epochs=1",
     "callbacks.scan_mining.min_probability=0.001",
     "+inference.min_probability=0.001",

@@ -12,7 +12,7 @@ from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
 from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
 
-TWO_EPOCHS = (*SMALL, "trainer.accelerator=cpu", "trainer.max_epochs=2", "data.test_subsets=[2]")
+TWO_EPOCHS = (*SMALL, "trainer.accelerator=cpu", "trainer.max_epochs=2", "data.test_subsets=[2]", "rehearsal=false")
 # The second step of the second epoch; the process that goes on has only four.
 STOPPED = (
     "+callbacks.stopped._target_=tests.stopped_run.StoppedRun",

@@ -103,7 +103,7 @@ def _end_with(parent: int) -> None:
     """End this process when its parent is gone: over NCCL it would wait for that one for ever."""
     while os.getppid() == parent:
         time.sleep(_WATCH_EVERY_S)
-    print("error: the first process of this training is gone, and this one ends with it", file=sys.stderr, flush=True)
+    print("error: the first process of this job is gone, and this one ends with it", file=sys.stderr, flush=True)
     os._exit(1)
 
 
@@ -120,4 +120,4 @@ def _see_the_end_of(trainer: "pl.Trainer", patience_s: float) -> None:
             child.kill()
             code = child.wait() if patience_s else 0
         if code:
-            print(f"error: process {rank} of this training has ended with code {code}", file=sys.stderr, flush=True)
+            print(f"error: process {rank} of this job has ended with code {code}", file=sys.stderr, flush=True)

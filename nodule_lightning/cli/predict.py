@@ -100,7 +100,7 @@ def _outcomes(
     silence_tips()
     search = ScanSearch(detector, source, workers, options.precision, look, watch)
     trainer = search_trainer(options.device, options.devices)
-    with child_processes_of_this_job():
+    with child_processes_of_this_job(trainer):
         outcomes = share(search, trainer)
     return outcomes if trainer.is_global_zero else None
 
