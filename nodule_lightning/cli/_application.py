@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from nodule_lightning.cli._errors import explain, explain_nameless, one_line
+from nodule_lightning.cli._errors import explain, one_line
 from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._paths import quote_path_arguments
 from nodule_lightning.cli._sweep import JobError, failures, is_swept, note_failure
@@ -79,13 +79,12 @@ def run_application(
         if guard.entered:
             raise
         _refuse(explain(error, config_name))
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         # A sweeper that looks for the best job has found none.
         _list_failed_jobs()
-        why = None if guard.entered else explain_nameless(str(error))
-        if why is None:
+        if guard.entered or "Config group override" not in str(error):
             raise
-        _refuse(why)
+        _refuse("a group cannot be null: name one of its options, or leave it out")
 
 
 class IncompleteError(Exception):

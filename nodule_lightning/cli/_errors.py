@@ -12,7 +12,6 @@ from nodule_lightning.cli._signatures import parameters
 
 # What Hydra has more of where its plugins are installed.
 PLUGGED_IN = ("hydra/launcher", "hydra/sweeper")
-MORE_PLUGINS = "pip install 'nodule_lightning[sweeps]' brings more"
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']*)'")
 
 
@@ -27,22 +26,13 @@ def explain(error: Exception, config_name: str) -> str:
         return f"cannot read the argument {error.override!r}: write key=VALUE, and quote a value with special signs"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        cure = f"; {MORE_PLUGINS}" if group in PLUGGED_IN else ""
+        cure = "; pip install 'nodule_lightning[sweeps]' brings more" if group in PLUGGED_IN else ""
         return f"{group} has no {name!r}{_choices(name, list(error.options or []))}{cure}"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}; choose another folder"
     if unknown := _UNKNOWN_KEY.search(str(error)):
         return _explain_unknown(unknown[1], config_name)
     return one_line(f"{error} {error.__cause__ or ''}")
-
-
-def explain_nameless(message: str) -> str | None:
-    """Explain what Hydra raises as an error of no kind of its own; None where that is not it."""
-    if "Config group override" in message:
-        return "a group cannot be null: name one of its options, or leave it out"
-    if "Unknown plugin class" in message:
-        return f"{message.rsplit(maxsplit=1)[-1]} is not installed: {MORE_PLUGINS}"
-    return None
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

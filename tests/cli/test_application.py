@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from nodule_lightning.cli import evaluate, leaderboard, phantom, plant, predict, prepare, report, train
@@ -171,10 +170,3 @@ def test_a_sweep_goes_on_past_a_job_that_fails_and_lists_it(run: Runner) -> None
     assert "in task" in ended.error
     # What failed once need not fail again.
     assert run(application(lambda config: None), "-m", *own, "seed=0,1,2,3").error == ""
-
-
-def test_a_launcher_that_is_not_installed_is_named_with_its_cure(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
-    monkeypatch.delitem(Plugins.instance().class_name_to_class, launcher, raising=False)
-    line = run(train.main, "-m", "cache=x", "seed=0,1", "hydra/launcher=submitit_slurm").line()
-    assert line == f"error: '{launcher}' is not installed: pip install 'nodule_lightning[sweeps]' brings more"

@@ -24,7 +24,7 @@ pytestmark = [
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 ON_SLURM = (
-    "hydra/launcher=submitit_slurm",
+    "hydra/launcher=slurm",
     "hydra.launcher.tasks_per_node=2",
     "hydra.launcher.gpus_per_node=null",
     "hydra.launcher.cpus_per_task=1",
