@@ -51,9 +51,10 @@ class IouAssigner:
     """The rule of grt123: by intersection over union of cubes.
 
     Args:
-        positive: at least this much makes an anchor positive; the best anchor of a nodule always is, and the nearest
-            one of a nodule that overlaps none. Two nodules of which one anchor is the best share it.
-        negative: less than this with every finding makes it negative; between the two it is ignored.
+        positive: at least this much makes an anchor positive; the best anchor of a nodule always is, the nearest one of a
+            nodule that overlaps none, and the next best where another nodule has it.
+        negative: less than this with every finding makes it negative; between the two it is ignored. So is, whatever the
+            overlap, an anchor that holds the centre of an excluded finding: a small one overlaps a large anchor by less.
     """
 
     def __init__(self, positive: float = 0.5, negative: float = 0.02) -> None:
@@ -78,6 +79,7 @@ class IouAssigner:
         owner = torch.where(forced.any(dim=1), forced.int().argmax(dim=1), owner)
         positive = (best >= self.positive) | forced.any(dim=1)
         touched = iou.masked_fill((kind == NOTHING)[..., None], 0).amax(dim=1) >= self.negative
+        touched |= (_hold(flat, boxes) & (kind == IGNORED)[..., None]).any(dim=1)
         return _assignment(anchors, boxes, owner, positive, touched)
 
 
@@ -158,10 +160,21 @@ def _one_anchor_per_nodule(
     anchors: Float[Tensor, "n 4"],
     kind: Int8[Tensor, "b box"],
 ) -> Bool[Tensor, "b box n"]:
-    overlap, best = iou.max(dim=2, keepdim=True)
-    nearest = torch.cdist(boxes[..., :3], anchors[:, :3].expand(len(boxes), -1, -1)).argmin(dim=2, keepdim=True)
-    best = torch.where(overlap > 0, best, nearest)
-    return torch.zeros_like(iou, dtype=torch.bool).scatter(2, best, (kind == NODULE)[..., None])
+    distance = torch.cdist(boxes[..., :3], anchors[:, :3].expand(len(boxes), -1, -1))
+    # Any overlap is better than none; without one, the nearest is the best.
+    fit = torch.where(iou > 0, iou, -1 - distance)
+    forced = torch.zeros_like(iou, dtype=torch.bool)
+    for place in range(iou.shape[1]):
+        best = fit[:, place].masked_fill(forced.any(dim=1), -math.inf).argmax(dim=1, keepdim=True)
+        forced[:, place].scatter_(1, best, (kind[:, place] == NODULE)[:, None])
+    return forced
+
+
+def _hold(anchors: Float[Tensor, "n 4"], boxes: Float[Tensor, "b box 4"]) -> Bool[Tensor, "b box n"]:
+    """Tell in which anchors' cubes the centre of each box lies."""
+    half = anchors[:, 3] / 2
+    axes = [(anchors[:, axis] - boxes[..., None, axis]).abs() <= half for axis in range(3)]
+    return axes[0] & axes[1] & axes[2]
 
 
 def _best_size(anchor_diameter: Float[Tensor, "anchor"], diameter: Float[Tensor, "b box"]) -> Int[Tensor, "b box"]:

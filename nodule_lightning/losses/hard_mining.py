@@ -113,6 +113,8 @@ class HardMiningLoss:
                 sum_where(box_distance, positive),
             ]
         )
+        # The gradient of a number that is not finite is not finite either, also where the number itself is not chosen.
+        sums = sums + 0 * numbers.detach().sum(dim=(1, 2))
         counts = torch.stack([positive.sum(dim=1), mined.sum(dim=1), positive.sum(dim=1)])
         means = means_over_ranks(sums.sum(dim=1), counts.sum(dim=1))
         of_patch = sums.detach() / counts.clamp(min=1)

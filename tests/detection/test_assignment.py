@@ -122,3 +122,27 @@ def test_a_nodule_that_overlaps_no_anchor_has_the_nearest() -> None:
     (place,) = label[0].nonzero()
     far = (anchors[..., :3] - boxes[0, 0, :3]).norm(dim=-1)
     assert far[tuple(place)] == far.min()
+
+
+def test_of_two_nodules_that_want_one_anchor_each_has_its_own() -> None:
+    for seed in range(50):
+        rng = torch.Generator().manual_seed(seed)
+        first = torch.rand(3, generator=rng) * 20 + 6
+        second = first + torch.rand(3, generator=rng) * 4
+        boxes, kind = batch([(*first.tolist(), 5.0, NODULE), (*second.tolist(), 5.0, NODULE)])
+        result = IouAssigner()(ANCHORS, boxes, kind)
+        found = decode(result.target, ANCHORS)[0][result.label[0] == 1]
+        for nodule in boxes[0]:
+            assert (found - nodule).abs().amax(dim=1).min() < 1e-4
+
+
+@BOTH
+def test_no_anchor_that_holds_an_excluded_finding_is_negative_however_small_it_is(assign: Assigner) -> None:
+    """The largest anchor overlaps a finding of 5 mm by less than any threshold."""
+    for place in (14.0, 16.0):
+        boxes, kind = batch([(place, place, place, 2.5, IGNORED)])
+        label = assign(ANCHORS, boxes, kind).label[0]
+        near = (ANCHORS[..., :3] - boxes[0, 0, :3]).abs().amax(dim=-1) <= 2.5
+        assert (label[near] == -1).all()
+        assert near.any()
+        assert (label == 0).any()

@@ -173,6 +173,13 @@ def test_what_is_not_a_number_is_not_hidden(label: list[int]) -> None:
     assert torch.isnan(run(HardMiningLoss(), numbers, assignment([label])).total)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_told_where_it_is_not_chosen(bad: float) -> None:
+    """The gradient would not be finite, and the next batch's scans would be blamed."""
+    numbers = maps([[0.0, 0.5, bad]])
+    assert not torch.isfinite(run(HardMiningLoss(), numbers, assignment([[1, 0, -1]])).total)
+
+
 @pytest.mark.ddp
 def test_two_processes_move_the_weights_like_one(tmp_path: Path) -> None:
     """Else a rank with one positive would weigh as much as one with a dozen, and one with none would count as zero."""
