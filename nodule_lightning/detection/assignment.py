@@ -51,10 +51,11 @@ class IouAssigner:
     """The rule of grt123: by intersection over union of cubes.
 
     Args:
-        positive: at least this much makes an anchor positive; the best anchor of a nodule always is, the nearest one of a
-            nodule that overlaps none, and the next best where another nodule has it.
-        negative: less than this with every finding makes it negative; between the two it is ignored. So is, whatever the
-            overlap, an anchor that holds the centre of an excluded finding: a small one overlaps a large anchor by less.
+        positive: at least this much makes an anchor positive; the best anchor of a nodule always is, the nearest one
+            of a nodule that overlaps none, and the next best where another nodule has it.
+        negative: less than this with every finding makes it negative; between the two it is ignored. So is, whatever
+            the overlap, an anchor that holds the centre of an excluded finding: a small one overlaps a large anchor
+            by less.
     """
 
     def __init__(self, positive: float = 0.5, negative: float = 0.02) -> None:

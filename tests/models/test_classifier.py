@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.errors import InputError
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_every_choice_gives_logits_and_a_gradient_to_every_parameter(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     torch.manual_seed(0)
-    network = instantiate(OmegaConf.create(text))
+    network = instantiate(DictConfig(OmegaConf.create(text)))
     assert isinstance(network, CandidateClassifier)
     network.require_patch(32)
     logit = network.train()(torch.randn(3, 1, 32, 32, 32))
