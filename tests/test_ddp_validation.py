@@ -60,7 +60,9 @@ def test_each_validation_scan_is_searched_by_one_rank_and_counts_once(folder: Pa
     assert logs == {"train.log"}
     pictures = {"sampling.csv", "sampling.png", "augmentation.png"}
     folders = {".hydra", "checkpoints", "metrics", "splits", "validation", "wandb"}
-    assert {path.parts[0] for path in files} == {*folders, *pictures, *logs}
+    assert {path.parts[0] for path in files} == {*folders, *pictures, *logs, "run.json"}
+    record = json.loads((folder / "run (1)" / "run.json").read_text(encoding="utf-8"))
+    assert [(start["status"], start["processes"]) for start in record["starts"]] == [("finished", 2)]
     assert [path.name for path in (folder / "run (1)" / "metrics").iterdir()] == ["version_0"]
     assert len(list((folder / "run (1)" / "wandb").glob("*run-*-*"))) == 1
 

@@ -81,7 +81,9 @@ def record_of_training(
         _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
 
 
-def record_of_search(folder: Path, checkpoint: Path, detector: "Detector") -> Callable[[int, int], None]:
+def record_of_search(
+    folder: Path, checkpoint: Path, detector: "Detector", how: Mapping[str, Any]
+) -> Callable[[int, int], None]:
     """Start the clock of a search; gives the function that writes `prediction.json` at its end.
 
     That function takes the number of scans that were searched and of those that failed.
@@ -89,7 +91,8 @@ def record_of_search(folder: Path, checkpoint: Path, detector: "Detector") -> Ca
     Args:
         folder: of the submission.
         checkpoint: what the detector was read from, perhaps in the folder of its training.
-        detector: on its device.
+        detector: as the checkpoint has it.
+        how: the options of the search, in plain values.
     """
     clock = _Clock()
 
@@ -102,7 +105,7 @@ def record_of_search(folder: Path, checkpoint: Path, detector: "Detector") -> Ca
             "network": describe_network(detector.network),
             "scans": searched,
             "failed": failed,
-            "device": str(next(detector.network.parameters()).device),
+            **how,
             **clock.told(ended=True),
             **_made_of(),
         }

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
@@ -44,6 +44,17 @@ class SearchOptions:
     def inference(self, learnt: "InferenceSettings") -> "InferenceSettings":
         """Give the settings that a checkpoint brings, with those of the options."""
         return replace(learnt, memory_gb=self.memory_gb, mirror=self.mirror)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe what can change a result or its pace in plain values, for JSON."""
+        from nodule_lightning.precision import chosen_precision
+
+        return {
+            "device": str(self.device),
+            "precision": chosen_precision(self.device, self.precision).value,
+            "mirror": ["zyx"[axis] for axis in self.mirror],
+            "compiled": self.compiled,
+        }
 
     def processes(self, *, raw: bool) -> int:
         """Give the number of processes that read scans ahead: as many as were asked for, or what suits the device."""

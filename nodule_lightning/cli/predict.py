@@ -47,7 +47,7 @@ def search(config: DictConfig) -> None:
     require_writable(output)
     options = search_options(config)
     detector = load_detector(Path(config.checkpoint))
-    write_record = record_of_search(output, Path(config.checkpoint), detector)
+    write_record = record_of_search(output, Path(config.checkpoint), detector, options.to_dict())
     detector = replace(detector, inference=options.inference(detector.inference))
     detector = replace(detector, reducer=_reducer(config, detector))
     source = Source(Path(config.input), detector.preparation, optional_path(config, "scans"))

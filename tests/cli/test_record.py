@@ -12,11 +12,14 @@ from nodule_lightning.cli import leaderboard, predict, train
 from nodule_lightning.data.cache import Labels, update_labels
 from tests.cli.commands import Runner, write_cache
 
+# Where SLURM is installed, Lightning says that it could be used.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The `srun` command is available")]
+
 TRAIN = (
     "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow", "+model.anchors.spacing_mm=4.0",
     "trainer=debug", "sampler.patches_per_epoch=4", "datamodule.batch_size=2", "datamodule.patch_voxels=32",
     "datamodule.workers=0", "logger=csv", "callbacks.training_data.patches=0", "callbacks.validation_report.most=0",
-    "++trainer.enable_progress_bar=false", "~callbacks.progress",
+    "++trainer.enable_progress_bar=false", "~callbacks.progress", "rehearsal=false",
 )  # fmt: skip
 
 
@@ -25,7 +28,6 @@ def read(path: str) -> dict[str, Any]:
     return record
 
 
-@pytest.mark.slow
 def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache of Doe^Jane", ["one", "three", "two"])
     command = (f"cache={cache}", *TRAIN, "paths.run=run")
@@ -56,10 +58,11 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
     assert "has changed since the run began" in changed.out
 
     search = (f"input={cache}", "checkpoint=run/checkpoints/best.ckpt")
-    assert run(predict.main, *search, "output=found/a").code == 0
+    assert run(predict.main, *search, "output=found/a", "mirror=[x]", "precision=fp32").code == 0
     told = read("found/a/prediction.json")
     assert told["checkpoint"]["sha256"] == sha256(Path("run/checkpoints/best.ckpt").read_bytes()).hexdigest()
     assert (told["scans"], told["failed"], told["device"]) == (3, 0, "cpu")
+    assert (told["precision"], told["mirror"], told["compiled"]) == ("fp32", ["x"], False)
     assert told["training"] == read("run/run.json")["validation"]
     assert "Doe" not in Path("found/a/prediction.json").read_text(encoding="utf-8")
 
@@ -79,7 +82,6 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
     assert "made by" not in run(leaderboard.main, "submissions=[found/a/submission.csv]", *rank).out
 
 
-@pytest.mark.slow
 def test_a_training_that_breaks_says_so(run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class BrokenError(Exception):
         pass

@@ -13,7 +13,8 @@ from nodule_lightning.cli import _rehearsal, train
 from tests.balls import write_balls
 from tests.cli.commands import Ended, Runner
 
-pytestmark = pytest.mark.slow
+# Where SLURM is installed, Lightning says that it could be used.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The `srun` command is available")]
 
 TRAIN = (
     "data=folder", "data.validation_fraction=0.4", "model=res_unet_narrow", "model.backbone.dropout=0.5",
