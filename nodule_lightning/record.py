@@ -26,8 +26,8 @@ class SearchRecord:
     """What a leaderboard shows of how a submission was made.
 
     Attributes:
-        network: its classes.
-        parameters: of the network.
+        network: its classes, and whether there was a second stage.
+        parameters: of the network, without those of a second stage.
         version: of this package.
         scans: that were searched.
         seconds: that it took, reading and preparing the scans included.
@@ -52,8 +52,9 @@ class SearchRecord:
             values = json.loads(path.read_text(encoding="utf-8"))
             training = values["training"]
             froc = None if training is None else training["froc"]
+            name = str(values["network"]["name"])
             return cls(
-                str(values["network"]["name"]),
+                f"{name}, second stage" if values["reducer"] else name,
                 int(values["network"]["parameters"]),
                 str(values["versions"]["nodule_lightning"]),
                 int(values["scans"]),

@@ -142,3 +142,22 @@ def test_a_damaged_record_of_a_search_is_refused(tmp_path: Path, content: str) -
         SearchRecord.read(path)
     with pytest.raises(InputError, match="cannot be read"):
         SearchRecord.read(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(("reducer", "network"), [(None, "ResUNet"), ({"sha256": "0"}, "ResUNet, second stage")])
+def test_the_record_of_a_search_tells_of_a_second_stage(
+    tmp_path: Path, reducer: dict[str, str] | None, network: str
+) -> None:
+    path = tmp_path / "prediction.json"
+    told = {
+        "network": {"name": "ResUNet", "parameters": 5},
+        "versions": {"nodule_lightning": "1"},
+        "training": {"froc": 0.5},
+        "reducer": reducer,
+        "scans": 4,
+        "seconds": 2.0,
+    }
+    path.write_text(json.dumps(told))
+    assert SearchRecord.read(path) == SearchRecord(network, 5, "1", 4, 2.0, 0.5)
+    path.write_text(json.dumps({**told, "training": None}))
+    assert SearchRecord.read(path).validation_froc is None

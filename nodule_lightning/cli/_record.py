@@ -82,7 +82,7 @@ def record_of_training(
 
 
 def record_of_search(
-    folder: Path, checkpoint: Path, detector: "Detector", how: Mapping[str, Any]
+    folder: Path, checkpoint: Path, reducer: Path | None, detector: "Detector", how: Mapping[str, Any]
 ) -> Callable[[int, int], None]:
     """Start the clock of a search; gives the function that writes `prediction.json` at its end.
 
@@ -91,6 +91,7 @@ def record_of_search(
     Args:
         folder: of the submission.
         checkpoint: what the detector was read from, perhaps in the folder of its training.
+        reducer: checkpoint of the second stage, if there is one.
         detector: as the checkpoint has it.
         how: the options of the search, in plain values.
     """
@@ -101,6 +102,7 @@ def record_of_search(
         record = {
             "command": "nodule-predict",
             "checkpoint": {"sha256": fingerprint_file(checkpoint)},
+            "reducer": None if reducer is None else {"sha256": fingerprint_file(reducer)},
             "training": training if isinstance(training, dict) else None,
             "network": describe_network(detector.network),
             "scans": searched,

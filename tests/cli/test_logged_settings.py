@@ -48,4 +48,14 @@ def test_all_settings_are_logged_and_no_path(tmp_path: Path) -> None:
     assert stage["sampler"]["negative_share"] == 0.3
     assert values["callbacks"]["scan_mining"]["most_per_scan"] == 20
     # Of the groups that training is made of, each is there.
-    assert set(config) - set(values) == {"cache", "resume", "rehearsal", "paths", "logger", "module", "loss", "sampler"}
+    assert set(config) - set(values) == {
+        "cache",
+        "resume",
+        "rehearsal",
+        "recipe",
+        "paths",
+        "logger",
+        "module",
+        "loss",
+        "sampler",
+    }
