@@ -143,17 +143,17 @@ def _check_bytes(path: Path) -> None:
 
 
 def require_recipe(path: Path, recipe: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a checkpoint of another network or optimizer than the one to be trained on.
+    """Refuse a checkpoint of another network, optimizer or training than the one to go on with.
 
     Args:
         path: the checkpoint.
-        recipe: the plain values that `network` and `optim` are to be built from.
+        recipe: the plain values that `network` and `optim` are to be built from, and those of `training`.
 
     Raises:
         InputError: as for `read_checkpoint`, or some settings differ; it names each with both values.
     """
     there = read_checkpoint(path)[CHECKPOINT_KEY]["model"]
-    for part, what in (("network", "model"), ("optim", "optimizer")):
+    for part, what in (("network", "model"), ("optim", "optimizer"), ("training", "training")):
         if differing := settings_differences(there.get(part, {}), recipe[part]):
             raise InputError(
                 f"{path} is a checkpoint of another {what} (there and wanted): {'; '.join(differing)}; "

@@ -123,7 +123,7 @@ def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
     assert "backbone.channels [" in line
 
 
-def test_train_that_resumes_another_optimizer(run: Runner, cache: Path) -> None:
+def test_train_that_resumes_another_optimizer_or_training(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"))
     arguments = [f"cache={cache}", *STARTS, "model=res_unet_narrow", "data.validation_fraction=0.5"]
     resumed = [*arguments, "paths.run=run", "resume=true"]
@@ -131,6 +131,16 @@ def test_train_that_resumes_another_optimizer(run: Runner, cache: Path) -> None:
         line = run(train.main, *resumed, change).line()
         assert "last.ckpt is a checkpoint of another optimizer (there and wanted): " in line
         assert "lr 0.01 and " in line
+    for change, named in (
+        ("augment=strong", "augment.rotation_degrees"),
+        ("loss.hard_per_patch=5", "curriculum.stages.only.loss.hard_per_patch 2 and 5"),
+        ("curriculum.stages.only.bank_share=0.5", "curriculum.stages.only.bank_share 0.0 and 0.5"),
+        ("assign=centres", "assigner._target_"),
+        ("seed=7", "seed 0 and 7"),
+    ):
+        line = run(train.main, *resumed, change).line()
+        assert "last.ckpt is a checkpoint of another training (there and wanted): " in line
+        assert named in line
     # The splits of that run are missing: the next thing that is asked for.
     assert "has other scans" in run(train.main, *resumed).line()
 
