@@ -1,6 +1,6 @@
 """The LightningDataModule of the second stage: patches about candidates, from a prepared cache and a csv file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
@@ -73,6 +73,7 @@ class CandidateDataModule(ScanDataModule):
         self.fill_outside_lungs = fill_outside_lungs
         self.listed: dict[str, ClassedCandidates]
         self.examples: Examples
+        self.remarks: tuple[str, ...]
 
     @property
     def epochs(self) -> int:
@@ -98,10 +99,12 @@ class CandidateDataModule(ScanDataModule):
                 f"of the {len(self.examples)} candidates of training scans in {self.candidates} not one {missing}: "
                 "there is nothing to tell apart; give the candidates of more training scans, or less sure ones"
             )
-        self._tell(found)
+        self.remarks = tuple(self._remarks(found))
 
     def train_dataloader(self) -> DataLoader[Patch]:
         """Serve the patches of this rank."""
+        for remark in self.remarks:
+            rank_zero_info(remark)
         rank, world_size = self.rank()
         sampler = ExampleSampler(
             self.examples.positive,
@@ -131,10 +134,10 @@ class CandidateDataModule(ScanDataModule):
         candidates = {scan_id: listed.candidates for scan_id, listed in self.listed.items()}
         return self.whole_scans(self.split.validation, candidates)
 
-    def _tell(self, found: dict[str, ClassedCandidates]) -> None:
+    def _remarks(self, found: dict[str, ClassedCandidates]) -> Iterator[str]:
         """Say what is learnt from, and what is left out."""
         positive = self.examples.positive
-        rank_zero_info(f"{positive.sum()} nodules and {(~positive).sum()} other candidates to train on")
+        yield (f"{positive.sum()} nodules and {(~positive).sum()} other candidates to train on")
         left_out = {
             "of test scans, which training never sees,": self.split.test,
             "of scans that no set holds": tuple(set(found) - {*self.listed, *self.split.test}),
@@ -142,10 +145,10 @@ class CandidateDataModule(ScanDataModule):
         for what, scan_ids in left_out.items():
             count = sum(len(found[scan_id].candidates) for scan_id in scan_ids if scan_id in found)
             if count:
-                rank_zero_info(f"{count} candidates {what} are left out")
+                yield (f"{count} candidates {what} are left out")
         bare = [scan_id for scan_id in self.split.validation if scan_id not in self.listed]
         if bare:
-            rank_zero_info(
+            yield (
                 f"{len(bare)} of {len(self.split.validation)} validation scans have no candidate, such as {bare[0]}: "
                 "right only where the detector searched them and found nothing"
             )

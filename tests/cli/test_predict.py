@@ -191,7 +191,9 @@ def test_a_second_stage_rescores_the_same_candidates(run: Runner, checkpoint: Pa
     common = (f"checkpoint={checkpoint}", f"input={cache}")
     without = rows(run(predict.main, *common, "output=without"), "without")["two"]
     again = {
-        rule: rows(run(predict.main, *common, f"reducer={reducer}", f"combine={rule}", f"output={rule}"), rule)["two"]
+        rule: rows(
+            run(predict.main, *common, f"reducer={reducer}", f"combine={rule}", f"output=by_{rule}"), f"by_{rule}"
+        )["two"]
         for rule in ("product", "reducer", "null")
     }
     assert len(without) > 3

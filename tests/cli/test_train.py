@@ -94,7 +94,7 @@ def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: l
             "because a FalsePositiveReducer looks at no model",
         ),
         (["candidates=found (1).csv", "loss.pool=9"], "loss.pool=9 has no effect"),
-        (["candidates=found (1).csv", "inference.overlap=1"], "inference.overlap=1 has no effect"),
+        (["candidates=found (1).csv", "+inference.overlap=1"], "inference.overlap=1 has no effect"),
         (["candidates=found (1).csv", "rescoring.combine=vote"], "combine must be product, geometric, mean, reducer"),
         (["candidates=found (1).csv", "datamodule.positive_share=1"], "positive_share must lie between 0 and 1"),
         (["candidates=found (1).csv", "datamodule.patch_voxels=30"], "must be a multiple of 8, not 30"),

@@ -65,9 +65,9 @@ def test_no_test_scan_is_ever_opened(
 
     monkeypatch.setattr(catalog_module, "open_entry", watched)
     module = tiny_candidate_datamodule(cache, candidates, test_subsets=("0",))
+    module.setup("fit")
     with caplog.at_level("INFO"):
-        module.setup("fit")
-    drawn = {scan_id for batch in batches(module) for scan_id in batch.scan_id}
+        drawn = {scan_id for batch in batches(module) for scan_id in batch.scan_id}
     validated = {scan.entry.scan_id for scan in module.val_dataloader()}
     assert len(module.split.test) == 4
     assert drawn
@@ -99,8 +99,10 @@ def test_what_the_file_lacks_is_said(
     first, *others = whole.split.validation
     path = tmp_path / "some.csv"
     path.write_text(lines_of(candidates, {*whole.split.train, *others}) + "elsewhere,0,0,0,0.5\n")
+    module = tiny_candidate_datamodule(cache, path)
+    module.setup("fit")
     with caplog.at_level("INFO"):
-        tiny_candidate_datamodule(cache, path).setup("fit")
+        module.train_dataloader()
     assert f"1 of {len(others) + 1} validation scans have no candidate, such as {first}" in caplog.text
     assert "1 candidates of scans that no set holds are left out" in caplog.text
     path.write_text(lines_of(candidates, set(whole.split.train)))
