@@ -135,7 +135,7 @@ def test_train_that_resumes_another_optimizer_or_training(run: Runner, cache: Pa
         ("augment=strong", "augment.rotation_degrees"),
         ("loss.hard_per_patch=5", "curriculum.stages.only.loss.hard_per_patch 2 and 5"),
         ("curriculum.stages.only.bank_share=0.5", "curriculum.stages.only.bank_share 0.0 and 0.5"),
-        ("assign=centres", "assigner._target_"),
+        ("assign=iou", "assigner._target_"),
         ("seed=7", "seed 0 and 7"),
     ):
         line = run(train.main, *resumed, change).line()
