@@ -35,7 +35,7 @@ GIVEN = ("submission=a", "annotations=b", "output=c")
 def test_help_says_what_the_command_does_with_two_examples(run: Runner, name: str) -> None:
     ended = run(MAINS[name], "--help")
     assert ended.code == 0
-    assert ended.out.split("Examples:")[1].count(f"  nodule-{name} ") == 2
+    assert ended.out.split("Examples:")[1].count(f"  nodule-{name} ") >= 2
     assert "Powered by Hydra" not in ended.out
 
 
