@@ -100,7 +100,7 @@ def test_a_fit_logs_scores_and_saves_a_checkpoint_of_plain_values(cache: Path, t
 def test_the_last_checkpoint_is_the_last_also_when_the_score_falls(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = Path(__file__).parent.parent / "conf" / "callbacks" / "default.yaml"
+    path = Path(__file__).parent.parent / "conf" / "callbacks" / "score.yaml"
     configured: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     changes = {"dirpath": str(tmp_path), "every_n_epochs": 1}
     callbacks = tuple(instantiate({**configured[name], **changes}) for name in ("best", "last"))
