@@ -41,7 +41,9 @@ def trained() -> AnchorDetector:
         images = torch.stack([torch.from_numpy(ball_entry("a", [box], (48, 48, 48), step)[0].ct) for box in boxes])
         maps = network(normalise(images)[:, None])
         anchors = network.anchors.boxes(maps.shape[1:4])
-        target = assigner(anchors, torch.tensor(boxes)[:, None], torch.ones(4, 1, dtype=torch.int8))
+        target = assigner(
+            anchors, torch.tensor(boxes, dtype=torch.float32)[:, None], torch.ones(4, 1, dtype=torch.int8)
+        )
         optimizer.zero_grad()
         loss(maps, target, generator).total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
