@@ -32,7 +32,13 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [TRAIN, "cache=the [cache]", *TWO_EPOCHS, *arguments],
         cwd=folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False, timeout=240,
+        preexec_fn=hear_ctrl_c,
     )  # fmt: skip
+
+
+def hear_ctrl_c() -> None:
+    """Undo what a shell does to what it runs in the background, tests perhaps."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.slow
