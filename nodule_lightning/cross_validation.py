@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import read_scan_ids
-from nodule_lightning.runs import SEARCHED, SETS, SPLITS, SUBMISSION
+from nodule_lightning.runs import SEARCHED, SETS, SPLITS, SUBMISSION, read_set
 
 CHECKPOINTS = "checkpoints"
 
@@ -107,7 +107,7 @@ def require_partition(folds: Sequence[TrainedFold], scan_ids: Sequence[str], *, 
 
 
 def _read(folder: Path, root: Path, checkpoint: str) -> TrainedFold:
-    train, validation, test = (_scans(folder / SPLITS / f"{name}.csv") for name in SETS)
+    train, validation, test = (read_set(folder / SPLITS / f"{name}.csv") for name in SETS)
     if not test:
         raise InputError(f"{folder} has no test scans; give trainings with data.fold or data.test_subsets")
     for name, others in (("trained on", train), ("chosen its checkpoint by", validation)):
@@ -117,9 +117,3 @@ def _read(folder: Path, root: Path, checkpoint: str) -> TrainedFold:
     if not weights.is_file():
         raise InputError(f"{weights} does not exist: let the training of this fold end, with resume=true")
     return TrainedFold(folder.relative_to(root).as_posix(), folder, weights, tuple(sorted(test)))
-
-
-def _scans(path: Path) -> set[str]:
-    # A set may be empty, of which the reader of lists knows nothing.
-    empty = path.exists() and path.read_text(encoding="utf-8-sig").split() in ([], ["seriesuid"])
-    return set() if empty else set(read_scan_ids(path))

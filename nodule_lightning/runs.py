@@ -100,3 +100,13 @@ def comparable(runs: Sequence[Run], scan_ids: Sequence[str] | None) -> tuple[lis
     if not kept:
         raise InputError(f"none of the {len(runs)} runs searched all {len(scan_ids)} scans that count; {left_out[0]}")
     return kept, left_out
+
+
+def read_set(path: Path) -> set[str]:
+    """Read one of a training's sets of scans, which may be empty: a list of scans in general may not.
+
+    Raises:
+        InputError: as `read_scan_ids`.
+    """
+    empty = path.exists() and path.read_text(encoding="utf-8-sig").split() in ([], ["seriesuid"])
+    return set() if empty else set(read_scan_ids(path))

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from experiments.ablations.score import bounds
 from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
-from nodule_lightning.metrics.functional.bootstrap import bootstrap, percentile_interval
+from nodule_lightning.metrics.functional.bootstrap import bootstrap
 from nodule_lightning.metrics.functional.comparison import Comparison, compare
 from nodule_lightning.metrics.functional.curve import RATES
 from nodule_lightning.metrics.functional.protocol import Protocol
@@ -67,13 +68,6 @@ def gap(score: Score, other: Score) -> str:
     """Format a paired difference with its interval and p-value, as two cells."""
     p_value = paired_p_value(score.drawn, other.drawn)
     return f"{score.mean - other.mean:+.3f} ({bounds(score.drawn - other.drawn, '+')}) | {p_value:.3f}"
-
-
-def bounds(drawn: Float64[np.ndarray, "resample"], sign: str = "") -> str:
-    """Format the 95 % interval."""
-    interval = percentile_interval(drawn)
-    assert interval
-    return " to ".join(f"{value:{sign}.3f}" for value in interval)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from nodule_lightning.cli._logged_settings import groups_in_use, referred, setti
 from nodule_lightning.cli._resuming import resumes, told_how_to_go_on
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
-from nodule_lightning.runs import SETS, SPLITS
+from nodule_lightning.runs import SETS, SPLITS, read_set
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -246,11 +246,9 @@ def require_same_split(folder: Path, datamodule: "ScanDataModule") -> None:
     Raises:
         InputError: a set differs from the run's; names it and one scan.
     """
-    from nodule_lightning.io.tables import read_scan_ids
-
     for name in SETS:
         path = folder / f"{name}.csv"
-        before = set(read_scan_ids(path)) if path.exists() and path.stat().st_size > len("seriesuid\n") else set()
+        before = read_set(path) if path.exists() else set()
         if differing := before ^ set(getattr(datamodule.split, name)):
             raise InputError(
                 f"{path} has other scans than this command ({len(differing)} differ, such as {min(differing)}): resume "
