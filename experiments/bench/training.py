@@ -115,18 +115,12 @@ def now() -> float:
     return time.perf_counter()
 
 
-def time_steps(config: DictConfig, count: int) -> StepTimes:
-    """Train so many steps, and run the bare network before and after."""
-    module: NoduleDetector = instantiate(config.module)
-    datamodule: NoduleDataModule = instantiate(config.datamodule)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    side = datamodule.patch_voxels
-    images = torch.rand(datamodule.batch_size, 1, side, side, side, device=device)
-    square = torch.rand(MATRIX, MATRIX, dtype=torch.bfloat16, device=device)
-    precision = chosen({"accelerator": "auto", "precision": config.trainer.precision})["precision"]
-    clock = StepClock()
-    trainer = pl.Trainer(
-        precision=precision,
+def short_trainer(clock: StepClock, count: int, precision: str, processes: int = 1) -> pl.Trainer:
+    """Make a trainer of so many steps that writes nothing."""
+    return pl.Trainer(
+        precision=precision,  # type: ignore[arg-type]
+        strategy="auto" if processes == 1 else "ddp",
+        devices=processes,
         max_epochs=1,
         limit_train_batches=count,
         limit_val_batches=0,
@@ -138,6 +132,19 @@ def time_steps(config: DictConfig, count: int) -> StepTimes:
         use_distributed_sampler=False,
         gradient_clip_val=1.0,
     )
+
+
+def time_steps(config: DictConfig, count: int) -> StepTimes:
+    """Train so many steps, and run the bare network before and after."""
+    module: NoduleDetector = instantiate(config.module)
+    datamodule: NoduleDataModule = instantiate(config.datamodule)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    side = datamodule.patch_voxels
+    images = torch.rand(datamodule.batch_size, 1, side, side, side, device=device)
+    square = torch.rand(MATRIX, MATRIX, dtype=torch.bfloat16, device=device)
+    precision = chosen({"accelerator": "auto", "precision": config.trainer.precision})["precision"]
+    clock = StepClock()
+    trainer = short_trainer(clock, count, precision)
 
     def bare() -> None:
         network = module.network.to(device).train()

@@ -23,6 +23,7 @@ if [[ ! -e "$cache/preparation.html" ]]; then
     exit 2
 fi
 members=()
+mirrored=()
 files=()
 for seed in $seeds; do
     # A seed that the ablations have trained is taken from there; new ones must not change their table.
@@ -34,10 +35,17 @@ for seed in $seeds; do
         step nodule-predict checkpoint="$run/checkpoints/last.ckpt" input="$cache" scans="$run/splits/test.csv" \
             output="$run/test" show=0
     fi
+    if [[ ! -e "$run/mirrored/submission.csv" ]]; then
+        step nodule-predict checkpoint="$run/checkpoints/last.ckpt" input="$cache" scans="$run/splits/test.csv" \
+            output="$run/mirrored" show=0 mirror=true
+    fi
     members+=("'$run/test'")
+    mirrored+=("'$run/mirrored'")
     files+=("$run/test/submission.csv")
 done
 list="$(IFS=,; echo "${members[*]}")"
+mirrored_list="$(IFS=,; echo "${mirrored[*]}")"
 step nodule-ensemble "members=[$list]" output="$output/weighted/submission.csv"
 step nodule-ensemble "members=[$list]" output="$output/consensus/submission.csv" method=consensus
+step nodule-ensemble "members=[$mirrored_list]" output="$output/mirrored/submission.csv"
 step python -m experiments.ensemble.score "$ablations/phantom" "$output" "${files[@]}"

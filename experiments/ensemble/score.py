@@ -2,9 +2,9 @@
 
     python -m experiments.ensemble.score outputs/ablations/phantom outputs/ensemble runs/seed=*/test/submission.csv
 
-Reads `weighted/` and `consensus/` of the second folder and the members themselves, and prints a table. All scores meet
-the same draws of test scans, so that differences are paired. The best seed is the best on these very scans: to gain on
-it is the hardest test.
+Reads `weighted/`, `consensus/` and `mirrored/` of the second folder, the members themselves, and what each of them
+found in mirrored searches (`mirrored/` beside its `test/`), and prints a table. All scores meet the same draws of test
+scans, so that differences are paired. The best seed is the best on these very scans: to gain on it is the hardest test.
 """
 
 import sys
@@ -80,10 +80,19 @@ def main() -> None:
     def scored(path: Path) -> Score:
         return Score.of(compare(read_candidates(path), nodules, excluded, scan_ids, Protocol.LUNA16)[0])
 
-    seeds = {path.parent.parent.name: scored(path) for path in map(Path, sys.argv[3:])}
-    methods = {"weighted": "weighted mean", "consensus": "consensus of more than half"}
-    for line in table(seeds, {name: scored(output / folder / "submission.csv") for folder, name in methods.items()}):
-        print(line)
+    paths = [Path(argument) for argument in sys.argv[3:]]
+    seeds = {path.parent.parent.name: scored(path) for path in paths}
+    mirrored = [scored(path.parent.parent / "mirrored" / path.name) for path in paths]
+    fused = {
+        "weighted": "weighted mean",
+        "consensus": "consensus of more than half",
+        "mirrored": "weighted mean of the mirrored searches",
+    }
+    ensembles = {
+        "mean of the seeds, each searched mirrored": Score.mean_of(mirrored),
+        **{name: scored(output / folder / "submission.csv") for folder, name in fused.items()},
+    }
+    print(*table(seeds, ensembles), sep="\n")
 
 
 if __name__ == "__main__":

@@ -60,9 +60,10 @@ def test_the_script_fuses_what_is_there_and_scores_it(tmp_path: Path) -> None:
     (ablations / "cache").mkdir()
     (ablations / "cache" / "preparation.html").touch()
     for folder, seed, found in ((ablations, 0, slice(0, 6)), (output, 1, slice(3, 12)), (ablations, 2, slice(0, 12))):
-        test = folder / "runs" / ARM / f"seed={seed}" / "test"
-        write_candidates(test / "submission.csv", marks(found))
-        write_scan_ids(test / "scans.csv", SCANS)
+        run = folder / "runs" / ARM / f"seed={seed}"
+        for searched, here in (("test", found), ("mirrored", slice(0, 12))):
+            write_candidates(run / searched / "submission.csv", marks(here))
+            write_scan_ids(run / searched / "scans.csv", SCANS)
     paths = {"ABLATIONS": str(ablations), "OUTPUT": str(output), "SEEDS": "0 1 2"}
     environment = {**os.environ, **paths, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     script = [str(ROOT / "experiments" / "ensemble" / "run.sh")]
@@ -75,6 +76,8 @@ def test_the_script_fuses_what_is_there_and_scores_it(tmp_path: Path) -> None:
     assert rows["weighted mean"][1] == "1.000"
     # All nodules are marked by two of three at least, and no mistake is.
     assert rows["consensus of more than half"][1] == "1.000"
+    assert rows["mean of the seeds, each searched mirrored"][1] == "1.000"
+    assert rows["weighted mean of the mirrored searches"][1] == "1.000"
     (ablations / "cache" / "preparation.html").unlink()
     refused = subprocess.run(script, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert refused.returncode == 2
