@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.tiles.__main__ import changes
 from nodule_lightning.data.cache import Entry
 from nodule_lightning.data.intensity import normalise
 from nodule_lightning.detection.assignment import CentreAssigner
@@ -63,7 +64,7 @@ def test_tiles_find_what_the_whole_crop_does() -> None:
         found["tiles"].append(detect(network, entry, tiled_settings))
     for one, other in zip(found["whole"], found["tiles"], strict=True):
         assert (one.probability >= 0.1).sum() > 5
-        assert max(unmatched(one, other), unmatched(other, one)) <= 0.02
+        assert max([*changes(one, other), *changes(other, one)]) <= 0.02
     truth = Table(np.concatenate(ids), Findings.concatenate(nodules))
     scores = {}
     for name, candidates in found.items():
@@ -72,13 +73,3 @@ def test_tiles_find_what_the_whole_crop_does() -> None:
         scores[name] = froc(marks, truth, None, ["0", "1", "2"], bootstraps=0).mean
     assert scores["whole"] > 0.3
     assert abs(scores["whole"] - scores["tiles"]) <= 0.003
-
-
-def unmatched(one: Candidates, other: Candidates) -> float:
-    """Give how far the probability of any mark of at least 0.1 is from that of the other's marks at its place."""
-    worst = 0.0
-    for centre, probability in zip(one.centre_xyz_mm, one.probability, strict=True):
-        if probability >= 0.1:
-            near = other.probability[np.linalg.norm(other.centre_xyz_mm - centre, axis=1) < 3]
-            worst = max(worst, float(np.abs(near - probability).min(initial=probability)))
-    return worst
