@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, Sampler
 
 from nodule_lightning.data.cache import Entry
 from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.data.patches import MOST_OPEN, Patch, centred_start, cut_patch, position_in_crop, voxel_boxes
+from nodule_lightning.data.open_scans import OpenScans
+from nodule_lightning.data.patches import Patch, centred_start, cut_patch, position_in_crop, voxel_boxes
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.io.tables import read_classed_candidates
 from nodule_lightning.metrics.functional.matching import pairs_inside
@@ -156,17 +157,14 @@ class ExampleDataset(Dataset[Patch]):
         self.examples = examples
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
-        self._open: dict[int, Entry] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker opens the scans itself: pickled, a memory map would be the whole volume.
-        return {**self.__dict__, "_open": {}}
+        self._open = OpenScans[Entry]()
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Patch:
-        entry = self._entry(int(self.examples.scan_index[index]))
+        scan_index = int(self.examples.scan_index[index])
+        entry = self._open.get(scan_index, lambda: self.catalog.entry(self.scan_ids[scan_index]))
         place_zyx = self.examples.place_zyx[index]
         start = centred_start(place_zyx, self.patch_voxels)
         image = cut_patch(entry, start, self.patch_voxels, fill_outside_lungs=self.fill_outside_lungs)
@@ -174,14 +172,6 @@ class ExampleDataset(Dataset[Patch]):
         boxes = box[: int(self.examples.positive[index])]
         position = position_in_crop(start, start + self.patch_voxels, entry.ct.shape)
         return Patch(entry.scan_id, image, boxes, np.full(len(boxes), NODULE, np.int8), position)
-
-    def _entry(self, index: int) -> Entry:
-        entry = self._open.get(index)
-        if entry is None:
-            if len(self._open) == MOST_OPEN:
-                del self._open[next(iter(self._open))]
-            entry = self._open[index] = self.catalog.entry(self.scan_ids[index])
-        return entry
 
 
 class ExampleSampler(Sampler[int]):

@@ -1,9 +1,8 @@
 """Cut patches from the cache, with the findings in them, and join them to batches."""
 
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,12 +12,10 @@ from torch.utils.data import Dataset
 
 from nodule_lightning.data.cache import OUTSIDE, Entry
 from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.data.open_scans import OpenScans
 from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.structures import Findings
-
-# However many files the process may hold open.
-MOST_OPEN: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +142,11 @@ class PatchDataset(Dataset[Patch]):
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
         self.border_voxels = border_voxels
-        self._most_open = most_open()
-        self._open: dict[int, _OpenScan] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker opens the scans itself: pickled, a memory map would be the whole volume.
-        return {**self.__dict__, "_open": {}}
+        self._open = OpenScans[_OpenScan]()
 
     def __getitem__(self, draw: PatchDraw) -> Patch:
         rng = np.random.default_rng(draw.seed)
-        scan = self._scan(draw.scan_index)
+        scan = self._open.get(draw.scan_index, lambda: _OpenScan.of(self.catalog.entry(self.scan_ids[draw.scan_index])))
         entry = scan.entry
         if draw.place_zyx is not None:
             target = np.array([*draw.place_zyx, 0.0])
@@ -171,15 +163,6 @@ class PatchDataset(Dataset[Patch]):
     def diameters_mm(self) -> list[Float64[np.ndarray, "n"]]:
         """Give the diameters of the nodules that can be drawn, for each scan: those inside the lung mask."""
         return [_OpenScan.of(self.catalog.entry(scan_id)).diameter_mm for scan_id in self.scan_ids]
-
-    def _scan(self, index: int) -> _OpenScan:
-        """Open a scan, or give the one that is open: to open it takes longer than to cut a patch from it."""
-        scan = self._open.get(index)
-        if scan is None:
-            if len(self._open) >= self._most_open:
-                del self._open[next(iter(self._open))]
-            scan = self._open[index] = _OpenScan.of(self.catalog.entry(self.scan_ids[index]))
-        return scan
 
     def _start(self, target: Float64[np.ndarray, "4"], rng: np.random.Generator) -> Int64[np.ndarray, "3"]:
         """Choose the patch's first voxel so that the target lies at a random place in it."""
@@ -211,12 +194,6 @@ def centred_start(place_zyx: Float64[np.ndarray, "*n 3"], side: int) -> Int64[np
     [6, 7, 0]
     """
     return np.asarray(np.rint(place_zyx - (side - 1) / 2).astype(np.int64))
-
-
-def most_open() -> int:
-    """Say how many scans may stay open: each holds two files, and half of what the process may open is for others."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_OPEN if limit == resource.RLIM_INFINITY else min(max(limit // 4, 1), MOST_OPEN)
 
 
 def position_in_crop(

@@ -1,5 +1,6 @@
 """What candidates are, the patches about them, and which an epoch draws."""
 
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -151,3 +152,22 @@ def test_ranks_share_the_draws() -> None:
     assert [len(draws) for draws in ranks] == [10, 10]
     assert sorted(ranks[0] + ranks[1]) == sorted(drawn(ExampleSampler(positive, 20, 0.5, 0), 3))
     assert not set(ranks[0]) & set(ranks[1])
+
+
+def test_no_more_scans_stay_open_than_a_process_may_map(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (7, 99))
+    found = {scan_id: listed(catalog, scan_id, [[5.0, 6.0, 7.0]]) for scan_id in catalog.scan_ids}
+    examples = Examples.of_scans(catalog, catalog.scan_ids, found, with_nodules=False)
+    dataset = ExampleDataset(catalog, catalog.scan_ids, examples, 16)
+    assert [dataset[index].scan_id for index in (0, 1, 0)] == ["scan0", "scan1", "scan0"]
+    assert list(dataset._open) == [0]
+
+
+def test_open_scans_do_not_travel_to_workers(catalog: Catalog) -> None:
+    found = {"scan1": listed(catalog, "scan1", [[5.0, 6.0, 7.0]])}
+    examples = Examples.of_scans(catalog, catalog.scan_ids, found, with_nodules=False)
+    dataset = ExampleDataset(catalog, catalog.scan_ids, examples, 16)
+    closed = pickle.dumps(dataset)
+    assert dataset[0].scan_id == "scan1"
+    assert len(dataset._open) == 1
+    assert pickle.dumps(dataset) == closed
