@@ -27,7 +27,7 @@ class ScanSearch(pl.LightningModule):
     """Search a rank's scans in `trainer.predict`; `found` holds what came of them.
 
     Args:
-        detector: what searches; its network moves to the rank's device.
+        detector: what searches; its networks, of both stages, move to the rank's device.
         source: the scans of all ranks.
         workers: processes of each rank that read and prepare scans ahead.
         precision: of the network.
@@ -45,7 +45,9 @@ class ScanSearch(pl.LightningModule):
         watch: Watch | None = None,
     ) -> None:
         super().__init__()
+        # As modules of this one they go where Lightning puts it; within the detector it would not see them.
         self.network = detector.network
+        self.second_stage = None if detector.reducer is None else detector.reducer.network
         self.detector = detector
         self.source = source
         self.workers = workers
