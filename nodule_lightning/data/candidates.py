@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from nodule_lightning.data.cache import Entry
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.data.open_scans import OpenScans
-from nodule_lightning.data.patches import Patch, centred_start, cut_patch, position_in_crop, voxel_boxes
+from nodule_lightning.data.patches import Patch, centred_start, cut_patch, position_in_crop, visible, voxel_boxes
 from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.io.tables import read_classed_candidates
 from nodule_lightning.metrics.functional.matching import pairs_inside
@@ -86,7 +86,7 @@ class Examples:
 
     @classmethod
     def of_scan(cls, index: int, entry: Entry, listed: ClassedCandidates, *, with_nodules: bool) -> Self:
-        """Gather the examples of one scan.
+        """Gather the examples of one scan: places in the lung mask, since a detector marks no other.
 
         Args:
             index: of the scan.
@@ -104,7 +104,9 @@ class Examples:
             boxes.append(voxel_boxes(labels.nodules, entry))
             positive.append(np.ones(len(labels.nodules), dtype=bool))
         joined = np.concatenate(boxes)
-        return cls(np.full(len(joined), index), joined[:, :3], joined[:, 3], np.concatenate(positive))
+        seen = visible(joined, entry.lung)
+        joined = joined[seen]
+        return cls(np.full(len(joined), index), joined[:, :3], joined[:, 3], np.concatenate(positive)[seen])
 
     @classmethod
     def of_scans(

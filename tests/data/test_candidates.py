@@ -99,8 +99,20 @@ def test_examples_are_candidates_and_nodules(catalog: Catalog) -> None:
     assert none.place_zyx.shape == (0, 3)
 
 
+def test_what_lies_outside_the_lung_mask_is_no_example(catalog: Catalog) -> None:
+    """Its patch would be grey in the middle, as no candidate's is that a detector gives."""
+    # Within the crop, but in its rim of 4 voxels, and beyond it.
+    entry = catalog.entry("scan0")
+    hidden = entry.grid.to_world(np.array([[2.0, 20.0, 20.0], [20.0, 60.0, 20.0]]))
+    labels = Labels("0", Findings(hidden, np.array([9.0, 9.0])))
+    found = listed(catalog, "scan0", [[2.0, 20.0, 20.0], [3.4, 20.0, 20.0], [3.6, 20.0, 20.0], [20.0, 60.0, 20.0]])
+    examples = Examples.of_scan(0, replace(entry, labels=labels), found, with_nodules=True)
+    np.testing.assert_allclose(examples.place_zyx, [[3.6, 20.0, 20.0]])
+    assert len(examples.diameter) == len(examples.positive) == len(examples.scan_index) == 1
+
+
 def test_a_patch_has_its_candidate_in_the_middle_and_says_whether_it_is_a_nodule(catalog: Catalog) -> None:
-    found = {"scan0": listed(catalog, "scan0", [[20.0, 22.0, 26.0], [0.0, 0.0, 51.0]])}
+    found = {"scan0": listed(catalog, "scan0", [[20.0, 22.0, 26.0], [4.0, 4.0, 47.0]])}
     examples = Examples.of_scans(catalog, catalog.scan_ids, found, with_nodules=False)
     dataset = ExampleDataset(catalog, catalog.scan_ids, examples, 16, fill_outside_lungs=False)
     nodule, corner = dataset[0], dataset[1]
@@ -109,9 +121,9 @@ def test_a_patch_has_its_candidate_in_the_middle_and_says_whether_it_is_a_nodule
     ball = np.argwhere(nodule.image > 120).mean(axis=0)
     np.testing.assert_allclose(ball, nodule.boxes[0, :3], atol=0.1)
     assert corner.boxes.shape == (0, 4)
-    # Seven eighths of it lie beyond the crop.
+    # At the corner of the lung mask: its patch reaches beyond the crop.
     entry = catalog.entry("scan0")
-    start = np.rint(np.array([0.0, 0.0, 51.0]) - 7.5).astype(int)
+    start = np.rint(np.array([4.0, 4.0, 47.0]) - 7.5).astype(int)
     low, high = -start[0], 52 - start[2]
     np.testing.assert_array_equal(corner.image[low:, low:, :high], entry.ct[: 16 - low, : 16 - low, start[2] :])
     beyond = np.ones(corner.image.shape, dtype=bool)
