@@ -80,10 +80,10 @@ def fold_cautions(folds: Sequence[Fold], scans: Sequence[Path]) -> list[str]:
 
 def _listed(name: str, path: Path, scan_ids: list[str]) -> Fold:
     candidates = read_candidates(path)
-    ids, number = candidates.numbered()
-    own = np.isin(number, np.flatnonzero([scan_id in set(scan_ids) for scan_id in ids]))
+    own = candidates.in_scans(scan_ids)
     if len(own) and not own.any():
-        raise InputError(f"{path} marks no scan of its own list, but others such as {ids[0]}: is the order the same?")
+        other = candidates.scan_id[0]
+        raise InputError(f"{path} marks no scan of its own list, but others such as {other}: is the order the same?")
     return Fold(name, path, candidates[own], tuple(scan_ids), int((~own).sum()))
 
 

@@ -148,6 +148,12 @@ class Table(Generic[RowsT]):
         of_run = [number.setdefault(scan_id, len(number)) for scan_id in ids[starts].tolist()]
         return list(number), np.repeat(np.array(of_run, dtype=np.int64), np.diff(np.append(starts, len(ids))))
 
+    def in_scans(self, scan_ids: Iterable[Hashable]) -> Bool[np.ndarray, "n"]:
+        """Tell which rows are of one of these scans."""
+        ids, number = self.numbered()
+        wanted = frozenset(scan_ids)
+        return np.asarray(np.array([scan_id in wanted for scan_id in ids], dtype=bool)[number])
+
     def places_by_scan(self) -> dict[str, Int64[np.ndarray, "_"]]:
         """Give the places of each scan's rows under its id, rising; a scan without rows is not there."""
         ids, number = self.numbered()

@@ -16,6 +16,14 @@ def test_rows_of_a_scan_keep_their_order(ids: list[str]) -> None:
     assert list(found) == sorted(found)
 
 
+@given(st.lists(st.sampled_from(["b", "a", "10", "9"]), max_size=12), st.sets(st.sampled_from(["a", "9", "c"])))
+def test_rows_in_some_scans(ids: list[str], wanted: set[str]) -> None:
+    nothing = np.zeros(len(ids))
+    table = Table(np.array(ids, dtype=np.str_), Candidates(np.zeros((len(ids), 3)), nothing, nothing))
+    assert table.in_scans(wanted).tolist() == [scan_id in wanted for scan_id in ids]
+    assert table[table.in_scans(wanted)].scan_id.tolist() == [scan_id for scan_id in ids if scan_id in wanted]
+
+
 def test_scans_are_numbered_as_they_appear() -> None:
     table = Table(np.array([7, 3, 3, 7, 5]), Candidates(np.zeros((5, 3)), np.zeros(5), np.zeros(5)))
     ids, number = table.numbered()

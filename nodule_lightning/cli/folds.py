@@ -108,8 +108,6 @@ def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> Non
 
 def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tuple[Path, Path, tuple[Path, Path]]:
     """Write the pooled marks, the scans, and the nodules and excluded findings in them; give the files."""
-    import numpy as np
-
     from nodule_lightning.folds import pool, read_folds
     from nodule_lightning.io.tables import write_candidates, write_findings, write_scan_ids
     from nodule_lightning.runs import SEARCHED, SUBMISSION
@@ -118,7 +116,7 @@ def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tup
     annotations, excluded = output / ANNOTATIONS, output / EXCLUDED
     tested = sorted(scan_id for fold in folds for scan_id in fold.scan_ids)
     for path, table in ((annotations, catalog.nodule_table()), (excluded, catalog.excluded_table())):
-        write_findings(path, table[np.isin(table.scan_id, tested)])
+        write_findings(path, table[table.in_scans(tested)])
     write_candidates(output / SUBMISSION, marks, sized=bool((marks.rows.diameter_mm > 0).any()))
     write_scan_ids(output / SEARCHED, tested)
     return output / SUBMISSION, output / SEARCHED, (annotations, excluded)

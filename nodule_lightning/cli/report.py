@@ -87,8 +87,6 @@ def _scored(
     path: Path, catalog: "Catalog", scan_ids: list[str], rules: "Protocol"
 ) -> "tuple[Table[Candidates], FrocResult]":
     """Read a submission and score it; give its marks in the scans that count, and the score."""
-    import numpy as np
-
     from nodule_lightning.evaluate import require_scans
     from nodule_lightning.io.tables import read_candidates
     from nodule_lightning.metrics.functional import Protocol, froc
@@ -98,7 +96,7 @@ def _scored(
     # Tianchi has no such list, whatever the cache holds.
     excluded = None if rules is Protocol.TIANCHI else catalog.excluded_table()
     result = froc(candidates, catalog.nodule_table(), excluded, scan_ids, protocol=rules)
-    return candidates[np.isin(candidates.scan_id, scan_ids)], result
+    return candidates[candidates.in_scans(scan_ids)], result
 
 
 def _best_candidates(catalog: "Catalog", marks: "Table[Candidates]", most: int) -> "Picture":

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
+from nodule_lightning.ensemble.members import Member
 from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.functional.matching import pairs_inside
 from nodule_lightning.metrics.functional.scan_list import ScanList
@@ -57,6 +58,14 @@ class Calibration:
 def calibrate(marks: Table[Candidates], calibration: Calibration) -> Table[Candidates]:
     """Give the marks calibrated probabilities."""
     return Table(marks.scan_id, replace(marks.rows, probability=calibration.apply(marks.rows.probability)))
+
+
+def calibrate_members(members: Sequence[Member], calibrations: Sequence[Calibration]) -> list[Member]:
+    """Calibrate each member by its own calibration."""
+    return [
+        replace(member, marks=calibrate(member.marks, calibration))
+        for member, calibration in zip(members, calibrations, strict=True)
+    ]
 
 
 def judge(

@@ -7,11 +7,11 @@ from math import fsum
 from pathlib import Path
 from typing import Any
 
-from nodule_lightning.ensemble.calibration import calibrate
+from nodule_lightning.ensemble.calibration import calibrate_members
 from nodule_lightning.ensemble.fusion import fuse
 from nodule_lightning.ensemble.held_out import HeldOut
 from nodule_lightning.ensemble.members import Member
-from nodule_lightning.ensemble.submissions import find_submissions, read_members, require_probabilities, with_marks
+from nodule_lightning.ensemble.submissions import find_submissions, read_members, require_probabilities
 from nodule_lightning.ensemble.weight_search import FoundWeights
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
@@ -116,7 +116,7 @@ def fuse_submissions(
     if calibrations is None:
         require_probabilities(files, members)
     else:
-        members = [with_marks(one, calibrate(one.marks, by)) for one, by in zip(members, calibrations, strict=True)]
+        members = calibrate_members(members, calibrations)
     found = held_out.weights(calibrations, agree, seed) if held_out and search else None
     chosen = found.weights if found else _read_weights(weights, members, calibrated)
     fused = fuse(members, chosen, agree)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from nodule_lightning.ensemble.calibration import Calibration, calibrate, judge
+from nodule_lightning.ensemble.calibration import Calibration, calibrate_members, judge
 from nodule_lightning.ensemble.members import Member
-from nodule_lightning.ensemble.submissions import find_submissions, read_members, require_probabilities, restrict
+from nodule_lightning.ensemble.submissions import find_submissions, read_members, require_probabilities
 from nodule_lightning.ensemble.weight_search import FoundWeights, Truth, search_weights
 from nodule_lightning.errors import InputError
 from nodule_lightning.evaluate import require_protocol
@@ -111,14 +111,11 @@ class HeldOut:
                 "no scan was searched by all out-of-fold predictions, and weights can be compared on such scans only;"
                 " search the same scans with each, or leave weights=search out"
             )
-        members = [restrict(member, common) for member in self.predictions]
+        members = [member.within(common) for member in self.predictions]
         if calibrations is None:
             require_probabilities(self.files, members)
         else:
-            members = [
-                Member(member.name, calibrate(member.marks, calibration), member.searched)
-                for member, calibration in zip(members, calibrations, strict=True)
-            ]
+            members = calibrate_members(members, calibrations)
         return search_weights(members, Truth(self.nodules, self.excluded, common, self.protocol), agree, seed)
 
     def _calibration(self, file: Path, member: Member) -> Calibration:
@@ -132,11 +129,11 @@ class HeldOut:
 def _listed(files: Sequence[Path], members: Sequence[Member], lists: Sequence[Sequence[str]]) -> Iterator[Member]:
     for place, (file, member) in enumerate(zip(files, members, strict=True)):
         if lists:
-            yield restrict(member, lists[place])
+            yield member.within(lists[place])
         elif member.searched is None:
             raise InputError(
                 f"which scans {file} has searched is not known, and a scan without a mark counts too: give"
                 " oof_scans=FILE"
             )
         else:
-            yield restrict(member, sorted(member.scan_ids))
+            yield member.within(member.scan_ids)

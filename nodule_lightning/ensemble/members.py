@@ -30,6 +30,11 @@ class Member:
         marked = frozenset(str(scan_id) for scan_id in self.marks.numbered()[0])
         return marked if self.searched is None else marked | self.searched
 
+    def within(self, scan_ids: Iterable[str]) -> Self:
+        """Keep the marks in these scans, which are taken as the ones that were searched."""
+        chosen = frozenset(scan_ids)
+        return type(self)(self.name, self.marks[self.marks.in_scans(chosen)], chosen)
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:

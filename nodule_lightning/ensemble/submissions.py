@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from nodule_lightning.ensemble.members import Member
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import distinct_names
 from nodule_lightning.io.tables import read_candidates, read_scan_ids
 from nodule_lightning.runs import SEARCHED, SUBMISSION, find_runs
-from nodule_lightning.structures import Candidates, Table
 
 
 def find_submissions(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -50,14 +47,6 @@ def read_members(files: Sequence[Path]) -> list[Member]:
     return [Member(names[file], read_candidates(file), _searched(file)) for file in files]
 
 
-def restrict(member: Member, scan_ids: Sequence[str]) -> Member:
-    """Keep the marks in these scans, which are taken as the ones that were searched."""
-    ids, number = member.marks.numbered()
-    chosen = frozenset(scan_ids)
-    rows = np.isin(number, np.flatnonzero([scan_id in chosen for scan_id in ids]))
-    return Member(member.name, member.marks[rows], chosen)
-
-
 def require_probabilities(files: Sequence[Path], members: Sequence[Member]) -> None:
     """Refuse scores that are no probabilities, of which no mean could be taken.
 
@@ -71,11 +60,6 @@ def require_probabilities(files: Sequence[Path], members: Sequence[Member]) -> N
                 f"{file} holds the probability {outside[0]:g}, and a mean can be taken from 0 to 1 only: give"
                 " calibrate=true with out-of-fold predictions, which makes probabilities of any scores"
             )
-
-
-def with_marks(member: Member, marks: Table[Candidates]) -> Member:
-    """Give a member other marks in the same scans."""
-    return Member(member.name, marks, member.searched)
 
 
 def _matches(path: Path) -> list[Path]:
