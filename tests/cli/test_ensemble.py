@@ -236,3 +236,8 @@ def test_weights_of_other_members_are_refused(run: Runner, tmp_path: Path) -> No
     again = run(ensemble.main, members(tmp_path), "weights=out.json", "output=next.csv")
     assert again.code == 0, again.error
     assert Path("next.csv").read_bytes() == Path("out.csv").read_bytes()
+    # Of other scans, under the same names.
+    ended = run(ensemble.main, members(tmp_path / "new"), "weights=out.json", "output=new.csv")
+    assert ended.code == 0, ended.error
+    shares = [json.loads(Path(name).read_text())["members"] for name in ("out.json", "new.json")]
+    assert [[share["weight"] for share in one] for one in shares] == [[0.25, 0.75]] * 2
