@@ -92,17 +92,18 @@ def record_of_search(
         folder: of the submission.
         checkpoint: what the detector was read from, perhaps in the folder of its training.
         reducer: checkpoint of the second stage, if there is one.
-        detector: as the checkpoint has it.
+        detector: as the checkpoints have it, both stages.
         how: the options of the search, in plain values.
     """
     clock = _Clock()
+    rule = None if detector.reducer is None else detector.reducer.settings.combine
 
     def write(searched: int, failed: int) -> None:
         training = _read(checkpoint.parent.parent / TRAINING).get("validation")
         record = {
             "command": "nodule-predict",
             "checkpoint": {"sha256": fingerprint_file(checkpoint)},
-            "reducer": None if reducer is None else {"sha256": fingerprint_file(reducer)},
+            "reducer": None if reducer is None else {"sha256": fingerprint_file(reducer), "combine": rule},
             "training": training if isinstance(training, dict) else None,
             "network": describe_network(detector.network),
             "scans": searched,

@@ -54,6 +54,8 @@ class SearchOptions:
             "precision": chosen_precision(self.device, self.precision).value,
             "mirror": ["zyx"[axis] for axis in self.mirror],
             "compiled": self.compiled,
+            # A crop in tiles is not quite what it is whole.
+            "memory_gb": self.memory_gb,
         }
 
     def processes(self, *, raw: bool) -> int:

@@ -47,10 +47,9 @@ def search(config: DictConfig) -> None:
     require_writable(output)
     options = search_options(config)
     detector = load_detector(Path(config.checkpoint))
+    detector = replace(detector, inference=options.inference(detector.inference), reducer=_reducer(config, detector))
     reducer = optional_path(config, "reducer")
     write_record = record_of_search(output, Path(config.checkpoint), reducer, detector, options.to_dict())
-    detector = replace(detector, inference=options.inference(detector.inference))
-    detector = replace(detector, reducer=_reducer(config, detector))
     source = Source(Path(config.input), detector.preparation, optional_path(config, "scans"))
     detector = readied(detector, options.device, compiled=options.compiled)
     look = partial(write_picture, output) if Format.PICTURES in formats else None

@@ -1,8 +1,10 @@
 """nodule-predict on each kind of input, and what it says of a scan."""
 
 import csv
+import json
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 
@@ -208,6 +210,10 @@ def test_a_second_stage_rescores_the_same_candidates(run: Runner, checkpoint: Pa
         assert [row[3] for row in found] == sorted((row[3] for row in found), reverse=True)
     # The rule that it was validated with.
     assert again["null"] == again["product"]
+    told = [json.loads(Path(f"by_{rule}", "prediction.json").read_text())["reducer"] for rule in again]
+    assert [one["combine"] for one in told] == ["product", "reducer", "product"]
+    assert {one["sha256"] for one in told} == {sha256(reducer.read_bytes()).hexdigest()}
+    assert json.loads(Path("without/prediction.json").read_text())["reducer"] is None
 
 
 def test_a_second_stage_that_cannot_be_taken(

@@ -58,11 +58,12 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
     assert "has changed since the run began" in changed.out
 
     search = (f"input={cache}", "checkpoint=run/checkpoints/best.ckpt")
-    assert run(predict.main, *search, "output=found/a", "mirror=[x]", "precision=fp32").code == 0
+    assert run(predict.main, *search, "output=found/a", "mirror=[x]", "precision=fp32", "memory_gb=4").code == 0
     told = read("found/a/prediction.json")
     assert told["checkpoint"]["sha256"] == sha256(Path("run/checkpoints/best.ckpt").read_bytes()).hexdigest()
     assert (told["scans"], told["failed"], told["device"]) == (3, 0, "cpu")
-    assert (told["precision"], told["mirror"], told["compiled"]) == ("fp32", ["x"], False)
+    options = ("precision", "mirror", "compiled", "memory_gb")
+    assert [told[name] for name in options] == ["fp32", ["x"], False, 4]
     assert told["training"] == read("run/run.json")["validation"]
     assert "Doe" not in Path("found/a/prediction.json").read_text(encoding="utf-8")
 
