@@ -50,7 +50,7 @@ def record_of_training(
         yield
         return
     path, data = folder / TRAINING, fingerprint_data(datamodule.cache)
-    before = _read(path)
+    before = read_record(path)
     if before and before.get("data") != data:
         print(f"note: {datamodule.cache} has changed since the run began, so what it gives cannot be had again")
     record = {
@@ -99,7 +99,7 @@ def record_of_search(
     rule = None if detector.reducer is None else detector.reducer.settings.combine
 
     def write(searched: int, failed: int) -> None:
-        training = _read(checkpoint.parent.parent / TRAINING).get("validation")
+        training = read_record(checkpoint.parent.parent / TRAINING).get("validation")
         record = {
             "command": "nodule-predict",
             "checkpoint": {"sha256": fingerprint_file(checkpoint)},
@@ -146,7 +146,7 @@ def _best_validation(trainer: "pl.Trainer") -> dict[str, Any] | None:
     if score is None or not isfinite(score):
         return None
     reports = [callback for callback in trainer.callbacks if isinstance(callback, ValidationReport)]  # type: ignore[attr-defined]
-    metrics = _read(reports[0].folder / BEST / METRICS) if reports else {}
+    metrics = read_record(reports[0].folder / BEST / METRICS) if reports else {}
     return {
         "froc": float(score),
         "interval_95_percent": metrics.get("interval_95_percent"),
@@ -155,7 +155,7 @@ def _best_validation(trainer: "pl.Trainer") -> dict[str, Any] | None:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """Read what is there of a record; nothing where it is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """`nodule-folds`: search, pool and score what each training of a cross-validation has kept back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -79,13 +79,16 @@ def command(name: str, settings: Mapping[str, object]) -> DictConfig:
 
 
 def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> None:
+    from nodule_lightning.cli._record import read_record
     from nodule_lightning.cli.predict import search
+    from nodule_lightning.runs import PREDICTION
 
     given = OmegaConf.to_container(extra)
     assert isinstance(given, dict)
     # A misspelt one is found before the first fold, and also where all are searched.
     settings = {str(key): value for key, value in given.items()}
-    if command("predict", settings).get("devices", 1) != 1:
+    wanted = command("predict", settings)
+    if wanted.get("devices", 1) != 1:
         raise InputError(
             "predict.devices cannot be shared here, where one fold is searched after the other: share the scans of each"
             " fold with nodule-predict devices=N output=RUN/test_best, and nodule-folds takes what is there"
@@ -94,8 +97,11 @@ def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> Non
     for place, fold in enumerate(folds, start=1):
         heading = f"fold {place} of {len(folds)}, {fold.name}: {len(fold.scan_ids)} test scans"
         if fold.is_searched():
-            print(f"{heading}, searched already")
-            continue
+            differing = _differing(read_record(fold.searched / PREDICTION), wanted, settings)
+            if not differing:
+                print(f"{heading}, searched already")
+                continue
+            heading += f", searched again, with another {', '.join(differing)}"
         print(heading, flush=True)
         paths = {"checkpoint": fold.checkpoint, "input": cache, "scans": fold.test_scans, "output": fold.searched}
         try:
@@ -104,6 +110,23 @@ def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> Non
             incomplete.append(f"{fold.name}: {error}")
     if incomplete:
         raise IncompleteError(f"nothing is scored, because some scans failed; {'; '.join(incomplete)}")
+
+
+def _differing(record: Mapping[str, Any], config: DictConfig, given: Collection[str]) -> list[str]:
+    """Name the settings that were given, and that an earlier search was made with others of, as its record says."""
+    from nodule_lightning.cli._search_options import search_options
+    from nodule_lightning.cli._values import optional_path
+    from nodule_lightning.record import fingerprint_file
+
+    reducer, stage = optional_path(config, "reducer"), record.get("reducer") or {}
+    there = {**record, "reducer": stage.get("sha256"), "combine": stage.get("combine")}
+    wanted = {
+        **search_options(config).to_dict(),
+        "reducer": None if reducer is None else fingerprint_file(reducer),
+        "combine": config.combine,
+    }
+    changing = ("mirror", "precision", "memory_gb", "reducer", "combine")
+    return [name for name in changing if name in given and there.get(name) != wanted[name]]
 
 
 def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tuple[Path, Path, tuple[Path, Path]]:

@@ -81,6 +81,32 @@ def test_it_goes_on_where_it_was_killed(run: Runner, runs: Path, cache: Path, mo
     assert Path("out/metrics.json").read_bytes() == metrics
 
 
+def test_a_setting_that_changes_what_is_found_has_the_folds_searched_again(
+    run: Runner, runs: Path, cache: Path, reducer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is scored and drawn of it costs most of the time, and is no matter here.
+    monkeypatch.setattr("nodule_lightning.cli.evaluate.evaluate", lambda config: 0.0)
+    monkeypatch.setattr("nodule_lightning.cli.report.report", lambda config: None)
+
+    def again(*arguments: str) -> list[str]:
+        ended = start(run, runs, cache, *arguments)
+        assert ended.code == 0, ended.error
+        lines = [line for line in ended.out.splitlines() if line.startswith("fold ")]
+        assert len({line.partition("test scans")[2] for line in lines}) == 1
+        return lines[0].partition("test scans, ")[2].split(", ")
+
+    again()
+    assert again("+predict.mirror=false", "+predict.workers=0") == ["searched already"]
+    assert again("+predict.mirror=[x]") == ["searched again", "with another mirror"]
+    # What is not given is taken as it is.
+    assert again() == ["searched already"]
+    second = (f"+predict.reducer='{reducer}'", "+predict.combine=mean")
+    assert again(*second) == ["searched again", "with another reducer", "combine"]
+    assert again(second[0]) == ["searched already"]
+    assert again(second[0], "+predict.combine=reducer") == ["searched again", "with another combine"]
+    assert "gone.ckpt cannot be read" in start(run, runs, cache, "+predict.reducer=gone.ckpt").line()
+
+
 def test_a_scan_that_cannot_be_searched_is_said_and_nothing_is_scored(run: Runner, runs: Path, tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache", list(SCANS))
     write_fold(runs / "0", "one two")
