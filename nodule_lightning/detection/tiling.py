@@ -1,6 +1,7 @@
 """Search a volume whole where memory allows, else in overlapping tiles, and in smaller ones where it runs out."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -107,11 +108,11 @@ def first_sizes(
         network: what runs.
         shape: of the volume, padded.
         memory_gb: what a forward pass may take; None for a share of what is free on the network's device.
-        tile_voxels: the most that a tile's side may be; None sets no bound.
+        tile_voxels: the most that a tile's side may be, if three margins are not more; None sets no bound.
         margin_voxels: rim of each tile.
 
     Raises:
-        InputError: not even the smallest tile fits into the memory.
+        InputError: not even the smallest tile, or a crop smaller than it, fits into the memory.
     """
     step = network.stride_total
     sizes = TileSizes(max(shape), -(-margin_voxels // step) * step, step)
@@ -120,17 +121,20 @@ def first_sizes(
     cost, device = memory_cost(network), next(network.parameters()).device
     memory_bytes = available_bytes(device) if memory_gb is None else memory_gb * GIGABYTE
     most_voxels = cost.voxels_in(memory_bytes)
-    side = max(shape) if most_voxels >= shape.numel() else int((most_voxels + 0.5) ** (1 / 3))
-    if tile_voxels is not None:
-        side = min(side, tile_voxels)
-    sizes = TileSizes(side // step * step, sizes.margin, step)
-    if sizes.side < min(sizes.smallest_side, max(shape)):
-        needed_gb = cost.bytes_for(sizes.smallest_side**3) / GIGABYTE
+    # A crop smaller than the smallest tile goes through whole or not at all.
+    least = min(sizes.smallest_side, max(shape))
+    side = next((side for side in range(max(shape), 0, -step) if _largest_tile(side, shape) <= most_voxels), 0)
+    if side < least:
+        what = f"the smallest tile, of {least} voxels" if least < max(shape) else "the whole crop"
+        needed_gb = cost.bytes_for(_largest_tile(least, shape)) / GIGABYTE
         raise InputError(
-            f"{memory_bytes / GIGABYTE:.3g} GB of memory are not enough for the smallest tile, of "
-            f"{sizes.smallest_side} voxels, which takes {needed_gb:.3g} GB; free some or raise memory_gb"
+            f"{memory_bytes / GIGABYTE:.3g} GB of memory are not enough for {what}, which takes {needed_gb:.3g} GB; "
+            "free some or raise memory_gb"
         )
-    return sizes
+    # Three margins, once these are rounded up to the step, can be more than was allowed.
+    if tile_voxels is not None:
+        side = max(min(side, tile_voxels), least)
+    return TileSizes(side // step * step, sizes.margin, step)
 
 
 def require_tileable(network: nn.Module) -> None:
@@ -162,6 +166,11 @@ def tiles(shape: torch.Size | tuple[int, ...], side: int, margin: int) -> Iterat
             for part, size in zip(core, shape, strict=True)
         ]
         yield (window[0], window[1], window[2]), (core[0], core[1], core[2])
+
+
+def _largest_tile(side: int, shape: torch.Size) -> int:
+    """Count the voxels of a tile: it ends where the volume does."""
+    return math.prod(min(side, size) for size in shape)
 
 
 def _maps_or_none(

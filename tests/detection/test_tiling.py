@@ -110,12 +110,19 @@ def test_a_crop_without_lungs_is_not_searched_in_tiles() -> None:
     assert seen == []
 
 
-def sizes_for(monkeypatch: pytest.MonkeyPatch, memory_gb: float | None, tile_voxels: int | None = None) -> TileSizes:
+def sizes_for(
+    monkeypatch: pytest.MonkeyPatch,
+    memory_gb: float | None,
+    tile_voxels: int | None = None,
+    shape: tuple[int, ...] = (160, 160, 160),
+    margin_voxels: int = 16,
+) -> TileSizes:
     cost = MemoryCost(0.0, 1000.0)
     monkeypatch.setattr("nodule_lightning.detection.tiling.memory_cost", lambda network: cost)
     monkeypatch.setattr("nodule_lightning.detection.tiling.available_bytes", lambda device: 10.0**9)
-    shape = torch.Size((160, 160, 160))
-    return first_sizes(tiny_network(), shape, memory_gb=memory_gb, tile_voxels=tile_voxels, margin_voxels=16)
+    return first_sizes(
+        tiny_network(), torch.Size(shape), memory_gb=memory_gb, tile_voxels=tile_voxels, margin_voxels=margin_voxels
+    )
 
 
 def test_the_memory_says_how_large_tiles_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +135,27 @@ def test_the_memory_says_how_large_tiles_are(monkeypatch: pytest.MonkeyPatch) ->
     assert sizes_for(monkeypatch, None).side == 96
     with pytest.raises(InputError, match=r"0\.1 GB of memory are not enough for the smallest tile, of 48 voxels"):
         sizes_for(monkeypatch, 0.1)
+
+
+def test_a_thin_volume_has_wider_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A tile ends where the volume does: 32 * 240 * 240 voxels are below 2 million, and 32 * 256 * 256 above.
+    assert sizes_for(monkeypatch, 2.0, shape=(32, 320, 320)).side == 240
+    with pytest.raises(InputError, match=r"the smallest tile, of 48 voxels, which takes 0\.0737 GB"):
+        sizes_for(monkeypatch, 0.07, shape=(32, 320, 320))
+
+
+def test_what_a_crop_below_the_smallest_tile_needs_is_said_of_the_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"0\.7 GB of memory are not enough for the whole crop, which takes 0\.737 GB"):
+        sizes_for(monkeypatch, 0.7, shape=(80, 96, 96), margin_voxels=64)
+    assert sizes_for(monkeypatch, 0.74, shape=(80, 96, 96), margin_voxels=64).side == 96
+
+
+def test_a_side_below_three_rounded_margins_is_no_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_network()
+    network.stride_total = 32
+    monkeypatch.setattr("nodule_lightning.detection.tiling.memory_cost", lambda network: MemoryCost(0.0, 1.0))
+    sizes = first_sizes(network, torch.Size((320, 320, 320)), memory_gb=9, tile_voxels=144, margin_voxels=48)
+    assert sizes == TileSizes(192, 64, 32)
 
 
 class PooledContext(nn.Module):
