@@ -145,7 +145,7 @@ def _search(detector: Detector, entry: Entry, precision: Precision, look: Look |
             if detector.reducer is not None:
                 candidates = rescore(detector.reducer.network, entry, candidates, detector.reducer.settings)
         notes = tuple(entry.record.get("notes", ()))
-        prediction = Prediction(entry.scan_id, candidates.best_first(), entry.original_grid, notes)
+        prediction = Prediction(entry.scan_id, candidates, entry.original_grid, notes)
         if look is not None:
             look(entry, prediction)
     except Exception as error:

@@ -1,7 +1,7 @@
 """The second stage on one prepared scan: look at each candidate again, and join both probabilities by a named rule."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -133,7 +133,7 @@ def rescore(
 def combined(candidates: Candidates, reducer: Probabilities, rule: str) -> Candidates:
     """Join both stages' probabilities by the named rule, best first; equal ones keep their order."""
     probability = RULES[rule](candidates.probability, reducer)
-    return Candidates(candidates.centre_xyz_mm, probability, candidates.diameter_mm).best_first()
+    return replace(candidates, probability=probability).best_first()
 
 
 def _patches(entry: Entry, starts: np.ndarray, settings: RescoringSettings) -> UInt8[np.ndarray, "b z y x"]:
