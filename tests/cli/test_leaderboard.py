@@ -1,6 +1,7 @@
 """nodule-leaderboard on files with odd paths, and on what nodule-predict has written."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_runs_of_nodule_predict(run: Runner, checkpoint: Path, cache: Path, tmp_
     assert ended.code == 0, ended.error
     assert "1 nodules in 2 scans" in ended.out
     assert "third" in ended.out
+    (tmp_path / "all.csv").write_text("seriesuid\none\nthree\ntwo\n")
+    ended = run(leaderboard.main, f"runs={tmp_path / 'outputs'}", f"scans={tmp_path / 'all.csv'}", *given)
+    assert ended.code == 0, ended.error
+    left_out = "third was left out: it has not searched 1 of the scans, such as three."
+    assert left_out in " ".join(ended.out.split())
+    board = json.loads(Path("out/leaderboard.json").read_text(encoding="utf-8"))
+    assert [standing["submission"] for standing in board["standings"]] == ["first", "second"]
+    assert left_out in board["warnings"]
 
 
 def test_files_or_runs_but_not_both(run: Runner, tmp_path: Path) -> None:

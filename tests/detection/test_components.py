@@ -19,8 +19,10 @@ def spheres(*balls: tuple[float, float, float, float, float], side: int = 32) ->
     return torch.logit(probability)
 
 
-def decoded(maps: torch.Tensor, stride: int = 1, most: int = 100, largest: float = 60.0) -> ScoredBoxes:
-    return decode_components(maps, stride, LEVELS, min_probability=0.01, most=most, largest_diameter=largest)
+def decoded(
+    maps: torch.Tensor, stride: int = 1, most: int = 100, largest: float = 60.0, least: float = 0.01
+) -> ScoredBoxes:
+    return decode_components(maps, stride, LEVELS, min_probability=least, most=most, largest_diameter=largest)
 
 
 def test_spheres_come_back_best_first() -> None:
@@ -46,6 +48,18 @@ def test_the_centre_leans_to_what_is_more_probable() -> None:
     found = decoded(spheres((16, 16, 16, 9, 0.55), (16, 16, 18, 4, 0.95)))
     assert 16.1 < found.boxes[0, 2] < 18
     assert found.boxes[0, :2].tolist() == pytest.approx([16, 16])
+
+
+def test_cells_that_touch_at_a_corner_are_one_component() -> None:
+    maps = torch.full((4, 4, 4), -9.0)
+    maps[1, 1, 1] = maps[2, 2, 2] = 1.0
+    assert decoded(maps).boxes[:, :3].tolist() == [[1.5, 1.5, 1.5]]
+
+
+def test_what_is_less_probable_than_asked_is_dropped() -> None:
+    maps = spheres((8, 8, 8, 7, 0.3), (24, 8, 8, 5, 0.6))
+    assert decoded(maps, least=0.31).probability.tolist() == pytest.approx([0.6])
+    assert len(decoded(maps, least=0.29).probability) == 2
 
 
 def test_very_sure_ones_keep_their_order() -> None:

@@ -81,6 +81,17 @@ def test_marks_outside_the_lungs_and_the_volume_are_dropped() -> None:
     assert detect(network, entry, WHOLE).probability == pytest.approx([0.5], abs=1e-4)
 
 
+def test_the_best_are_kept_and_the_least_probable_dropped() -> None:
+    entry, _ = ball_entry("a", [])
+    network = Planted([(10.0, 20.0, x, 7.0, probability) for x, probability in ((10, 0.1), (24, 0.9), (38, 0.5))])
+    for kept, settings in (
+        ([0.9, 0.5, 0.1], WHOLE),
+        ([0.9, 0.5], replace(WHOLE, min_probability=0.2)),
+        ([0.9], replace(WHOLE, most_candidates=1)),
+    ):
+        assert detect(network, entry, settings).probability == pytest.approx(kept, abs=1e-4)
+
+
 def test_nothing_found_is_an_empty_answer() -> None:
     entry, _ = ball_entry("a", [])
     candidates = detect(Planted([]), entry, WHOLE)
