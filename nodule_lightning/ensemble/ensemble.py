@@ -16,7 +16,7 @@ from nodule_lightning.ensemble.weight_search import FoundWeights
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.io.tables import write_candidates, write_scan_ids
-from nodule_lightning.runs import SEARCHED, SUBMISSION
+from nodule_lightning.runs import PREDICTION, SEARCHED, SUBMISSION
 from nodule_lightning.structures import Candidates, Table
 
 
@@ -104,12 +104,13 @@ def fuse_submissions(
         seed: of the search.
 
     Raises:
-        InputError: a file that cannot be read or written, weights or predictions that do not fit the members, or a scan
-            to be fused among those to be learnt from.
+        InputError: a file that cannot be read or written, a folder with the record of another submission, weights or
+            predictions that do not fit the members, or a scan to be fused among those to be learnt from.
     """
     files, left_out = find_submissions(submissions)
     _require_free(output, [*files, *(held_out.files if held_out else ())], submissions)
     members = read_members(files)
+    _require_own_folder(output, members)
     if held_out:
         held_out.require_apart(members)
     calibrations = held_out.calibrations() if held_out and calibrated else None
@@ -137,9 +138,8 @@ def fuse_submissions(
 def _write(ensemble: Ensemble, fused: Table[Candidates], members: Sequence[Member], output: Path) -> None:
     text = json.dumps(ensemble.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     write_candidates(output, fused, sized=bool((fused.rows.diameter_mm > 0).any()))
-    searched = _every_scan(members)
-    if output.name == SUBMISSION and all(member.searched is not None for member in members) and searched:
-        write_scan_ids(output.with_name(SEARCHED), sorted(searched))
+    if output.name == SUBMISSION and _are_scans_known(members):
+        write_scan_ids(output.with_name(SEARCHED), sorted(_every_scan(members)))
     write_whole(output.with_suffix(".json"), text.encode())
 
 
@@ -162,6 +162,16 @@ def _require_free(output: Path, read: Sequence[Path], given: Sequence[Path]) -> 
     if output.name == SUBMISSION and inside:
         raise InputError(
             f"output={output} lies under {inside[0]} and would be a member itself the next time; choose another place"
+        )
+
+
+def _require_own_folder(output: Path, members: Sequence[Member]) -> None:
+    """Refuse a folder where what tells of another submission would seem to tell of this one."""
+    telling = [PREDICTION] if _are_scans_known(members) else [SEARCHED, PREDICTION]
+    there = [name for name in telling if output.with_name(name).exists()]
+    if output.name == SUBMISSION and there:
+        raise InputError(
+            f"beside output={output} lies {there[0]}, which tells of another submission; choose another folder"
         )
 
 
@@ -191,6 +201,10 @@ def _read_weights(weights: Sequence[float] | Path | None, members: Sequence[Memb
 
 def _scans(member: Member) -> int | None:
     return None if member.searched is None else len(member.scan_ids)
+
+
+def _are_scans_known(members: Sequence[Member]) -> bool:
+    return all(member.searched is not None for member in members) and bool(_every_scan(members))
 
 
 def _every_scan(members: Sequence[Member]) -> frozenset[str]:

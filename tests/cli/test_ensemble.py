@@ -104,6 +104,20 @@ def test_runs_of_a_folder_or_pattern_are_the_members(run: Runner, tmp_path: Path
     assert "1/test was left out: no scans.csv" in " ".join(ended.out.split())
 
 
+def test_what_tells_of_another_submission_is_not_left_beside_this_one(run: Runner, tmp_path: Path) -> None:
+    known = f"members={write(tmp_path / 'a' / 'submission.csv', FIRST, 'one two')}"
+    output = "output=out/submission.csv"
+    assert run(ensemble.main, known, output).code == 0
+    assert run(ensemble.main, known, output).code == 0
+    before = Path("out/submission.csv").read_bytes()
+    line = run(ensemble.main, members(tmp_path), output).line()
+    assert "beside output=out/submission.csv lies scans.csv, which tells of another submission" in line
+    Path("out/prediction.json").write_text("{}")
+    assert "lies prediction.json" in run(ensemble.main, known, output).line()
+    assert Path("out/submission.csv").read_bytes() == before
+    assert run(ensemble.main, members(tmp_path), "output=out/fused.csv").code == 0
+
+
 def test_nothing_found_is_an_empty_submission(run: Runner, tmp_path: Path) -> None:
     empty, other = write(tmp_path / "empty.csv", ""), write(tmp_path / "other.csv", "")
     ended = run(ensemble.main, f"members=[{empty},{other}]", "output=fused.csv")
