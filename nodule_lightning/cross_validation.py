@@ -43,12 +43,11 @@ class TrainedFold:
         return self.searched / SUBMISSION
 
     def is_searched(self) -> bool:
-        """Tell whether the checkpoint, as it is now, has searched all test scans."""
+        """Tell whether all test scans have been searched, whatever the checkpoint was then."""
         scans = self.searched / SEARCHED
         if not (self.submission.exists() and scans.exists()):
             return False
-        newer = self.submission.stat().st_mtime >= self.checkpoint.stat().st_mtime
-        return newer and sorted(read_scan_ids(scans)) == list(self.scan_ids)
+        return sorted(read_scan_ids(scans)) == list(self.scan_ids)
 
 
 def find_folds(root: Path, checkpoint: str) -> list[TrainedFold]:

@@ -97,7 +97,7 @@ def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> Non
     for place, fold in enumerate(folds, start=1):
         heading = f"fold {place} of {len(folds)}, {fold.name}: {len(fold.scan_ids)} test scans"
         if fold.is_searched():
-            differing = _differing(read_record(fold.searched / PREDICTION), wanted, settings)
+            differing = _differing(read_record(fold.searched / PREDICTION), fold.checkpoint, wanted, settings)
             if not differing:
                 print(f"{heading}, searched already")
                 continue
@@ -112,21 +112,27 @@ def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> Non
         raise IncompleteError(f"nothing is scored, because some scans failed; {'; '.join(incomplete)}")
 
 
-def _differing(record: Mapping[str, Any], config: DictConfig, given: Collection[str]) -> list[str]:
-    """Name the settings that were given, and that an earlier search was made with others of, as its record says."""
+def _differing(record: Mapping[str, Any], checkpoint: Path, config: DictConfig, given: Collection[str]) -> list[str]:
+    """Name what the record of an earlier search says otherwise: the checkpoint, or a setting that was given."""
     from nodule_lightning.cli._search_options import search_options
     from nodule_lightning.cli._values import optional_path
     from nodule_lightning.record import fingerprint_file
 
     reducer, stage = optional_path(config, "reducer"), record.get("reducer") or {}
-    there = {**record, "reducer": stage.get("sha256"), "combine": stage.get("combine")}
+    there = {
+        **record,
+        "checkpoint": (record.get("checkpoint") or {}).get("sha256"),
+        "reducer": stage.get("sha256"),
+        "combine": stage.get("combine"),
+    }
     wanted = {
+        "checkpoint": fingerprint_file(checkpoint),
         **search_options(config).to_dict(),
         "reducer": None if reducer is None else fingerprint_file(reducer),
         "combine": config.combine,
     }
-    changing = ("mirror", "precision", "memory_gb", "reducer", "combine")
-    return [name for name in changing if name in given and there.get(name) != wanted[name]]
+    changing = [name for name in ("mirror", "precision", "memory_gb", "reducer", "combine") if name in given]
+    return [name for name in ("checkpoint", *changing) if there.get(name) != wanted[name]]
 
 
 def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tuple[Path, Path, tuple[Path, Path]]:

@@ -1,7 +1,6 @@
 """nodule-folds: each fold's own checkpoint on its own test scans, pooled and scored once."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -72,11 +71,11 @@ def test_it_goes_on_where_it_was_killed(run: Runner, runs: Path, cache: Path, mo
     assert "fold 1 of 3, 0: 1 test scans, searched already" in first.out
     metrics = Path("out/metrics.json").read_bytes()
     # A checkpoint that has changed since, and one whose scans were not all searched, are searched again.
-    checkpoint = runs / "1" / "checkpoints" / "best.ckpt"
-    later = (runs / "1" / "test_best" / "submission.csv").stat().st_mtime + 5
-    os.utime(checkpoint, (later, later))
+    write_checkpoint(runs / "1" / "checkpoints" / "best.ckpt", epoch=5)
     write_scan_ids(runs / "2" / "test_best" / "scans.csv", ["one"])
-    assert start(run, runs, cache).code == 0
+    second = start(run, runs, cache)
+    assert second.code == 0
+    assert "1: 1 test scans, searched again, with another checkpoint" in second.out
     assert searched[4:] == ["1", "2"]
     assert Path("out/metrics.json").read_bytes() == metrics
 
