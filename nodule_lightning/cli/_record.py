@@ -97,13 +97,17 @@ def record_of_search(
     """
     clock = _Clock()
     rule = None if detector.reducer is None else detector.reducer.settings.combine
+    # Now: a training that goes on may have written others before the search has ended.
+    digests = {
+        "checkpoint": {"sha256": fingerprint_file(checkpoint)},
+        "reducer": None if reducer is None else {"sha256": fingerprint_file(reducer), "combine": rule},
+    }
 
     def write(searched: int, failed: int) -> None:
         training = read_record(checkpoint.parent.parent / TRAINING).get("validation")
         record = {
             "command": "nodule-predict",
-            "checkpoint": {"sha256": fingerprint_file(checkpoint)},
-            "reducer": None if reducer is None else {"sha256": fingerprint_file(reducer), "combine": rule},
+            **digests,
             "training": training if isinstance(training, dict) else None,
             "network": describe_network(detector.network),
             "scans": searched,

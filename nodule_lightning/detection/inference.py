@@ -122,8 +122,8 @@ def scan_maps(
     )
 
     def forward(window: Window) -> Tensor:
-        views = [_forward(network, image, window, lung.shape, axes) for axes in mirrorings(settings.mirror)]
-        return average_maps(views)
+        choices = mirrorings(settings.mirror)
+        return average_maps(_forward(network, image, window, lung.shape, axes) for axes in choices)
 
     return search_tiles(network, lung, image.shape, sizes, forward)
 

@@ -4,12 +4,13 @@ Maps hold a logit for each anchor and, of anchors that place boxes, offsets alon
 cover whole strides of the image, so that the map of a mirrored image is mirrored cell by cell.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 def mirrorings(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -39,18 +40,20 @@ def mirror_maps(
     return turned
 
 
-def average_maps(views: Sequence[Float[Tensor, "z y x anchor numbers"]]) -> Float[Tensor, "z y x anchor numbers"]:
-    """Average the views of one place.
+def average_maps(views: Iterable[Float[Tensor, "z y x anchor numbers"]]) -> Float[Tensor, "z y x anchor numbers"]:
+    """Average the views of one place, of which there is at least one; they are taken one at a time, to save memory.
 
     Probabilities are averaged, not logits: a mean of logits lets one view that is sure of nothing there veto all
     others, and its value depends on how sure it is far beyond any probability that matters. The rest is weighted by
     probability, because a view that sees no nodule has no say in where it lies. The result is a logit again, exact
     where probabilities are 1 to the last digit.
     """
-    if len(views) == 1:
-        return views[0]
-    stacked = torch.stack(list(views))
-    yes, no = (torch.nn.functional.logsigmoid(sign * stacked[..., :1]) for sign in (1, -1))
-    logit = torch.logsumexp(yes, dim=0) - torch.logsumexp(no, dim=0)
-    rest = (torch.softmax(yes, dim=0) * stacked[..., 1:]).sum(dim=0)
-    return torch.cat([logit, rest], dim=-1)
+    following = iter(views)
+    first = next(following)
+    yes, no, rest = logsigmoid(first[..., :1]), logsigmoid(-first[..., :1]), first[..., 1:]
+    for view in following:
+        more = logsigmoid(view[..., :1])
+        total = torch.logaddexp(yes, more)
+        rest = (yes - total).exp() * rest + (more - total).exp() * view[..., 1:]
+        yes, no = total, torch.logaddexp(no, logsigmoid(-view[..., :1]))
+    return torch.cat([yes - no, rest], dim=-1)

@@ -51,14 +51,18 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """Name each path by what tells it from the others: its own name, with as many parents as that takes.
 
-    Where no parents do, as with one file given twice, the names are numbered.
+    What all paths end with tells nothing and is left out. Where no parents tell paths apart, as with one file given
+    twice, the names are numbered.
 
-    >>> distinct_names([Path("runs/a/submission.csv"), Path("runs/b/submission.csv")])
-    ['a/submission', 'b/submission']
+    >>> distinct_names([Path("runs/a/test/submission.csv"), Path("runs/b/test/submission.csv")])
+    ['a', 'b']
     >>> distinct_names([Path("/home/a.csv"), Path("/home/a.tsv")])
     ['a (1)', 'a (2)']
     """
     bare = [path.with_suffix("").parts for path in paths]
+    if len(set(bare)) > 1:
+        while len({parts[-1] for parts in bare}) == 1 and min(map(len, bare)) > 1:
+            bare = [parts[:-1] for parts in bare]
     deepest = max(map(len, bare), default=0)
     for depth in range(1, deepest + 1):
         names = ["/".join(parts[-depth:]) for parts in bare]

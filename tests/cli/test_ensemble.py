@@ -137,7 +137,7 @@ def test_weights_are_searched_written_and_used_again(run: Runner, tmp_path: Path
     record = json.loads(Path("s.json").read_text())
     assert record["out_of_fold_froc_of_weights"]["found"] >= record["out_of_fold_froc_of_weights"]["equal"] > 0
     assert record["calibrated"] is True
-    assert [share["out_of_fold"] for share in record["members"]] == ["a/submission", "b/submission"]
+    assert [share["out_of_fold"] for share in record["members"]] == ["a", "b"]
     # Uncalibrated, the first mark would have 0.7.
     assert read_candidates(Path("s.csv")).rows.probability[0] != pytest.approx(0.7, abs=1e-3)
     again = run(

@@ -12,6 +12,7 @@ from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
 from tests.balls import tiny_datamodule, write_balls
+from tests.chest import lung_centre
 from tests.cli.commands import Runner, recipe, write_checkpoint
 
 # With these the tiny cache could be trained on.
@@ -103,7 +104,9 @@ def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: l
 )
 def test_a_second_stage_that_cannot_start(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
     found = Path("found (1).csv")
-    found.write_text("seriesuid,coordX,coordY,coordZ,class\none,0,0,0,0\ntwo,0,0,0,0\nthree,0,0,0,0\n")
+    x, y, z = lung_centre(1)
+    rows = "".join(f"{scan_id},{x},{y},{z},0\n" for scan_id in ("one", "two", "three"))
+    found.write_text(f"seriesuid,coordX,coordY,coordZ,class\n{rows}")
     common = [f"cache={cache}", "experiment=reducer", "data.test_subsets=[0]", "data.validation_fraction=0.5"]
     assert named in run(train.main, *common, *arguments).line()
     assert list(Path.cwd().iterdir()) == [Path.cwd() / found]
