@@ -32,9 +32,16 @@ def told_how_to_go_on(trainer: "pl.Trainer", checkpoint: Path) -> Iterator[None]
     except (KeyboardInterrupt, SystemExit):
         if trainer.is_global_zero:
             kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
-            print(f"stopped in epoch {trainer.current_epoch + 1}; {kept}. Go on with", file=sys.stderr)
-            print(f"  {command_to_go_on()}", file=sys.stderr)
+            print(f"stopped in epoch {trainer.current_epoch + 1}; {kept}. {_how_to_go_on()}", file=sys.stderr)
         raise
+
+
+def _how_to_go_on() -> str:
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return f"Go on with\n  {command_to_go_on()}"
+    if isinstance(sys.exception(), SystemExit):
+        return "The job is in the queue again, and goes on from there"
+    return "Go on with the command of the sweep and resume=true"
 
 
 def command_to_go_on() -> str:

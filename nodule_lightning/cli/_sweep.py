@@ -42,17 +42,32 @@ def is_swept() -> bool:
 
 
 def note_failure(why: str) -> JobError:
-    """Note in the sweep's folder that the running job has failed; give the error that says so."""
+    """Note in the sweep's folder that the running job has failed; give the error that says so.
+
+    Of several processes of a job that note something, the first knows the cause: the others follow from it.
+    """
     settings = HydraConfig.get()
     overrides = " ".join(as_written(settings.overrides.task))
     line = f"job {settings.job.num} ({overrides}) failed: {one_line(why)}"
-    write_whole(Path(settings.sweep.dir) / FAILED / f"{settings.job.num}.txt", f"{line}\n".encode())
+    if not (note := _note_of_this_job()).exists():
+        write_whole(note, f"{line}\n".encode())
     return JobError(line)
+
+
+def forget_failure() -> None:
+    """Forget what the running job has noted before it was put into the queue again, as after the loss of a machine."""
+    if is_swept():
+        _note_of_this_job().unlink(missing_ok=True)
 
 
 def failures() -> list[str]:
     """Give what the jobs of the sweep that this process has begun last have noted, in their order."""
     return [path.read_text(encoding="utf-8").strip() for path in _notes(_begun.pop())] if _begun else []
+
+
+def _note_of_this_job() -> Path:
+    settings = HydraConfig.get()
+    return Path(settings.sweep.dir) / FAILED / f"{settings.job.num}.txt"
 
 
 def _notes(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from nodule_lightning.cli._child_processes import child_processes_of_this_job, w
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import groups_in_use, referred, settings_to_log
 from nodule_lightning.cli._resuming import resumes, told_how_to_go_on
+from nodule_lightning.cli._sweep import forget_failure
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
 from nodule_lightning.runs import SETS, SPLITS, read_set
@@ -77,6 +78,7 @@ def train(config: DictConfig) -> float:
     if rehearsal and last is None and trainer.is_global_zero:
         _rehearse(config, trainer, module, datamodule, folder)
     if trainer.is_global_zero:
+        forget_failure()
         if resume and last is None:
             print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
         _write_split(folder / SPLITS, datamodule)
