@@ -79,12 +79,13 @@ def run_application(
         if guard.entered:
             raise
         _refuse(explain(error, config_name))
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         # A sweeper that looks for the best job has found none.
         _list_failed_jobs()
-        if guard.entered or "Config group override" not in str(error):
+        why = _wrong_choice(error)
+        if guard.entered or why is None:
             raise
-        _refuse("a group cannot be null: name one of its options, or leave it out")
+        _refuse(why)
 
 
 class IncompleteError(Exception):
@@ -121,6 +122,15 @@ class _Guard:
         job = OmegaConf.to_container(config)
         assert isinstance(job, dict)
         self.outputs.require_own(self.output_key, Path(output), {str(name): value for name, value in job.items()})
+
+
+def _wrong_choice(error: Exception) -> str | None:
+    """Say what is wrong with a choice that Hydra's plugins have refused; None where it is a bug."""
+    if "Config group override" in str(error):
+        return "a group cannot be null: name one of its options, or leave it out"
+    if type(error).__module__.startswith("submitit.") or 'Could not detect "srun"' in str(error):
+        return f"SLURM does not take the job: {error}"
+    return None
 
 
 def _require_values(config: DictConfig, path_keys: Sequence[str], optional_paths: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 The jobs may run in processes or on machines of their own, so that each failure is a file in the sweep's folder.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,14 +27,18 @@ class JobError(Exception):
 
 
 class SweepFolder(Callback):
-    """Note where a sweep writes as it begins, and forget what failed when it last ran there."""
+    """Note where a sweep writes as it begins, forget what failed when it last ran there, and follow its jobs."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
-        """Note the folder."""
+        """Note the folder, and follow jobs on SLURM."""
         folder = Path(config.hydra.sweep.dir).absolute()
         _begun.append(folder)
         for path in _notes(folder):
             path.unlink()
+        if str(config.hydra.launcher["_target_"]).endswith(".SlurmLauncher"):
+            from nodule_lightning.cli._slurm import follow_to_the_end
+
+            follow_to_the_end(folder)
 
 
 def is_swept() -> bool:
@@ -42,14 +47,18 @@ def is_swept() -> bool:
 
 
 def note_failure(why: str) -> JobError:
-    """Note in the sweep's folder that the running job has failed; give the error that says so.
+    """Note in the sweep's folder that the running job has failed; give the error that says so."""
+    settings = HydraConfig.get()
+    return note_failure_of(Path(settings.sweep.dir), settings.job.num, as_written(settings.overrides.task), why)
+
+
+def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: str) -> JobError:
+    """Note in a sweep's folder that its job of a number has failed; give the error that says so.
 
     Of several processes of a job that note something, the first knows the cause: the others follow from it.
     """
-    settings = HydraConfig.get()
-    overrides = " ".join(as_written(settings.overrides.task))
-    line = f"job {settings.job.num} ({overrides}) failed: {one_line(why)}"
-    if not (note := _note_of_this_job()).exists():
+    line = f"job {number} ({' '.join(overrides)}) failed: {one_line(why)}"
+    if not (note := folder / FAILED / f"{number}.txt").exists():
         write_whole(note, f"{line}\n".encode())
     return JobError(line)
 
@@ -57,17 +66,13 @@ def note_failure(why: str) -> JobError:
 def forget_failure() -> None:
     """Forget what the running job has noted before it was put into the queue again, as after the loss of a machine."""
     if is_swept():
-        _note_of_this_job().unlink(missing_ok=True)
+        settings = HydraConfig.get()
+        (Path(settings.sweep.dir) / FAILED / f"{settings.job.num}.txt").unlink(missing_ok=True)
 
 
 def failures() -> list[str]:
     """Give what the jobs of the sweep that this process has begun last have noted, in their order."""
     return [path.read_text(encoding="utf-8").strip() for path in _notes(_begun.pop())] if _begun else []
-
-
-def _note_of_this_job() -> Path:
-    settings = HydraConfig.get()
-    return Path(settings.sweep.dir) / FAILED / f"{settings.job.num}.txt"
 
 
 def _notes(folder: Path) -> list[Path]:

@@ -1,0 +1,65 @@
+"""Follow the jobs that a sweep has given to SLURM until each is over, however it ends.
+
+submitit learns of a job's end from `sacct`, which not every cluster has, and lets the first job that SLURM has killed
+end the wait for the others.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import submitit
+from hydra.core.utils import JobReturn, JobStatus
+from submitit.core.utils import UncompletedJobError
+from submitit.slurm.slurm import SlurmInfoWatcher
+
+from nodule_lightning.cli._sweep import note_failure_of
+
+# Whatever else SLURM says of a job, it may still run, or run again.
+_OVER: Final = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
+)  # fmt: skip
+_LEFT_THE_QUEUE: Final = "no longer in the queue"
+
+
+class Queue(SlurmInfoWatcher):
+    """Learn from SLURM's own queue what became of the jobs."""
+
+    def _make_command(self) -> list[str] | None:
+        if not self._registered - self._finished:
+            return None
+        return ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T"]
+
+    def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+        """Read what squeue has printed; a job that it does not know is over since longer than SLURM remembers."""
+        text = string if isinstance(string, str) else string.decode()
+        states = dict(line.strip().split("|") for line in text.splitlines())
+        running = {job: state if state in _OVER else "RUNNING" for job, state in states.items()}
+        return {job: {"State": running.get(job, _LEFT_THE_QUEUE)} for job in self._registered}
+
+
+def follow_to_the_end(folder: Path) -> None:
+    """Let submitit wait for all jobs of the sweep that this process has begun, and take one that is lost for failed.
+
+    Args:
+        folder: of the sweep, where a failure is noted.
+    """
+
+    def results(job: submitit.SlurmJob[Any]) -> list[JobReturn]:
+        job.wait()
+        # The first of a job's processes says what came out.
+        first = job.task(0)
+        try:
+            outcome, result = first._get_outcome_and_result()
+        except UncompletedJobError:
+            outcome, result = "error", f"SLURM has ended it ({first.state.lower()})"
+        if outcome == "success":
+            assert isinstance(result, JobReturn)
+            return [result]
+        overrides, _, number, *_ = job.submission().args
+        why = f"{str(result).strip().splitlines()[-1]}; what it said is in {first.paths.stderr}"
+        failure = note_failure_of(folder, number, overrides, why)
+        return [JobReturn(overrides, status=JobStatus.FAILED, _return_value=failure)]
+
+    job_class: Any = submitit.SlurmJob
+    job_class.results = results
+    job_class.watcher = Queue(delay_s=60)
