@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEED ?= 0
 OUTPUT ?= outputs/demo/seed$(SEED)
 
-.PHONY: help install demo test test-all lint types fast slow bench clean
+.PHONY: help install demo test test-all lint types fast slow cluster bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -22,7 +22,7 @@ demo: install ## the whole road on phantoms, to a FROC score and a report (SEED=
 
 test: lint types fast ## lint, types and the fast tests
 
-test-all: test slow ## and every slow test that can run here
+test-all: test cluster slow ## and every slow test that can run here
 
 lint: install ## style and format
 	$(BIN)/ruff check
@@ -37,6 +37,9 @@ fast: install ## the fast tests
 
 slow: install ## the slow tests and those with several processes
 	$(BIN)/pytest -m "(slow or ddp or gpu or cluster)"
+
+cluster: ## install what the SLURM tests need, where that takes no question: as root, on a Debian
+	tests/cluster/install.sh
 
 bench: install ## time the slow stretches of the road
 	$(BIN)/python -m experiments.bench

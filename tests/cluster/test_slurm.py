@@ -1,24 +1,28 @@
-"""Sweeps on a real SLURM of one node: two tasks for each job, and a job that is put into the queue again."""
+"""Sweeps on a real SLURM of one node, two tasks for each job, and whatever SLURM may do to a job."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
+from nodule_lightning.cli._sweep import note_failure_of
 from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
 from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
 
 NEEDED = ("slurmctld", "slurmd", "munged")
+INSTALL = Path(__file__).with_name("install.sh")
 LACKING = [name for name in NEEDED if shutil.which(name) is None]
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif(bool(LACKING), reason=f"{', '.join(LACKING)} missing: apt-get install slurm-wlm munge"),
+    pytest.mark.skipif(bool(LACKING), reason=f"{', '.join(LACKING)} missing: as root, {INSTALL}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="SLURM's daemons need root"),
 ]
 
@@ -28,9 +32,11 @@ ON_SLURM = (
     "hydra.launcher.tasks_per_node=2",
     "hydra.launcher.gpus_per_node=null",
     "hydra.launcher.cpus_per_task=1",
-    "hydra.launcher.timeout_min=30",
     "hydra.launcher.partition=tests",
 )
+EPOCHS = 6
+HELD = (f"trainer.max_epochs={EPOCHS}", "+callbacks.held._target_=tests.cluster.held_run.HeldRun")
+IN_THE_FOURTH_EPOCH = "+callbacks.held.epoch=3"
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +61,49 @@ def command(cache: Path, *arguments: str) -> list[str]:
     return [str(TRAIN), "-m", *given, *arguments]
 
 
-def said_by_jobs(folder: Path) -> str:
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("sweep/.submitit/*/*.out")))
+def said_by_jobs(folder: Path, kind: str = "out") -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"sweep/.submitit/*/*.{kind}")))
+
+
+@contextmanager
+def on_the_login_node(command: Sequence[str], folder: Path, slurm: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Start the command that waits there for its jobs."""
+    with subprocess.Popen(command, cwd=folder, env=slurm, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            subprocess.run(["scancel", "--partition=tests"], env=slurm, check=True)
+
+
+def wait_until(happened: Callable[[], bool], folder: Path) -> None:
+    until = time.monotonic() + 200
+    while not happened():
+        assert time.monotonic() < until, said_by_jobs(folder, "err")
+        time.sleep(0.2)
+
+
+def epochs_told(job: Path) -> list[int]:
+    log = job / "train.log"
+    told = log.read_text(encoding="utf-8") if log.exists() else ""
+    return [int(number) for number in re.findall(rf"epoch (\d+) of {EPOCHS}:", told)]
+
+
+def number_of(folder: Path) -> str:
+    [job] = {path.name for path in (folder / "sweep" / ".submitit").iterdir() if path.is_dir()}
+    return job
+
+
+def restarts(job: str, slurm: dict[str, str]) -> int:
+    told = subprocess.run(
+        ["scontrol", "show", "job", job], env=slurm, check=True, capture_output=True, encoding="utf-8"
+    )
+    return int(re.findall(r"Restarts=(\d+)", told.stdout)[0])
 
 
 def test_two_jobs_of_two_tasks_end_with_their_scores(slurm: dict[str, str], cache: Path, tmp_path: Path) -> None:
     ended = subprocess.run(
-        command(cache, "seed=0,1"),
+        command(cache, "seed=0,1", "hydra.launcher.timeout_min=30"),
         cwd=tmp_path, env=slurm, capture_output=True, encoding="utf-8", check=False, timeout=500,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr + said_by_jobs(tmp_path)
@@ -76,23 +118,82 @@ def test_two_jobs_of_two_tasks_end_with_their_scores(slurm: dict[str, str], cach
         assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_a_job_that_is_put_into_the_queue_again_resumes(slurm: dict[str, str], cache: Path, tmp_path: Path) -> None:
-    last = tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt"
-    process = subprocess.Popen(
-        command(cache, "seed=0", "trainer.max_epochs=20"), cwd=tmp_path, env=slurm, stderr=subprocess.DEVNULL
-    )
-    try:
-        until = time.monotonic() + 300
-        while not last.exists():
-            assert time.monotonic() < until, said_by_jobs(tmp_path)
-            time.sleep(0.2)
-        before = torch.load(last, weights_only=True)["epoch"]
-        [job] = {path.name for path in (tmp_path / "sweep" / ".submitit").iterdir() if path.is_dir()}
-        subprocess.run(["scontrol", "requeue", job], env=slurm, check=True)
-        assert process.wait(500) == 0, said_by_jobs(tmp_path)
-    finally:
-        process.kill()
-        process.wait()
-    assert before < 19
-    assert torch.load(last, weights_only=True)["epoch"] == 19
-    assert "Restored all states" in (tmp_path / "sweep" / "0" / "train.log").read_text(encoding="utf-8")
+def test_a_job_whose_time_runs_out_goes_on_from_its_last_checkpoint(
+    slurm: dict[str, str], cache: Path, tmp_path: Path
+) -> None:
+    time_out = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5")
+    begun = command(cache, "seed=0", *HELD, IN_THE_FOURTH_EPOCH, *time_out)
+    with on_the_login_node(begun, tmp_path, slurm) as process:
+        wait_until(lambda: "is timed-out" in said_by_jobs(tmp_path), tmp_path)
+        job = number_of(tmp_path)
+        wait_until(lambda: restarts(job, slurm) > 0, tmp_path)
+        # As a user cannot: on a slow machine the rest takes longer than a minute.
+        subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=30"], env=slurm, check=True)
+        assert process.wait(200) == 0, said_by_jobs(tmp_path, "err")
+    assert_it_went_on(tmp_path)
+    said = said_by_jobs(tmp_path, "err")
+    assert "stopped in epoch 4; " in said
+    assert "The job is in the queue again" in said
+    # The second process, which has seen the first one go, has nothing to complain of.
+    assert "the job has been told to end, and another process of it went first" in said
+    assert "Traceback" not in said
+    # Lightning, which would put it into the queue as well, was not asked.
+    assert not list(tmp_path.glob("**/hpc_ckpt*"))
+
+
+def test_a_job_that_is_preempted_goes_on_from_its_last_checkpoint(
+    slurm: dict[str, str], cache: Path, tmp_path: Path
+) -> None:
+    begun = command(cache, "seed=0", *HELD, IN_THE_FOURTH_EPOCH, "hydra.launcher.timeout_min=30")
+    with on_the_login_node(begun, tmp_path, slurm) as process:
+        wait_until(lambda: len(epochs_told(tmp_path / "sweep" / "0")) == 3, tmp_path)
+        job = number_of(tmp_path)
+        # As a process that sees another one die with its machine, before SLURM puts the job into the queue again.
+        note_failure_of(tmp_path / "sweep", 0, ["seed=0"], "connection closed by peer")
+        urgent = ["sbatch", "--wait", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"]
+        subprocess.run(urgent, env=slurm, check=True, timeout=200, stdout=subprocess.DEVNULL)
+        assert restarts(job, slurm) == 1
+        assert process.wait(200) == 0, said_by_jobs(tmp_path, "err")
+    assert_it_went_on(tmp_path)
+
+
+def assert_it_went_on(folder: Path) -> None:
+    job = folder / "sweep" / "0"
+    assert epochs_told(job) == [1, 2, 3, 4, 5, 6]
+    log = (job / "train.log").read_text(encoding="utf-8")
+    assert log.count("Restored all states") == 1
+    last = torch.load(job / "checkpoints" / "last.ckpt", weights_only=True)
+    # Eight patches for two tasks with batches of two.
+    assert (last["epoch"], last["global_step"]) == (EPOCHS - 1, 2 * EPOCHS)
+    assert said_by_jobs(folder).count("validation FROC: ") == 1
+    assert not list(folder.glob("sweep/failed/*"))
+
+
+def test_a_job_that_is_killed_for_good_is_listed_and_the_others_end(
+    slurm: dict[str, str], cache: Path, tmp_path: Path
+) -> None:
+    begun = command(cache, "seed=0", *HELD, f"{IN_THE_FOURTH_EPOCH},{EPOCHS}", "hydra.launcher.timeout_min=30")
+    with on_the_login_node(begun, tmp_path, slurm) as process:
+        wait_until(lambda: len(epochs_told(tmp_path / "sweep" / "0")) == 3, tmp_path)
+        [job] = [path.name for path in (tmp_path / "sweep" / ".submitit").glob("*_0")]
+        subprocess.run(["scancel", job], env=slurm, check=True)
+        _, said = process.communicate(timeout=200)
+    assert process.returncode == 1
+    headline, line = said.splitlines()[-2:]
+    assert headline == "error: 1 of the sweep's jobs failed:"
+    assert line.startswith("  job 0 (")
+    assert "failed: SLURM has ended it (cancelled); what it said is in " in line
+    assert Path(line.rpartition(" ")[2]).exists()
+    assert epochs_told(tmp_path / "sweep" / "1") == [1, 2, 3, 4, 5, 6]
+    assert [path.name for path in (tmp_path / "sweep" / "failed").iterdir()] == ["0.txt"]
+
+
+def test_what_slurm_does_not_take_is_said_in_one_line(slurm: dict[str, str], cache: Path, tmp_path: Path) -> None:
+    refused = subprocess.run(
+        command(cache, "seed=0", "hydra.launcher.partition=nowhere"),
+        cwd=tmp_path, env=slurm, capture_output=True, encoding="utf-8", check=False, timeout=100,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("error: SLURM does not take the job: sbatch: ")
+    assert "invalid partition specified: nowhere" in refused.stderr.splitlines()[-1]
+    assert "Traceback" not in refused.stderr

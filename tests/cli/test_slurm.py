@@ -1,0 +1,63 @@
+"""What became of the jobs of a sweep, by what SLURM's queue says of them."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._sweep import FAILED, forget_failure, note_failure, note_failure_of
+from tests.cli.commands import Runner
+
+pytest.importorskip("submitit")
+
+from nodule_lightning.cli._slurm import Queue
+
+QUEUE = """12_0|RUNNING
+12_1|PENDING
+12_2|COMPLETING
+12_3|SUSPENDED
+12_4|REQUEUED
+13|CANCELLED
+14|OUT_OF_MEMORY
+15|TIMEOUT
+99|RUNNING
+"""
+
+
+def test_a_job_is_over_once_slurm_has_ended_or_forgotten_it() -> None:
+    queue = Queue()
+    jobs = ["12_0", "12_1", "12_2", "12_3", "12_4", "13", "14", "15", "16"]
+    for job in jobs:
+        queue.register_job(job)
+    queue._info_dict.update(queue.read_info(QUEUE.encode()))
+    assert [job for job in jobs if queue.is_done(job, mode="cache")] == ["13", "14", "15", "16"]
+    assert queue.get_state("14", mode="cache") == "OUT_OF_MEMORY"
+    assert queue.get_state("16", mode="cache") == "no longer in the queue"
+
+
+def test_an_empty_queue_has_no_job() -> None:
+    queue = Queue()
+    queue.register_job("1")
+    assert queue.read_info("") == {"1": {"State": "no longer in the queue"}}
+
+
+def test_of_what_a_jobs_processes_note_the_first_holds(tmp_path: Path) -> None:
+    note_failure_of(tmp_path, 3, ["seed=1"], "out of memory")
+    second = note_failure_of(tmp_path, 3, ["seed=1"], "connection\nclosed")
+    assert str(second) == "job 3 (seed=1) failed: connection closed"
+    assert (tmp_path / FAILED / "3.txt").read_text(encoding="utf-8") == "job 3 (seed=1) failed: out of memory\n"
+
+
+def test_a_job_that_begins_anew_forgets_its_own_failure_alone(run: Runner) -> None:
+    def fail_and_begin_anew(config: DictConfig) -> None:
+        note_failure("lost its machine")
+        if HydraConfig.get().job.num == 1:
+            forget_failure()
+
+    ended = run(
+        lambda: run_application(fail_and_begin_anew, "train", ("cache",)), "-m", "cache=c", "seed=0,1", "paths.sweep=s"
+    )
+    assert ended.code == 1
+    assert [path.name for path in Path("s", FAILED).iterdir()] == ["0.txt"]

@@ -1,0 +1,22 @@
+"""A callback that holds a job in the midst of an epoch until SLURM ends it."""
+
+import os
+import time
+
+import pytorch_lightning as pl
+
+
+class HeldRun(pl.Callback):
+    """Hold the first process, for which the others then wait, unless SLURM has put the job into the queue again.
+
+    Args:
+        epoch: in which the job is held, from 0; one that there is not holds none.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        begun_anew = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+        while trainer.is_global_zero and trainer.current_epoch == self.epoch and not begun_anew:
+            time.sleep(0.1)
