@@ -56,6 +56,13 @@ CONF
 }
 
 stop() {
+  export SLURM_CONF="$folder/slurm.conf"
+  # The jobs first: they outlive the daemons.
+  timeout 20 scancel --user="$(id -un)" || true
+  for _ in $(seq 20); do
+    if [ -z "$(timeout 20 squeue --noheader 2>/dev/null)" ]; then break; fi
+    sleep 1
+  done
   for name in slurmd slurmctld munged; do
     if [ -s "$folder/$name.pid" ]; then kill "$(cat "$folder/$name.pid")" || true; fi
   done

@@ -18,11 +18,10 @@ from tests.ranks import ENVIRONMENT
 from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
 
 NEEDED = ("slurmctld", "slurmd", "munged")
-INSTALL = Path(__file__).with_name("install.sh")
 LACKING = [name for name in NEEDED if shutil.which(name) is None]
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif(bool(LACKING), reason=f"{', '.join(LACKING)} missing: as root, {INSTALL}"),
+    pytest.mark.skipif(bool(LACKING), reason=f"{', '.join(LACKING)} missing: make cluster, as root"),
     pytest.mark.skipif(os.geteuid() != 0, reason="SLURM's daemons need root"),
 ]
 
