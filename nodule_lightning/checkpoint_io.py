@@ -28,6 +28,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
         for draft in drafts_of(path.parent, path.name):
             draft.unlink(missing_ok=True)
         with replacing(path) as draft, draft.open("wb") as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # What the disk said, torch's archive hides behind a complaint of its own: it is left half-written.
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
             file.flush()
             os.fsync(file.fileno())

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from nodule_lightning import checkpoint_io
 from nodule_lightning.checkpoint_io import WholeCheckpointIO
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import drafts_of
+from tests.full_disk import fill_disk
 
 WRITE_UNTIL_THE_KERNEL_KILLS = """
 import resource, signal, sys, torch
@@ -40,3 +43,17 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         WholeCheckpointIO().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
+
+
+def test_on_a_full_disk_it_is_the_one_before_and_torch_says_what_the_disk_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"weights": torch.zeros(2)}, path)
+    monkeypatch.setitem(vars(checkpoint_io), "drafts_of", drafts_of)
+    fill_disk()
+    with pytest.raises(InputError, match="cannot be written: No space left on device") as raised:
+        WholeCheckpointIO().save_checkpoint({"weights": torch.ones(500_000)}, path)
+    assert isinstance(raised.value.__cause__, OSError)
+    assert list(tmp_path.iterdir()) == [path]
+    assert torch.load(path, weights_only=True)["weights"].tolist() == [0, 0]

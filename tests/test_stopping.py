@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training with the command that goes on."""
+"""Ctrl-C, SIGTERM and a full disk end a training with the command that goes on."""
 
 import signal
 import subprocess
@@ -69,6 +69,22 @@ def test_ctrl_c_before_the_first_checkpoint(folder: Path) -> None:
     assert said == "stopped in epoch 1; there is no checkpoint yet. Go on with"
     assert command.endswith("resume=true")
     assert "paths.run='interrupted'" in command.replace("'\"'\"'", "'")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_that_names_the_command_that_goes_on(folder: Path) -> None:
+    full = ("+callbacks.full._target_=tests.full_disk.FullDisk", "+callbacks.full.epoch=1")
+    ended = train(folder, "paths.run=full", *full)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith(f"error: nothing more can be written to {folder / 'full'}: No space left on device; stopped")
+    assert f"stopped in epoch 2; {folder / 'full' / 'checkpoints' / 'last.ckpt'} holds what was done before." in line
+    assert line.endswith("resume=true")
+    command = line.partition("Go on with ")[2].replace("+callbacks.full.epoch=1", "+callbacks.full.epoch=9")
+    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"}
+    subprocess.run(command, shell=True, cwd=folder, env=environment, check=True, timeout=240)
+    assert torch.load(folder / "full" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
 @pytest.mark.ddp

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from nodule_lightning.cli._errors import explain
 from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
-from tests.test_ddp import SMALL, TRAIN
+from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
 
 
 def plugged_in(name: str) -> pytest.MarkDecorator:
@@ -74,3 +74,15 @@ def test_jobs_in_processes_of_their_own_are_listed_where_they_fail(cache: Path, 
     assert line.startswith("  job 1 (")
     assert "batch_size must be at least 1" in line
     assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@plugged_in("hydra_joblib_launcher")
+@plugged_in("hydra_submitit_launcher")
+def test_a_job_of_several_processes_is_refused_where_it_has_one(cache: Path, tmp_path: Path, launcher: str) -> None:
+    ended = sweep(cache, tmp_path, f"hydra/launcher={launcher}", "seed=0", *TWO_PROCESSES)
+    assert ended.returncode == 1
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("  job 0 (")
+    assert f"failed: hydra/launcher={launcher} runs each job in one process, and this one needs 2: leave the" in line

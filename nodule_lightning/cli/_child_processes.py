@@ -23,6 +23,8 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import Node, OmegaConf, read_write
 
 from nodule_lightning.cli._instantiate import as_written
+from nodule_lightning.cli._sweep import is_swept
+from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -47,6 +49,29 @@ def write_files_in_the_first_process_only() -> None:
         if isinstance(handler, logging.FileHandler):
             logging.root.removeHandler(handler)
             handler.close()
+
+
+def require_startable(trainer: "pl.Trainer") -> None:
+    """Refuse a job of several processes where Lightning would start them by a command line that is not this command's.
+
+    Raises:
+        InputError: a launcher other than Hydra's own has begun the job, in a process of that launcher.
+    """
+    from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+
+    settings, launcher = HydraConfig.get(), trainer.strategy.launcher
+    own = str(settings.launcher["_target_"]).endswith(".BasicLauncher")
+    started_here = (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and launcher.num_processes > 1
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+    if is_swept() and started_here and not own:
+        raise InputError(
+            f"hydra/launcher={settings.runtime.choices['hydra/launcher']} runs each job in one process, and this one "
+            f"needs {trainer.world_size}: leave the launcher out, so that the jobs come one after the other, or set "
+            "trainer.devices=1"
+        )
 
 
 @contextmanager

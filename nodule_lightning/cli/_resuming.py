@@ -1,22 +1,28 @@
 """Go on with a training where it was stopped, and say how."""
 
+import errno
 import os
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
+from nodule_lightning.cli._application import IncompleteError
 from nodule_lightning.cli._sweep import is_swept
 from nodule_lightning.cli._values import flag
+from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+
+# The disk, what the user may have of it, or the file.
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def resumes(config: DictConfig) -> bool:
@@ -26,14 +32,28 @@ def resumes(config: DictConfig) -> bool:
 
 @contextmanager
 def told_how_to_go_on(trainer: "pl.Trainer", checkpoint: Path) -> Iterator[None]:
-    """Print the command that goes on, where Ctrl-C or SIGTERM stops the training."""
+    """Print the command that goes on, where Ctrl-C or SIGTERM stops the training.
+
+    Raises:
+        IncompleteError: the disk is full; names that command.
+    """
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         if trainer.is_global_zero:
-            kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
-            print(f"stopped in epoch {trainer.current_epoch + 1}; {kept}. {_how_to_go_on()}", file=sys.stderr)
+            print(f"{_stopped(trainer, checkpoint)}. {_how_to_go_on()}", file=sys.stderr)
         raise
+    except (OSError, InputError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in FULL:
+            raise
+        why = f"nothing more can be written to {checkpoint.parent.parent}: {cause.strerror}"
+        raise IncompleteError(f"{why}; {_stopped(trainer, checkpoint)}. Make room. {_how_to_go_on()}") from None
+
+
+def _stopped(trainer: "pl.Trainer", checkpoint: Path) -> str:
+    kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
+    return f"stopped in epoch {trainer.current_epoch + 1}; {kept}"
 
 
 def _how_to_go_on() -> str:

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import submitit
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
 from submitit.core.utils import UncompletedJobError
 from submitit.slurm.slurm import SlurmInfoWatcher
 
 from nodule_lightning.cli._sweep import note_failure_of
+from nodule_lightning.errors import InputError
 
 # Whatever else SLURM says of a job, it may still run, or run again.
 _OVER: Final = (
@@ -35,6 +37,29 @@ class Queue(SlurmInfoWatcher):
         states = dict(line.strip().split("|") for line in text.splitlines())
         running = {job: state if state in _OVER else "RUNNING" for job, state in states.items()}
         return {job: {"State": running.get(job, _LEFT_THE_QUEUE)} for job in self._registered}
+
+
+def require_a_task_for_each_device(config: DictConfig) -> None:
+    """Refuse now what Lightning would refuse once the job has waited for its turn.
+
+    Args:
+        config: of the sweep; what it sweeps over is not looked at.
+
+    Raises:
+        InputError: the trainer wants other numbers of devices or nodes than the job has.
+    """
+    trainer, launcher = config.get("trainer", {}), config.hydra.launcher
+    nodes = trainer.get("num_nodes", 1)
+    for key, wanted, of_launcher in (
+        ("trainer.devices", trainer.get("devices"), "tasks_per_node"),
+        ("trainer.num_nodes", nodes, "nodes"),
+    ):
+        given = launcher.get(of_launcher)
+        if isinstance(wanted, int) and wanted != given:
+            raise InputError(
+                f"{key} is {wanted} and hydra.launcher.{of_launcher} is {given}: there is one task for each device, so "
+                "set both alike"
+            )
 
 
 def follow_to_the_end(folder: Path) -> None:

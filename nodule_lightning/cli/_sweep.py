@@ -3,6 +3,7 @@
 The jobs may run in processes or on machines of their own, so that each failure is a file in the sweep's folder.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._instantiate import as_written
+from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
 
 FAILED: Final = "failed"
@@ -36,9 +38,19 @@ class SweepFolder(Callback):
         for path in _notes(folder):
             path.unlink()
         if str(config.hydra.launcher["_target_"]).endswith(".SlurmLauncher"):
-            from nodule_lightning.cli._slurm import follow_to_the_end
+            _launch_on_slurm(config, folder)
 
-            follow_to_the_end(folder)
+
+def _launch_on_slurm(config: DictConfig, folder: Path) -> None:
+    from nodule_lightning.cli._slurm import follow_to_the_end, require_a_task_for_each_device
+
+    try:
+        require_a_task_for_each_device(config)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        # Hydra turns any exception of a callback into a warning.
+        sys.exit(2)
+    follow_to_the_end(folder)
 
 
 def is_swept() -> bool:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
-from nodule_lightning.cli._child_processes import child_processes_of_this_job, write_files_in_the_first_process_only
+from nodule_lightning.cli._child_processes import (
+    child_processes_of_this_job,
+    require_startable,
+    write_files_in_the_first_process_only,
+)
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import groups_in_use, referred, settings_to_log
 from nodule_lightning.cli._resuming import resumes, told_how_to_go_on
@@ -75,6 +79,7 @@ def train(config: DictConfig) -> float:
     require_nodules(datamodule)
     require_space(folder, module.network)
     trainer = _trainer(config)
+    require_startable(trainer)
     if rehearsal and last is None and trainer.is_global_zero:
         _rehearse(config, trainer, module, datamodule, folder)
     if trainer.is_global_zero:

@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from None
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
     finally:
         with suppress(OSError):
             draft.unlink()

@@ -6,6 +6,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from nodule_lightning.cli import train
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._sweep import FAILED, forget_failure, note_failure, note_failure_of
 from tests.cli.commands import Runner
@@ -61,3 +62,20 @@ def test_a_job_that_begins_anew_forgets_its_own_failure_alone(run: Runner) -> No
     )
     assert ended.code == 1
     assert [path.name for path in Path("s", FAILED).iterdir()] == ["0.txt"]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("trainer.devices=2", "trainer.devices is 2 and hydra.launcher.tasks_per_node is 1"),
+        ("+trainer.num_nodes=4", "trainer.num_nodes is 4 and hydra.launcher.nodes is 1"),
+        ("hydra.launcher.nodes=2", "trainer.num_nodes is 1 and hydra.launcher.nodes is 2"),
+    ],
+)
+def test_devices_without_tasks_are_refused_before_the_job_waits_for_its_turn(
+    run: Runner, given: str, line: str
+) -> None:
+    ended = run(train.main, "-m", "cache=c", "seed=0,1", "paths.sweep=s", "hydra/launcher=slurm", given)
+    assert ended.code == 2
+    assert ended.error.splitlines()[-1] == (f"error: {line}: there is one task for each device, so set both alike")
+    assert not Path("s").exists()
