@@ -1,10 +1,13 @@
 """Both stages through the console scripts: search, learn from what was found, search with both."""
 
 import csv
+import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from nodule_lightning.cli._checkpoint import read_checkpoint
 from nodule_lightning.io.tables import read_candidates
 from tests.cli.commands import write_cache, write_checkpoint
 from tests.ranks import finished
@@ -25,6 +28,11 @@ def test_both_stages_in_one_go(tmp_path: Path) -> None:
     ]  # fmt: skip
     said = finished(train, tmp_path)
     assert "best checkpoint: " in said
+    record = json.loads((tmp_path / "run (1)/run.json").read_text(encoding="utf-8"))
+    learnt_from = sha256((tmp_path / "found, 1/submission.csv").read_bytes()).hexdigest()
+    assert record["candidates"] == {"sha256": learnt_from}
+    about = read_checkpoint(tmp_path / "run (1)/checkpoints/last.ckpt")["nodule_lightning"]
+    assert about["model"]["candidates"] == {"sha256": learnt_from}
     resumed = finished([*train, "resume=true", "trainer.max_epochs=3"], tmp_path)
     assert "best checkpoint: " in resumed
     with (tmp_path / "run (1)/metrics/version_0/metrics.csv").open(encoding="utf-8", newline="") as file:

@@ -24,6 +24,8 @@ from nodule_lightning.predict import Detector, Reducer
 from nodule_lightning.prepare import PreparationSettings
 
 _NETWORK = "network."
+# As many digits of a file's SHA-256 as a person compares.
+_DIGITS = 12
 
 
 def load_detector(path: Path) -> Detector:
@@ -159,3 +161,25 @@ def require_recipe(path: Path, recipe: Mapping[str, Mapping[str, Any]]) -> None:
                 f"{path} is a checkpoint of another {what} (there and wanted): {'; '.join(differing)}; "
                 "resume with the arguments that the run was started with"
             )
+
+
+def require_candidates(path: Path, recipe: Mapping[str, Mapping[str, Any]], file: Path | None) -> None:
+    """Refuse other candidates than the run began with: `best.ckpt` is chosen by what becomes of them.
+
+    Args:
+        path: the checkpoint.
+        recipe: of the run to go on with; its `candidates` has the SHA-256 of the file.
+        file: of the candidates; None for a detector, which has none.
+
+    Raises:
+        InputError: as for `read_checkpoint`, or the file is another one, or has changed.
+    """
+    there = read_checkpoint(path)[CHECKPOINT_KEY]["model"].get("candidates")
+    # A checkpoint of an earlier version does not tell.
+    if file is None or there is None or there == recipe["candidates"]:
+        return
+    before, now = (str(found["sha256"])[:_DIGITS] for found in (there, recipe["candidates"]))
+    raise InputError(
+        f"candidates={file} (SHA-256 {now}...) is not the file that {path} has learnt from (SHA-256 {before}...): "
+        "scores on other candidates cannot be compared; resume with that file, or start a new run"
+    )

@@ -58,6 +58,7 @@ def record_of_training(
         "configuration": ".hydra/config.yaml",
         "arguments": ".hydra/overrides.yaml",
         "data": data,
+        "candidates": fingerprint_candidates(datamodule),
         "network": describe_network(module.network),
         "validation": before.get("validation"),
     }
@@ -79,6 +80,19 @@ def record_of_training(
     finally:
         record["validation"] = _best_validation(trainer)
         _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
+
+
+def fingerprint_candidates(datamodule: "ScanDataModule") -> dict[str, str] | None:
+    """Give the SHA-256 of the file of candidates that a second stage learns from; None for a detector, without one.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    from nodule_lightning.data.candidate_datamodule import CandidateDataModule
+
+    if not isinstance(datamodule, CandidateDataModule):
+        return None
+    return {"sha256": fingerprint_file(datamodule.candidates)}
 
 
 def record_of_search(

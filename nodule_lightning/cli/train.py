@@ -71,10 +71,11 @@ def train(config: DictConfig) -> float:
         config.trainer.max_epochs = datamodule.epochs
     _require_a_validation(config)
     datamodule.setup("fit")
-    last = _resumed_from(folder, datamodule, _recipe(config)) if resume else None
+    recipe = _recipe(config, datamodule)
+    last = _resumed_from(folder, datamodule, recipe) if resume else None
     if not resume:
         _require_new(folder)
-    module = _module(config)
+    module = _module(config, recipe)
     _require_spacing(module, datamodule)
     require_nodules(datamodule)
     require_space(folder, module.network)
@@ -149,15 +150,18 @@ def _rehearse(
     print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
 
 
-def _module(config: DictConfig) -> "ScoredModule":
+def _module(config: DictConfig, recipe: dict[str, dict[str, Any]]) -> "ScoredModule":
 
     module: ScoredModule = instantiate(config.module)
-    module.recipe = _recipe(config)
+    module.recipe = recipe
     return module
 
 
-def _recipe(config: DictConfig) -> dict[str, dict[str, Any]]:
-    return plain(config.recipe)
+def _recipe(config: DictConfig, datamodule: "ScanDataModule") -> dict[str, dict[str, Any]]:
+    from nodule_lightning.cli._record import fingerprint_candidates
+
+    candidates = fingerprint_candidates(datamodule)
+    return plain(config.recipe) if candidates is None else {**plain(config.recipe), "candidates": candidates}
 
 
 def _require_new(folder: Path) -> None:
@@ -211,11 +215,12 @@ def _require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> No
 
 
 def _resumed_from(folder: Path, datamodule: "ScanDataModule", recipe: dict[str, dict[str, Any]]) -> Path | None:
-    from nodule_lightning.cli._checkpoint import require_recipe
+    from nodule_lightning.cli._checkpoint import require_candidates, require_recipe
 
     last = _last_checkpoint(folder, datamodule)
     if last is not None:
         require_recipe(last, recipe)
+        require_candidates(last, recipe, getattr(datamodule, "candidates", None))
     if last is not None or (folder / SPLITS).exists():
         require_same_split(folder / SPLITS, datamodule)
     return last

@@ -38,6 +38,7 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
     assert Path("run", record["arguments"]).is_file()
     assert "Doe" not in Path("run/run.json").read_text(encoding="utf-8")
     assert record["data"]["scans"] == 3
+    assert record["candidates"] is None
     metrics = read("run/validation/best/metrics.json")
     assert record["validation"]["froc"] == pytest.approx(metrics["mean"], abs=1e-6)
     assert record["validation"]["interval_95_percent"] == metrics["interval_95_percent"]

@@ -1,5 +1,6 @@
 """Training: what it refuses before the first step."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
 from tests.balls import tiny_datamodule, write_balls
 from tests.chest import lung_centre
-from tests.cli.commands import Runner, recipe, write_checkpoint
+from tests.cli.commands import TINY, Runner, recipe, write_checkpoint, write_reducer_checkpoint
 
 # With these the tiny cache could be trained on.
 STARTS = ("data.test_subsets=[0]", "+model.anchors.spacing_mm=4.0")
@@ -146,6 +147,28 @@ def test_train_that_resumes_another_optimizer_or_training(run: Runner, cache: Pa
         assert named in line
     # The splits of that run are missing: the next thing that is asked for.
     assert "has other scans" in run(train.main, *resumed).line()
+
+
+def test_a_second_stage_that_resumes_with_other_candidates(run: Runner, cache: Path) -> None:
+    x, y, z = lung_centre(1)
+    rows = "".join(f"{scan_id},{x},{y},{z},0\n" for scan_id in ("one", "two", "three"))
+    for name, more in (("a.csv", ""), ("moved.csv", ""), ("b.csv", f"one,{x},{y},{z + 1},0\n")):
+        Path(name).write_text(f"seriesuid,coordX,coordY,coordZ,class\n{rows}{more}")
+    was, other = (sha256(Path(name).read_bytes()).hexdigest() for name in ("a.csv", "b.csv"))
+    model = recipe("experiment=reducer", "candidates=unused", "+classifier.spacing_mm=4.0")
+    about = {"version": "0", "model": {**model, "candidates": {"sha256": was}}, "preparation": TINY.to_dict()}
+    write_reducer_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning=about)
+    arguments = [
+        f"cache={cache}", "experiment=reducer", "+classifier.spacing_mm=4.0", "data.test_subsets=[0]",
+        "data.validation_fraction=0.5", "paths.run=run", "resume=true",
+    ]  # fmt: skip
+    line = run(train.main, *arguments, "candidates=b.csv").line()
+    assert f"b.csv (SHA-256 {other[:12]}...) is not the file that " in line
+    assert f"last.ckpt has learnt from (SHA-256 {was[:12]}...)" in line
+    assert "resume with that file" in line
+    # The splits of that run are missing: the next thing that is asked for. The name of the file does not matter.
+    for name in ("a.csv", "moved.csv"):
+        assert "has other scans" in run(train.main, *arguments, f"candidates={name}").line()
 
 
 def test_a_run_is_not_written_over(run: Runner, cache: Path) -> None:
