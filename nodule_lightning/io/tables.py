@@ -22,6 +22,9 @@ from nodule_lightning.io.files import csv_bytes, write_whole
 from nodule_lightning.structures import Candidates, Findings, Table
 
 COORDINATES = ("coordX", "coordY", "coordZ")
+_IN_MM = (*COORDINATES, "diameter_mm")
+# A kilometre: no scanner's table reaches there. Squares of larger numbers may be none.
+_FURTHEST_MM = 1e6
 _TIANCHI_ID = re.compile(r"LKDS[-_ ]?(\d+)", re.IGNORECASE)
 
 
@@ -67,7 +70,7 @@ def read_candidates(path: Path) -> Table[Candidates]:
     """Read a submission with the columns `seriesuid,coordX,coordY,coordZ,probability` and perhaps `diameter_mm`.
 
     Raises:
-        InputError: the file is missing, lacks a column, or holds something that is not a number or an id.
+        InputError: the file is missing, lacks a column, or holds something that is not a number, a place or an id.
     """
     columns = _read_columns(path, (*COORDINATES, "probability"), ("diameter_mm",))
     numbers = _numbers(columns, (*COORDINATES, "probability"))
@@ -270,6 +273,11 @@ def _numbers(columns: _Columns, names: Sequence[str]) -> Float64[np.ndarray, "n 
             texts = columns.texts(name)
             index = next(index for index, text in enumerate(texts) if not _is_number(text))
             raise columns.error(index, f"{name} is {texts[index]!r}, not a number")
+        if name in _IN_MM and (wrong := np.flatnonzero(np.abs(numbers[:, position]) > _FURTHEST_MM)).size:
+            index = int(wrong[0])
+            raise columns.error(
+                index, f"{name} is {columns.texts(name)[index]!r} mm, but no scan reaches beyond {_FURTHEST_MM:.0f} mm"
+            )
     return numbers
 
 
