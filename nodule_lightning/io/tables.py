@@ -25,7 +25,9 @@ COORDINATES = ("coordX", "coordY", "coordZ")
 _IN_MM = (*COORDINATES, "diameter_mm")
 # A kilometre: no scanner's table reaches there. Squares of larger numbers may be none.
 _FURTHEST_MM = 1e6
-_TIANCHI_ID = re.compile(r"LKDS[-_ ]?(\d+)", re.IGNORECASE)
+# Of an id that is too long.
+_SHOWN = 40
+_TIANCHI_ID = re.compile(r"LKDS[-_ ]?(\d{1,20})", re.IGNORECASE)
 
 
 def check_scan_id(scan_id: str) -> str:
@@ -44,7 +46,10 @@ def check_scan_id(scan_id: str) -> str:
     if match := _TIANCHI_ID.fullmatch(scan_id):
         return f"LKDS-{match[1]:0>5}"
     unsafe = not scan_id.isprintable() or set(scan_id) & set("/\\") or scan_id.startswith(".")
-    if not scan_id or unsafe or len(scan_id.encode()) > 200:
+    if len(scan_id.encode(errors="surrogatepass")) > 200:
+        begin = f"{scan_id[:_SHOWN]!r}... ({len(scan_id)} characters)"
+        raise InputError(f"{begin} cannot be a scan id: it must be a plain file name of at most 200 bytes")
+    if not scan_id or unsafe:
         raise InputError(f"{scan_id!r} cannot be a scan id: it must be a plain file name without separators")
     return scan_id
 

@@ -135,10 +135,19 @@ def test_other_bad_files(csv: Callable[[str], Path], tmp_path: Path) -> None:
         read_subsets(csv("seriesuid\na\n"))
 
 
-@pytest.mark.parametrize("scan_id", ["", "  ", "..", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "x" * 201])
+@pytest.mark.parametrize("scan_id", ["", "  ", "..", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "a\udcff", "x" * 201])
 def test_unsafe_scan_ids(scan_id: str) -> None:
     with pytest.raises(InputError, match="cannot be a scan id"):
         check_scan_id(scan_id)
+
+
+@pytest.mark.parametrize("begin", ["../", "LKDS-"])
+def test_a_long_id_is_told_by_its_beginning(begin: str) -> None:
+    scan_id = begin + "1" * (5000 - len(begin))
+    with pytest.raises(InputError) as raised:
+        check_scan_id(scan_id)
+    assert str(raised.value).startswith(f"{scan_id[:40]!r}... (5000 characters) cannot be a scan id")
+    assert len(str(raised.value)) < 150
 
 
 @pytest.mark.parametrize("scan_id", ["LKDS-00012", "LKDS_00012", "lkds_12", " LKDS00012"])
