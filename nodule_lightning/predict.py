@@ -62,7 +62,7 @@ class Prediction:
         scan_id: the scan.
         candidates: best first.
         grid: of the original scan.
-        notes: what preparing the scan noted, say that no lung was found.
+        notes: what preparing the scan noted, say that no lung was found, and that it could not be shown.
     """
 
     scan_id: str
@@ -80,7 +80,7 @@ class Prediction:
 
 
 Look = Callable[[Entry, Prediction], None]
-"""Is shown a scan with what was found in it, while the scan is at hand."""
+"""Is shown a scan with what was found in it, while the scan is at hand; where it fails, what was found stands."""
 
 
 def readied(detector: Detector, device: torch.device, *, compiled: bool = False) -> Detector:
@@ -146,11 +146,22 @@ def _search(detector: Detector, entry: Entry, precision: Precision, look: Look |
                 candidates = rescore(detector.reducer.network, entry, candidates, detector.reducer.settings)
         notes = tuple(entry.record.get("notes", ()))
         prediction = Prediction(entry.scan_id, candidates, entry.original_grid, notes)
-        if look is not None:
-            look(entry, prediction)
     except Exception as error:
         # One scan that trips something unforeseen, or is too large for the device, must not cost the others.
         return Failure.of(entry.scan_id, error)
+    return prediction if look is None else _shown(entry, prediction, look)
+
+
+def _shown(entry: Entry, prediction: Prediction, look: Look) -> Prediction:
+    """Show a scan; give the prediction, with a note where that went wrong."""
+    try:
+        look(entry, prediction)
+    except Exception as error:
+        # Say a full disk: a picture can be drawn again, but the candidates cost a search.
+        failure = Failure.of(entry.scan_id, error)
+        if failure.trace:
+            log.error("%s has no picture\n%s", entry.scan_id, failure.trace)
+        return replace(prediction, notes=(*prediction.notes, f"it has no picture: {failure.reason}"))
     return prediction
 
 

@@ -65,7 +65,7 @@ def search(config: DictConfig) -> None:
         for prediction in predictions:
             console.print(render(prediction, show))
             for note in prediction.notes:
-                console.print(Text(f"note: {prediction.scan_id}: {note}"), soft_wrap=True)
+                console.print(Text(f"note: {prediction.scan_id}: {one_line(note)}"), soft_wrap=True)
         console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
     _require_all(failures, len(source))
 

@@ -37,6 +37,11 @@ def rows(ended: Ended, output: str) -> dict[str, list[tuple[float, ...]]]:
     return found
 
 
+def relative(ended: Ended) -> str:
+    """Give what was printed without the place of the working folder."""
+    return ended.out.replace(f"{Path.cwd()}/", "")
+
+
 def test_a_cache_and_the_raw_scan_give_the_same_candidates(
     run: Runner, checkpoint: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -79,6 +84,28 @@ def test_other_formats_on_request(run: Runner, checkpoint: Path, cache: Path) ->
     refused = run(predict.main, *arguments, "output=none", "formats=[pdf]")
     assert "formats holds 'pdf'; there are list, grand_challenge, slicer, pictures" in refused.line()
     assert not Path("none").exists()
+
+
+def test_a_picture_that_cannot_be_written_costs_no_candidate(
+    run: Runner, checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [f"checkpoint={checkpoint}", f"input={cache}", "formats=[list,pictures]"]
+    whole = rows(run(predict.main, *arguments, "output=whole"), "whole")
+    Path("out").mkdir()
+    Path("out/pictures").write_text("in the way")
+    ended = run(predict.main, *arguments, "output=out")
+    assert rows(ended, "out") == whole
+    for scan_id in ("one", "three", "two"):
+        assert f"note: {scan_id}: it has no picture: out/pictures/{scan_id}.png cannot be written: " in relative(ended)
+    assert Path("out/candidate_list.csv").read_bytes() == Path("whole/candidate_list.csv").read_bytes()
+
+    def trip(*_: object) -> None:
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr("nodule_lightning.report.overlay.draw_overlay", trip)
+    ended = run(predict.main, *arguments, "output=unforeseen")
+    assert rows(ended, "unforeseen") == whole
+    assert "note: one: it has no picture: RuntimeError: no font" in ended.out
 
 
 def test_a_segmentations_components_are_candidates(run: Runner, cache: Path, tmp_path: Path) -> None:
