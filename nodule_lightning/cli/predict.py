@@ -63,7 +63,8 @@ def search(config: DictConfig) -> None:
         write_record(len(predictions), len(failures))
         console = Console()
         for prediction in predictions:
-            console.print(render(prediction, show))
+            if show:
+                console.print(render(prediction, show))
             for note in prediction.notes:
                 console.print(Text(f"note: {prediction.scan_id}: {one_line(note)}"), soft_wrap=True)
         console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))

@@ -187,6 +187,11 @@ def test_what_preparing_noted_is_told(run: Runner, checkpoint: Path, tmp_path: P
     ended = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=out")
     assert ended.code == 0
     assert f"note: no lungs: {FALLBACK_NOTE}" in ended.out
+    assert "probability" in ended.out
+    bare = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=out", "show=0")
+    note, last = bare.out.splitlines()
+    assert note.startswith(f"note: no lungs: {FALLBACK_NOTE}")
+    assert "candidates are in" in last
 
 
 @pytest.mark.parametrize("direction", [1, -1])
