@@ -10,7 +10,8 @@
 All places are those of the original scan. A scan's id becomes a file's name, so none may lead out of the folder.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -37,11 +38,20 @@ class Format(StrEnum):
     PICTURES = "pictures"
 
 
+_PICTURE: Final = ".png"
 # Laid out from the candidates alone; a picture needs the scan as well.
 _PER_SCAN: Final[dict[Format, tuple[str, Callable[[Candidates], bytes]]]] = {
     Format.GRAND_CHALLENGE: (".json", point_marks),
     Format.SLICER: (".mrk.json", slicer_markups),
 }
+
+
+# Of each format, its files in the folder of all outputs.
+_FILES: Final = (
+    LIST,
+    *(f"{name.value}/*{suffix}" for name, (suffix, _) in _PER_SCAN.items()),
+    f"{Format.PICTURES.value}/*{_PICTURE}",
+)
 
 
 def parse_formats(names: Sequence[object]) -> tuple[Format, ...]:
@@ -105,8 +115,43 @@ def write_picture(folder: Path, entry: Entry, prediction: Prediction) -> None:
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.overlay import draw_overlay
 
-    path = _file(folder, Format.PICTURES, prediction.scan_id, ".png")
+    path = _file(folder, Format.PICTURES, prediction.scan_id, _PICTURE)
     write_whole(path, to_png(draw_overlay(entry, prediction.candidates, prediction.voxels_zyx())))
+
+
+def find_outputs(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Find what lies beside a submission, and which file each one is: one that is written anew is another.
+
+    Args:
+        folder: of all outputs; perhaps not there yet.
+
+    Returns:
+        Of each path below the folder, the number of its file and when it was written, in nanoseconds.
+    """
+    paths = [path for pattern in _FILES for path in sorted(folder.glob(pattern))]
+    return {path.relative_to(folder): (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in paths}
+
+
+def tell_earlier(folder: Path, before: Mapping[Path, tuple[int, int]]) -> str | None:
+    """Say what lies beside the submission and is not of this search, which replaces files but deletes none.
+
+    Args:
+        folder: of all outputs.
+        before: what `find_outputs` gave before the search.
+
+    Returns:
+        A note that names it and the cure; None where there is nothing.
+    """
+    now = find_outputs(folder)
+    left = [path for path, file in before.items() if now.get(path) == file]
+    if not left:
+        return None
+    counts = Counter(path.parts[0] for path in left)
+    names = [name if name == LIST else f"{count} of {name}/" for name, count in counts.items()]
+    return (
+        f"{folder} also holds files of an earlier search, which do not belong to {SUBMISSION}: {', '.join(names)}, "
+        f"such as {left[-1]}; delete them, or name another output="
+    )
 
 
 def _file(folder: Path, name: Format, scan_id: str, suffix: str) -> Path:

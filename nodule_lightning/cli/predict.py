@@ -38,7 +38,7 @@ def search(config: DictConfig) -> None:
     from nodule_lightning.cli._checkpoint import load_detector
     from nodule_lightning.cli._record import record_of_search
     from nodule_lightning.cli._search_options import search_options
-    from nodule_lightning.outputs import Format, parse_formats, write_outputs, write_picture
+    from nodule_lightning.outputs import Format, find_outputs, parse_formats, tell_earlier, write_outputs, write_picture
     from nodule_lightning.predict import Prediction, readied
     from nodule_lightning.scan_source import Failure, Source
 
@@ -52,6 +52,7 @@ def search(config: DictConfig) -> None:
     write_record = record_of_search(output, Path(config.checkpoint), reducer, detector, options.to_dict())
     source = Source(Path(config.input), detector.preparation, optional_path(config, "scans"))
     detector = readied(detector, options.device, compiled=options.compiled)
+    before = find_outputs(output)
     look = partial(write_picture, output) if Format.PICTURES in formats else None
     outcomes = _outcomes(detector, source, options, look)
     if outcomes is None:
@@ -68,6 +69,8 @@ def search(config: DictConfig) -> None:
             for note in prediction.notes:
                 console.print(Text(f"note: {prediction.scan_id}: {one_line(note)}"), soft_wrap=True)
         console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
+        if earlier := tell_earlier(output, before):
+            console.print(Text(f"note: {earlier}"), soft_wrap=True)
     _require_all(failures, len(source))
 
 

@@ -86,6 +86,27 @@ def test_other_formats_on_request(run: Runner, checkpoint: Path, cache: Path) ->
     assert not Path("none").exists()
 
 
+def test_what_an_earlier_search_left_is_named(run: Runner, checkpoint: Path, cache: Path, tmp_path: Path) -> None:
+    chosen = tmp_path / "chosen.csv"
+    chosen.write_text("seriesuid\ntwo\n")
+    arguments = [f"checkpoint={checkpoint}", f"input={cache}", "output=out", "show=0"]
+    every = "formats=[list,grand_challenge,slicer,pictures]"
+    for _ in range(2):
+        again = run(predict.main, *arguments, every)
+        assert again.code == 0
+        assert "earlier" not in again.out
+    before = {path: path.read_bytes() for path in Path("out").rglob("*.*")}
+    ended = run(predict.main, *arguments, f"scans={chosen}", "formats=[slicer,pictures]")
+    note = relative(ended).splitlines()[-1]
+    assert note == (
+        "note: out also holds files of an earlier search, which do not belong to submission.csv: candidate_list.csv, "
+        "3 of grand_challenge/, 2 of slicer/, 2 of pictures/, such as pictures/three.png; delete them, or name another "
+        "output="
+    )
+    assert all(path.exists() for path in before)
+    assert "belong" not in run(predict.main, *arguments, f"scans={chosen}", every, "output=other").out
+
+
 def test_a_picture_that_cannot_be_written_costs_no_candidate(
     run: Runner, checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
