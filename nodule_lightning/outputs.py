@@ -10,6 +10,7 @@
 All places are those of the original scan. A scan's id becomes a file's name, so none may lead out of the folder.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -39,6 +40,8 @@ class Format(StrEnum):
 
 
 _PICTURE: Final = ".png"
+# The submission is written last: a thousand scans with two hundred candidates each take 20 MB.
+_KEPT_FREE: Final = 32 * 10**6
 # Laid out from the candidates alone; a picture needs the scan as well.
 _PER_SCAN: Final[dict[Format, tuple[str, Callable[[Candidates], bytes]]]] = {
     Format.GRAND_CHALLENGE: (".json", point_marks),
@@ -109,14 +112,18 @@ def write_picture(folder: Path, entry: Entry, prediction: Prediction) -> None:
         prediction: what was found in it.
 
     Raises:
-        InputError: as `write_outputs`.
+        InputError: as `write_outputs`, or so little of the disk is free that the submission might not fit any more.
     """
     # Only this function needs matplotlib, and it takes as long to import as all the rest.
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.overlay import draw_overlay
 
     path = _file(folder, Format.PICTURES, prediction.scan_id, _PICTURE)
-    write_whole(path, to_png(draw_overlay(entry, prediction.candidates, prediction.voxels_zyx())))
+    picture = to_png(draw_overlay(entry, prediction.candidates, prediction.voxels_zyx()))
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if shutil.disk_usage(existing).free < len(picture) + _KEPT_FREE:
+        raise InputError(f"{path} is not written: the last {_KEPT_FREE // 10**6} MB of the disk are for {SUBMISSION}")
+    write_whole(path, picture)
 
 
 def find_outputs(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import replace
 from hashlib import sha256
@@ -119,6 +120,14 @@ def test_a_picture_that_cannot_be_written_costs_no_candidate(
     for scan_id in ("one", "three", "two"):
         assert f"note: {scan_id}: it has no picture: out/pictures/{scan_id}.png cannot be written: " in relative(ended)
     assert Path("out/candidate_list.csv").read_bytes() == Path("whole/candidate_list.csv").read_bytes()
+
+    nearly_full = shutil._ntuple_diskusage(10**12, 10**12, 32 * 10**6)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: nearly_full)
+        ended = run(predict.main, *arguments, "output=nearly_full")
+    assert rows(ended, "nearly_full") == whole
+    assert "one.png is not written: the last 32 MB of the disk are for submission.csv" in ended.out
+    assert not Path("nearly_full/pictures").exists()
 
     def trip(*_: object) -> None:
         raise RuntimeError("no\nfont")
