@@ -133,14 +133,15 @@ def _end_with(parent: int) -> None:
 
 
 def _see_the_end_of(trainer: "pl.Trainer", patience_s: float) -> None:
-    """Wait for the children and tell which of them have failed; kill those that take longer."""
+    """Wait for all of the children and tell which of them have failed; kill those that take longer."""
     procs: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
     children = list(procs)
     # Lightning's watch over them kills this process where one has failed, and with it the other jobs of a sweep.
     procs.clear()
+    until = time.monotonic() + patience_s
     for rank, child in enumerate(children, start=1):
         try:
-            code = child.wait(patience_s)
+            code = child.wait(max(until - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             child.kill()
             code = child.wait() if patience_s else 0

@@ -1,14 +1,18 @@
 """What a child process of a job is started with, and what is left when the job has trained."""
 
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from nodule_lightning.cli import _child_processes
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._child_processes import child_processes_of_this_job
 from tests.cli.commands import Runner
@@ -88,3 +92,21 @@ def test_what_a_cluster_has_set_stays(run: Runner, monkeypatch: pytest.MonkeyPat
     assert run(Job().main, "cache=a", "paths.run=r").code == 0
     assert os.environ["WORLD_SIZE"] == "4"
     assert "LOCAL_RANK" not in os.environ
+
+
+def test_many_children_that_do_not_end_are_waited_for_no_longer_than_one(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_child_processes, "_PATIENCE_S", 1.0)
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(8)]
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=list(children))))
+
+    def fail(config: DictConfig) -> None:
+        with child_processes_of_this_job(trainer):  # type: ignore[arg-type]
+            raise ZeroDivisionError
+
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: run_application(fail, "train", ("cache",)), "cache=a", "paths.run=r")
+    assert time.monotonic() - began < 5
+    assert [child.returncode for child in children] == [-9] * 8
