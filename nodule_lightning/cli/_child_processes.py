@@ -82,8 +82,9 @@ def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
     own = [name for name in _RENDEZVOUS if name not in os.environ]
     sys.argv = [given[0], *_arguments()]
     _name_folder()
-    if os.environ.get(_STARTED_BY) == str(os.getppid()):
-        Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    # That one may be gone before this one has come here, and whatever else inherits the variable is no child.
+    if _STARTED_BY in os.environ and int(os.environ.get("LOCAL_RANK", "0")):
+        Thread(target=_end_with, args=(int(os.environ[_STARTED_BY]),), daemon=True).start()
     os.environ[_STARTED_BY] = str(os.getpid())
     try:
         yield

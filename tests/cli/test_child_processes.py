@@ -16,9 +16,22 @@ from nodule_lightning.cli import _child_processes
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._child_processes import child_processes_of_this_job
 from tests.cli.commands import Runner
+from tests.ranks import ENVIRONMENT
 
 LIGHTNINGS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TRAINER = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+WAITS = """
+import time
+from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._child_processes import child_processes_of_this_job
+from tests.cli.test_child_processes import TRAINER
+
+def wait(config):
+    with child_processes_of_this_job(TRAINER):
+        time.sleep(3)
+
+run_application(wait, "train", ("cache",))
+"""
 
 
 class Job:
@@ -110,3 +123,16 @@ def test_many_children_that_do_not_end_are_waited_for_no_longer_than_one(
         run(lambda: run_application(fail, "train", ("cache",)), "cache=a", "paths.run=r")
     assert time.monotonic() - began < 5
     assert [child.returncode for child in children] == [-9] * 8
+
+
+@pytest.mark.parametrize(("rank", "code"), [("1", 1), ("0", 0)])
+def test_a_child_whose_first_process_is_gone_before_it_trains_ends(tmp_path: Path, rank: str, code: int) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    started = {"NODULE_TRAIN_STARTED_BY": str(gone.pid), "LOCAL_RANK": rank}
+    command = [sys.executable, "-c", WAITS, "cache=a", "paths.run=r"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={**ENVIRONMENT, **started}, capture_output=True, encoding="utf-8", check=False
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ("the first process of this job is gone" in ended.stderr) == (rank == "1")
