@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 
 PLACE: Final = "rehearsal"
 # One process that starts no other and knows of no cluster.
-_ALONE: Final = {
-    "strategy": "auto",
-    "num_nodes": 1,
-    "sync_batchnorm": False,
-    "plugins": {"_target_": "pytorch_lightning.plugins.environments.LightningEnvironment"},
-}
+_ALONE: Final = {"strategy": "auto", "num_nodes": 1, "sync_batchnorm": False}
+_NO_CLUSTER: Final = {"_target_": "pytorch_lightning.plugins.environments.LightningEnvironment"}
 _SHORT: Final = {
     "max_epochs": 1,
     "limit_train_batches": 1,
@@ -94,12 +90,15 @@ def _short_trainer(
     short = config.copy()
     # A checkpoint is written as often as there is a validation.
     OmegaConf.update(short, "trainer.check_val_every_n_epoch", 1, force_add=True)
-    callbacks = [value for value in plain(short.callbacks).values() if not _is_progress_bar(value)]
+    callbacks = [value for value in plain(short.callbacks).values() if not _is(value, "ProgressBar")]
+    # Among them is what writes the run's checkpoints.
+    plugins = [value for value in trainer_values.get("plugins") or () if not _is(value, "Environment")]
     device = trainer.strategy.root_device
     values = {
         **{key: value for key, value in trainer_values.items() if key not in _UNSET},
         **_ALONE,
         **_SHORT,
+        "plugins": [*plugins, _NO_CLUSTER],
         "devices": 1 if device.index is None else [device.index],
         "callbacks": _moved(callbacks, str(folder), str(place)),
         "logger": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(place)},
@@ -122,8 +121,8 @@ def _on_one_scan(datamodule: "ScanDataModule") -> "ScanDataModule":
     return rehearsed
 
 
-def _is_progress_bar(callback: object) -> bool:
-    return isinstance(callback, Mapping) and str(callback.get("_target_")).endswith("ProgressBar")
+def _is(value: object, kind: str) -> bool:
+    return isinstance(value, Mapping) and str(value.get("_target_")).endswith(kind)
 
 
 def _moved(values: Any, folder: str, place: str) -> Any:  # noqa: ANN401 - any plain value

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from nodule_lightning.callbacks.validation_report import ValidationReport
+from nodule_lightning.checkpoint_io import WholeCheckpointIO
 from nodule_lightning.cli import _rehearsal, train
 from tests.balls import write_balls
 from tests.cli.commands import Ended, Runner
@@ -78,10 +79,14 @@ def test_what_would_break_late_breaks_before_the_first_step(go: Go, monkeypatch:
     class BrokenError(Exception):
         pass
 
-    def break_off(*_: object) -> None:
+    def break_off(*_: object, **__: object) -> None:
         raise BrokenError
 
-    for owner, name in ((ValidationReport, "on_validation_epoch_end"), (pl.Trainer, "save_checkpoint")):
+    for owner, name in (
+        (ValidationReport, "on_validation_epoch_end"),
+        (pl.Trainer, "save_checkpoint"),
+        (WholeCheckpointIO, "save_checkpoint"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, break_off)
             with pytest.raises(BrokenError):
