@@ -1,16 +1,27 @@
-"""Refuse before the first step what would cost hours later: sets that nothing can be learnt from, and a full disk."""
+"""Refuse before the first step what would cost hours later.
+
+That is a setting without effect, a training that is never validated, a cache of other voxels than the model's, sets
+that nothing can be learnt from, and a full disk.
+"""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from omegaconf import DictConfig
+
+from nodule_lightning.cli._logged_settings import groups_in_use, referred
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import torch.nn
 
     from nodule_lightning.data.datamodule import ScanDataModule
+    from nodule_lightning.module import ScoredModule
 
+# The groups that a task, or a stage of its curriculum, may leave unused.
+LEARNT_BY: Final = ("model", "assign", "loss", "sampler", "curriculum", "inference")
 CHECKPOINTS: Final = "checkpoints"
 # The weights, their average, and the two moments of AdamW.
 _COPIES_OF_WEIGHTS: Final = 4
@@ -18,6 +29,62 @@ _COPIES_OF_WEIGHTS: Final = 4
 _FILES: Final = 3
 # Logs, reports and pictures.
 _REST_BYTES: Final = 100_000_000
+
+
+def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
+    """Refuse to change a group that the task, or its curriculum, does not look at: the change would have no effect.
+
+    Raises:
+        InputError: an override is of such a group; names what to change instead.
+    """
+    used = groups_in_use(config)
+    if "curriculum" in used:
+        used |= referred(config.curriculum)
+    for override in overrides:
+        group = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        if group not in LEARNT_BY or group in used:
+            continue
+        if "curriculum" not in used:
+            task = config.module["_target_"].rpartition(".")[2]
+            raise InputError(f"{override} has no effect, because a {task} looks at no {group}; leave it out")
+        names = ", ".join(config.curriculum.stages)
+        raise InputError(
+            f"{override} has no effect, because each stage of the curriculum has its own {group}: "
+            f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single"
+        )
+
+
+def require_a_validation(config: DictConfig) -> None:
+    """Refuse a training that ends before its first validation, or never.
+
+    Raises:
+        InputError: the number of epochs is such; names both settings.
+    """
+    epochs, every = config.trainer.get("max_epochs"), config.trainer.get("check_val_every_n_epoch")
+    if isinstance(epochs, int) and epochs < 0:
+        raise InputError(
+            f"trainer.max_epochs={epochs} has no end, and the learning rate falls towards one: name a number"
+        )
+    if isinstance(epochs, int) and isinstance(every, int) and epochs < every:
+        raise InputError(
+            f"trainer.max_epochs={epochs} ends before the first validation, trainer.check_val_every_n_epoch={every}: "
+            "no checkpoint would be chosen; lower the second"
+        )
+
+
+def require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> None:
+    """Refuse a cache with voxels of another size than the model's.
+
+    Raises:
+        InputError: the sizes differ; names both, and the setting.
+    """
+    cache_mm, expected_mm = datamodule.preparation["spacing_mm"], module.spacing_mm
+    if cache_mm != expected_mm:
+        raise InputError(
+            f"{datamodule.cache} has voxels of {cache_mm} mm, the model expects {expected_mm} mm; "
+            f"set +model.anchors.spacing_mm={cache_mm}, of a segmentation +model.spacing_mm={cache_mm}, "
+            f"of a second stage +classifier.spacing_mm={cache_mm}"
+        )
 
 
 def require_nodules(datamodule: "ScanDataModule") -> None:

@@ -2,20 +2,27 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._checks import (
+    CHECKPOINTS,
+    require_a_validation,
+    require_in_use,
+    require_nodules,
+    require_space,
+    require_spacing,
+)
 from nodule_lightning.cli._child_processes import (
     child_processes_of_this_job,
     require_startable,
     write_files_in_the_first_process_only,
 )
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
-from nodule_lightning.cli._logged_settings import groups_in_use, referred, settings_to_log
+from nodule_lightning.cli._logged_settings import settings_to_log
 from nodule_lightning.cli._resuming import resumes, told_how_to_go_on
 from nodule_lightning.cli._sweep import forget_failure
 from nodule_lightning.cli._values import flag, seed
@@ -30,9 +37,7 @@ if TYPE_CHECKING:
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
 
-LAST = Path("checkpoints", "last.ckpt")
-
-LEARNT_BY = ("model", "assign", "loss", "sampler", "curriculum", "inference")
+LAST = Path(CHECKPOINTS, "last.ckpt")
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -54,7 +59,6 @@ def train(config: DictConfig) -> float:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
-    from nodule_lightning.cli._checks import require_nodules, require_space
     from nodule_lightning.cli._quiet import silence_tips
     from nodule_lightning.cli._record import record_of_training
 
@@ -69,14 +73,14 @@ def train(config: DictConfig) -> float:
     datamodule: ScanDataModule = instantiate(config.datamodule)
     if config.trainer.max_epochs is None:
         config.trainer.max_epochs = datamodule.epochs
-    _require_a_validation(config)
+    require_a_validation(config)
     datamodule.setup("fit")
     recipe = _recipe(config, datamodule)
     last = _resumed_from(folder, datamodule, recipe) if resume else None
     if not resume:
         _require_new(folder)
     module = _module(config, recipe)
-    _require_spacing(module, datamodule)
+    require_spacing(module, datamodule)
     require_nodules(datamodule)
     require_space(folder, module.network)
     trainer = _trainer(config)
@@ -99,42 +103,6 @@ def train(config: DictConfig) -> float:
     finally:
         _finish_wandb()
     return _report(trainer)
-
-
-def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
-    """Refuse to change a group that the task, or its curriculum, does not look at: the change would have no effect.
-
-    Raises:
-        InputError: an override is of such a group; names what to change instead.
-    """
-    used = groups_in_use(config)
-    if "curriculum" in used:
-        used |= referred(config.curriculum)
-    for override in overrides:
-        group = override.lstrip("+~").partition("=")[0].partition(".")[0]
-        if group not in LEARNT_BY or group in used:
-            continue
-        if "curriculum" not in used:
-            task = config.module["_target_"].rpartition(".")[2]
-            raise InputError(f"{override} has no effect, because a {task} looks at no {group}; leave it out")
-        names = ", ".join(config.curriculum.stages)
-        raise InputError(
-            f"{override} has no effect, because each stage of the curriculum has its own {group}: "
-            f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single"
-        )
-
-
-def _require_a_validation(config: DictConfig) -> None:
-    epochs, every = config.trainer.get("max_epochs"), config.trainer.get("check_val_every_n_epoch")
-    if isinstance(epochs, int) and epochs < 0:
-        raise InputError(
-            f"trainer.max_epochs={epochs} has no end, and the learning rate falls towards one: name a number"
-        )
-    if isinstance(epochs, int) and isinstance(every, int) and epochs < every:
-        raise InputError(
-            f"trainer.max_epochs={epochs} ends before the first validation, trainer.check_val_every_n_epoch={every}: "
-            "no checkpoint would be chosen; lower the second"
-        )
 
 
 def _rehearse(
@@ -201,17 +169,6 @@ def chosen(trainer: dict[str, Any]) -> dict[str, Any]:
     # There is no batch norm over processes without GPUs.
     meant = {"precision": precise, "sync_batchnorm": on_gpu}
     return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}
-
-
-def _require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> None:
-
-    cache_mm, expected_mm = datamodule.preparation["spacing_mm"], module.spacing_mm
-    if cache_mm != expected_mm:
-        raise InputError(
-            f"{datamodule.cache} has voxels of {cache_mm} mm, the model expects {expected_mm} mm; "
-            f"set +model.anchors.spacing_mm={cache_mm}, of a segmentation +model.spacing_mm={cache_mm}, "
-            f"of a second stage +classifier.spacing_mm={cache_mm}"
-        )
 
 
 def _resumed_from(folder: Path, datamodule: "ScanDataModule", recipe: dict[str, dict[str, Any]]) -> Path | None:
