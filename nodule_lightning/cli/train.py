@@ -205,8 +205,15 @@ def _require_begun(folder: Path) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    if not (folder / SPLITS).exists() and HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise InputError(f"{folder / LAST} does not exist: to resume, name the run's folder with paths.run=DIR")
+    from nodule_lightning.cli._rehearsal import PLACE
+
+    # What a run makes first; killed in its rehearsal, it has no more.
+    begun = any((folder / name).exists() for name in (PLACE, SPLITS))
+    if not begun and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise InputError(
+            f"{folder / LAST} does not exist: leave resume=true out, or name the folder of the run to go on with by "
+            "paths.run=DIR"
+        )
 
 
 def require_same_split(folder: Path, datamodule: "ScanDataModule") -> None:

@@ -180,6 +180,13 @@ def test_a_run_is_not_written_over(run: Runner, cache: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_run_that_was_killed_in_its_rehearsal_begins_anew(run: Runner, cache: Path) -> None:
+    Path("run/rehearsal").mkdir(parents=True)
+    arguments = [f"cache={cache}", "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow"]
+    # The next thing that is asked for.
+    assert "+model.anchors.spacing_mm=4.0" in run(train.main, *arguments, "paths.run=run", "resume=true").line()
+
+
 def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
