@@ -196,5 +196,18 @@ def test_a_run_that_is_killed_and_resumed_keeps_its_id_and_the_numbers_of_its_ro
     assert timeless[0][2] == timeless[1][0]
 
 
+def test_each_job_of_a_sweep_has_a_run_of_its_own(trained: Trained) -> None:
+    folder = trained.folder.parent
+    once = [text for text in TRAIN if not text.startswith("paths.run")]
+    given = ("trainer.max_epochs=1", "rehearsal=false", "paths.sweep=sweep", "seed=0,1", "logger=wandb")
+    subprocess.run(
+        [BIN / "nodule-train", "-m", *once, *given],
+        cwd=folder, env=clean_environment(trained.home), check=True, capture_output=True, timeout=400,
+    )  # fmt: skip
+    for job in ("0", "1"):
+        [log] = (folder / "sweep" / job / "wandb").glob("offline-run-*/*.wandb")
+        assert [row["_step"] for row in rows_of(read_log(log))] == [0, 1]
+
+
 def measured(name: str) -> bool:
     return name.startswith(("loss/", "val/froc", "val/sensitivity")) or name in {"epoch", "_step"}
