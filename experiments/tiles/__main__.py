@@ -2,8 +2,8 @@
 
     python -m experiments.tiles CHECKPOINT CACHE [scans=2] [rims=32,48,64] [core=64]
 
-Searches the first scans of a cache whole and in tiles, in fp32, and prints the table of README.md. A tile is its core
-and a rim on both sides.
+Searches the first scans of a cache whole and in tiles, in fp32, and prints a table with a row for each rim. A
+tile is its core and a rim on both sides.
 """
 
 import sys
