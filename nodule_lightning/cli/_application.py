@@ -156,13 +156,10 @@ def _missing(values: object, prefix: str = "") -> Iterator[str]:
 
 
 def _remove_empty_run_folder() -> None:
-    """Remove the run's folder where nothing but Hydra's own notes lies in it."""
+    """Remove the folder of a run where nothing but its log lies in it."""
     settings = HydraConfig.get()
-    if settings.output_subdir is None:
-        return
-    folder = Path(settings.runtime.output_dir)
-    notes = {settings.output_subdir, f"{settings.job.name}.log"}
-    if not {path.name for path in folder.iterdir()} <= notes:
+    folder, log = Path(settings.runtime.output_dir), f"{settings.job.name}.log"
+    if settings.runtime.choices["hydra/output"] != "run_folder" or {path.name for path in folder.iterdir()} - {log}:
         return
     shutil.rmtree(folder)
     for parent in folder.parents:

@@ -9,7 +9,10 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import DictConfig
+
 from nodule_lightning.callbacks.validation_report import BEST, ValidationReport
+from nodule_lightning.cli._configuration import write_configuration
 from nodule_lightning.evaluate import METRICS
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.record import (
@@ -32,16 +35,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def record_of_training(
-    folder: Path, trainer: "pl.Trainer", module: "ScoredModule", datamodule: "ScanDataModule"
+    folder: Path, config: DictConfig, trainer: "pl.Trainer", module: "ScoredModule", datamodule: "ScanDataModule"
 ) -> Iterator[None]:
     """Write `run.json` at the start and again at the end, by the first process alone.
 
-    The configuration and the command line are not repeated: Hydra has written them beside it. Each start of the run,
-    the first and each that resumed it, is told with its own versions, code and machine. One that is still `running`
-    when its process is gone was killed.
+    Each start of the run, the first and each that resumed it, is told with its own configuration, versions, code and
+    machine. One that is still `running` when its process is gone was killed.
 
     Args:
         folder: of the run.
+        config: of this start.
         trainer: about to fit.
         module: about to be fitted.
         datamodule: after its `setup`.
@@ -55,8 +58,6 @@ def record_of_training(
         print(f"note: {datamodule.cache} has changed since the run began, so what it gives cannot be had again")
     record = {
         "command": "nodule-train",
-        "configuration": ".hydra/config.yaml",
-        "arguments": ".hydra/overrides.yaml",
         "data": data,
         "candidates": fingerprint_candidates(datamodule),
         "network": describe_network(module.network),
@@ -64,7 +65,7 @@ def record_of_training(
     }
     earlier = [start for start in before.get("starts", ()) if isinstance(start, dict)]
     used = {"precision": str(trainer.precision), "processes": trainer.world_size, "device": _device(trainer)}
-    start = {"status": "running", **_made_of(), **used}
+    start = {"status": "running", "configuration": write_configuration(folder, config), **_made_of(), **used}
     clock = _Clock()
     _write(path, {**record, "starts": [*earlier, {**start, **clock.told()}]})
     try:

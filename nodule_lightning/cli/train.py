@@ -97,7 +97,7 @@ def train(config: DictConfig) -> float:
         with (
             told_how_to_go_on(trainer, folder / LAST),
             child_processes_of_this_job(trainer),
-            record_of_training(folder, trainer, module, datamodule),
+            record_of_training(folder, config, trainer, module, datamodule),
         ):
             trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
     finally:

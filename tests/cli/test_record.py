@@ -34,8 +34,6 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
     ended = run(train.main, *command)
     assert ended.code == 0, ended.error
     record = read("run/run.json")
-    assert Path("run", record["configuration"]).is_file()
-    assert Path("run", record["arguments"]).is_file()
     assert "Doe" not in Path("run/run.json").read_text(encoding="utf-8")
     assert record["data"]["scans"] == 3
     assert record["candidates"] is None
@@ -82,6 +80,42 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
     assert "ResUNet" not in next(line for line in made if "│ b " in line)
     assert "ResUNet" not in next(line for line in made if "│ c " in line)
     assert "made by" not in run(leaderboard.main, "submissions=[found/a/submission.csv]", *rank).out
+
+
+def kept(place: str) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in Path("run", place).glob("*.yaml")}
+
+
+def test_each_start_keeps_its_configuration_and_a_refused_one_none(run: Runner, cache: Path) -> None:
+    command = (f"cache={cache}", *TRAIN, "paths.run=run")
+    assert run(train.main, *command).code == 0
+    [start] = read("run/run.json")["starts"]
+    first = kept(start["configuration"])
+    assert first.keys() == {"config.yaml", "hydra.yaml", "overrides.yaml"}
+    assert "- paths.run='run'\n" in first["overrides.yaml"]
+    assert "batch_size: 2\n" in first["config.yaml"]
+    assert "trainer: debug\n" in first["hydra.yaml"]
+
+    other = "datamodule.batch_size=4"
+    run(train.main, *command, other).line()
+    run(train.main, *command, other, "optim.lr=0.5", "resume=true").line()
+    assert [path.name for path in Path("run/.hydra").iterdir() if path.is_dir()] == []
+    assert kept(".hydra") == first
+
+    resumed = run(train.main, *command, other, "resume=true")
+    assert resumed.code == 0, resumed.error
+    [note] = [line for line in resumed.out.splitlines() if line.startswith("note: ")]
+    assert note.endswith("(then and now): datamodule.batch_size 2 and 4")
+    second = read("run/run.json")["starts"][1]["configuration"]
+    assert second != start["configuration"]
+    assert "batch_size: 4\n" in kept(second)["config.yaml"]
+    assert kept(".hydra") == first
+    assert "note: " not in run(train.main, *command, other, "resume=true").out
+    # What cannot be read is not compared, and stays as it is.
+    third = Path("run", read("run/run.json")["starts"][2]["configuration"], "config.yaml")
+    third.write_text("{", encoding="utf-8")
+    assert run(train.main, *command, "resume=true").code == 0
+    assert third.read_text(encoding="utf-8") == "{"
 
 
 def test_a_training_that_breaks_says_so(run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,13 +91,7 @@ def test_what_would_break_late_breaks_before_the_first_step(go: Go, monkeypatch:
             patch.setattr(owner, name, break_off)
             with pytest.raises(BrokenError):
                 go("paths.run=run")
-        assert files("run") == {
-            ".hydra",
-            ".hydra/config.yaml",
-            ".hydra/hydra.yaml",
-            ".hydra/overrides.yaml",
-            "train.log",
-        }
+        assert files("run") == {"train.log"}
 
 
 def test_a_checkpoint_that_cannot_be_read_back_is_found_out(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
