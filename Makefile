@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEED ?= 0
 OUTPUT ?= outputs/demo/seed$(SEED)
 
-.PHONY: help install demo test test-all lint types fast slow cluster bench clean
+.PHONY: help install demo test test-all lint types fast ddp slow cluster bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -20,7 +20,7 @@ install: .venv/installed ## make the virtual environment in .venv
 demo: install ## the whole road on phantoms, to a FROC score and a report (SEED=0, OUTPUT=outputs/demo/seed0)
 	SEED="$(SEED)" OUTPUT="$(OUTPUT)" experiments/demo/run.sh
 
-test: lint types fast ## lint, types and the fast tests
+test: lint types fast ddp ## lint, types, the fast tests and those with several processes
 
 test-all: test cluster slow ## and every slow test that can run here
 
@@ -35,8 +35,11 @@ types: install ## mypy, strict
 fast: install ## the fast tests
 	$(BIN)/pytest
 
-slow: install ## the slow tests and those with several processes
-	$(BIN)/pytest -m "(slow or ddp or gpu or cluster)"
+ddp: install ## the tests with several processes
+	$(BIN)/pytest -m ddp
+
+slow: install ## all other tests that can run here
+	$(BIN)/pytest -m "(slow or gpu or cluster) and not ddp"
 
 cluster: ## install what the SLURM tests need, where that takes no question: as root, on a Debian
 	tests/cluster/install.sh
