@@ -3,9 +3,11 @@
 import os
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytorch_lightning as pl
+from torch._C._distributed_c10d import TCPStore
 
 
 class FailingRank(pl.Callback):
@@ -13,21 +15,27 @@ class FailingRank(pl.Callback):
 
     Args:
         rank: of the process that fails.
-        how: `raise` an error, `kill` itself, or kill itself while the others are `busy` for five minutes.
+        how: `raise` an error, or `kill` itself while the others are in the midst of the step, `busy` for five minutes,
+            or `deaf` for as long, in a call that no signal interrupts.
+        step: from 0; one that there is not fails nobody.
     """
 
-    def __init__(self, rank: int, how: str) -> None:
+    def __init__(self, rank: int, how: str, step: int = 1) -> None:
         self.rank = rank
         self.how = how
+        self.step = step
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, step: int
     ) -> None:
-        if step != 1:
+        if step != self.step:
             return
         if trainer.global_rank != self.rank:
-            if self.how == "busy":
-                time.sleep(300)
+            until = time.monotonic() + 300
+            while self.how == "busy" and time.monotonic() < until:
+                sum(range(1000))
+            if self.how == "deaf":
+                TCPStore("127.0.0.1", 0, world_size=2, is_master=True, timeout=timedelta(seconds=300))
             return
         Path("failed").write_text(str(time.time()), encoding="utf-8")
         if self.how == "raise":

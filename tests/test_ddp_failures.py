@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nodule_lightning.cli._record import read_record
 from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
 from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
@@ -31,8 +32,8 @@ class Ended:
     seconds_after_failure: float
 
 
-def end(folder: Path, *arguments: str) -> Ended:
-    """Train until the last process is gone."""
+def run_to_the_end(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Train until the last process is gone; give the code of the first, and what all have said."""
     process = subprocess.Popen(
         [TRAIN, *arguments, "rehearsal=false", *SMALL, *TWO_PROCESSES],
         cwd=folder,
@@ -48,7 +49,12 @@ def end(folder: Path, *arguments: str) -> Ended:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    return Ended(process.returncode, said, time.time() - float((folder / "failed").read_text(encoding="utf-8")))
+    return process.returncode, said
+
+
+def end(folder: Path, *arguments: str) -> Ended:
+    code, said = run_to_the_end(folder, *arguments)
+    return Ended(code, said, time.time() - float((folder / "failed").read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -66,6 +72,29 @@ def test_a_killed_process_ends_all_and_is_named(cache: Path, tmp_path: Path) -> 
     ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
     assert ended.code not in {0, -signal.SIGKILL}
     assert "error: process 1 of this job has ended with code -9" in ended.said
+    assert ended.seconds_after_failure < 60
+
+
+def test_a_sweep_goes_on_past_a_job_that_has_lost_a_process_while_it_was_busy(cache: Path, tmp_path: Path) -> None:
+    lost = (FAILING, "+callbacks.failing.rank=1", "+callbacks.failing.how=busy", "+callbacks.failing.step=1,99")
+    code, said = run_to_the_end(tmp_path, "-m", f"cache={cache}", "paths.sweep=sweep", *lost)
+    assert code == 1, said
+    headline, line = said.splitlines()[-2:]
+    assert headline == "error: 1 of the sweep's jobs failed:"
+    assert line.startswith("  job 0 (")
+    assert "failed: process 1 of this job has ended with code -9 (killed from outside" in line
+    assert "Traceback" not in said
+    status = [read_record(tmp_path / "sweep" / job / "run.json")["starts"][-1]["status"] for job in ("0", "1")]
+    assert status == ["failed", "finished"]
+    assert (tmp_path / "sweep" / "1" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_first_process_that_hears_nothing_ends_with_the_one_it_has_lost(cache: Path, tmp_path: Path) -> None:
+    how = (FAILING, "+callbacks.failing.rank=1", "+callbacks.failing.how=deaf")
+    ended = end(tmp_path, "-m", f"cache={cache}", "paths.sweep=sweep", "seed=0", *how)
+    assert ended.code == 1
+    assert "error: process 1 of this job has ended with code -9 (killed from outside" in ended.said
+    assert "and the first waits for it" in (tmp_path / "sweep" / "failed" / "0.txt").read_text(encoding="utf-8")
     assert ended.seconds_after_failure < 60
 
 

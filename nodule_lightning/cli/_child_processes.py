@@ -5,25 +5,27 @@ all jobs again, in another folder. Here the command line is that of the one job 
 afterwards nothing is left that would make the next job take itself for a child.
 
 None of them outlives the others: each process that Lightning has started ends with the one that started it, and that
-one waits for all of them. Only the first writes files.
+one waits for all of them and ends its job where one of them is lost. Only the first writes files.
 """
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Thread
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event, Thread, main_thread
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import Node, OmegaConf, read_write
 
+from nodule_lightning.cli._application import IncompleteError
 from nodule_lightning.cli._instantiate import as_written
-from nodule_lightning.cli._sweep import is_swept
+from nodule_lightning.cli._sweep import is_swept, note_failure
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +38,16 @@ _RENDEZVOUS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_P
 # A child that has failed needs this long to say so.
 _PATIENCE_S: Final = 20.0
 _WATCH_EVERY_S: Final = 1.0
+# Over gloo the first process fails by itself when another is gone.
+_TO_FAIL_S: Final = 5.0
+_TO_END_S: Final = 30.0
+# Nobody else has a use for it, and where nobody listens it does nothing.
+_LOST: Final = signal.SIGURG
+_KILLED: Final = " (killed from outside, for want of memory perhaps)"
+
+
+class LostProcessError(IncompleteError):
+    """Another process of the job has ended before its time."""
 
 
 def write_files_in_the_first_process_only() -> None:
@@ -76,7 +88,11 @@ def require_startable(trainer: "pl.Trainer") -> None:
 
 @contextmanager
 def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
-    """Hold the command line of the running Hydra job; leave no process, no process group and no rank behind."""
+    """Hold the command line of the running Hydra job; leave no process, no process group and no rank behind.
+
+    Raises:
+        LostProcessError: one of the processes was killed or has failed, and this one not by itself.
+    """
     given = sys.argv
     # Set by torchrun or a cluster, they are not Lightning's and stay.
     own = [name for name in _RENDEZVOUS if name not in os.environ]
@@ -86,15 +102,16 @@ def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
     if _STARTED_BY in os.environ and int(os.environ.get("LOCAL_RANK", "0")):
         Thread(target=_end_with, args=(int(os.environ[_STARTED_BY]),), daemon=True).start()
     os.environ[_STARTED_BY] = str(os.getpid())
+    children: list[subprocess.Popen[bytes]] = []
     try:
-        yield
+        with _watched(trainer, children):
+            yield
     finally:
         sys.argv = given
-        _destroy_process_group()
-        stopped = isinstance(sys.exception(), (KeyboardInterrupt, SystemExit))
-        _see_the_end_of(trainer, 0.0 if stopped else _PATIENCE_S)
+        _leave_process_group(failed=sys.exception() is not None)
         for name in (*own, _STARTED_BY):
             os.environ.pop(name, None)
+        _see_the_end_of(children, sys.exception())
 
 
 def _arguments() -> list[str]:
@@ -118,13 +135,6 @@ def _name_folder() -> None:
         settings.run.dir = QuotedString(settings.runtime.output_dir, Quote.double).with_quotes()[1:-1]
 
 
-def _destroy_process_group() -> None:
-    import torch.distributed
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 def _end_with(parent: int) -> None:
     """End this process when its parent is gone: over NCCL it would wait for that one for ever."""
     while os.getppid() == parent:
@@ -133,18 +143,107 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _see_the_end_of(trainer: "pl.Trainer", patience_s: float) -> None:
-    """Wait for all of the children and tell which of them have failed; kill those that take longer."""
-    procs: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
-    children = list(procs)
-    # Lightning's watch over them kills this process where one has failed, and with it the other jobs of a sweep.
-    procs.clear()
-    until = time.monotonic() + patience_s
-    for rank, child in enumerate(children, start=1):
-        try:
-            code = child.wait(max(until - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            code = child.wait() if patience_s else 0
-        if code:
-            print(f"error: process {rank} of this job has ended with code {code}", file=sys.stderr, flush=True)
+@contextmanager
+def _watched(trainer: "pl.Trainer", children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Interrupt this process where one that it has started is lost while it is busy or waits for it."""
+    launcher, over = trainer.strategy.launcher, Event()
+
+    def interrupt(*_: object) -> None:
+        if not over.is_set():
+            raise LostProcessError("; ".join(_failures(children)))
+
+    before = signal.signal(_LOST, interrupt)
+    watch = Thread(target=_watch, args=(launcher, children, over), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()
+        signal.signal(_LOST, before)
+        _take(launcher, children)
+
+
+def _take(launcher: object, children: list[subprocess.Popen[bytes]]) -> None:
+    """Take the processes that Lightning has started from its own watch: for one that fails it kills this process."""
+    started: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
+    children += started
+    # That watch looks at this very list, and ends where it is empty.
+    started.clear()
+
+
+def _watch(launcher: object, children: list[subprocess.Popen[bytes]], over: Event) -> None:
+    while not over.wait(_WATCH_EVERY_S):
+        if len(getattr(launcher, "procs", ())) == getattr(launcher, "num_processes", 0) - 1:
+            _take(launcher, children)
+        if _failures(children) and not over.wait(_TO_FAIL_S):
+            # Only the handler of a signal raises in the main thread, and what that waits for in C does not let it.
+            signal.pthread_kill(cast(int, main_thread().ident), _LOST)
+            if not over.wait(_TO_END_S):
+                _give_up(children)
+
+
+def _give_up(children: Sequence[subprocess.Popen[bytes]]) -> NoReturn:
+    why = f"{'; '.join(_failures(children))}, and the first waits for it"
+    try:
+        print(f"error: {why}", file=sys.stderr, flush=True)
+        _kill(children)
+        if is_swept():
+            note_failure(why)
+    finally:
+        os._exit(1)
+
+
+def _see_the_end_of(children: Sequence[subprocess.Popen[bytes]], error: BaseException | None) -> None:
+    """Wait for all of the children and tell which of them have failed; kill those that take too long.
+
+    Args:
+        children: that this process has started.
+        error: that it ends with; where that is Ctrl-C or SIGTERM, none of them is waited for.
+    """
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        _kill(children)
+        return
+    until = time.monotonic() + _PATIENCE_S
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(until - time.monotonic(), 0))
+    failed = _failures(children)
+    was_killed = any((child.returncode or 0) < 0 for child in children)
+    failed += _kill(children)
+    if isinstance(error, LostProcessError):
+        return
+    if isinstance(error, Exception) and was_killed:
+        # What this one says is that it has lost the other.
+        raise LostProcessError("; ".join(failed)) from error
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def _failures(children: Sequence[subprocess.Popen[bytes]]) -> list[str]:
+    codes = {rank: child.poll() for rank, child in enumerate(children, start=1)}
+    return [
+        f"process {rank} of this job has ended with code {code}{_KILLED if code == -signal.SIGKILL else ''}"
+        for rank, code in codes.items()
+        if code
+    ]
+
+
+def _kill(children: Sequence[subprocess.Popen[bytes]]) -> list[str]:
+    rest = {rank: child for rank, child in enumerate(children, start=1) if child.poll() is None}
+    for child in rest.values():
+        child.kill()
+        child.wait()
+    return [f"process {rank} of this job does not end by itself, and is killed" for rank in rest]
+
+
+def _leave_process_group(*, failed: bool) -> None:
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    if failed and distributed.get_backend() == "nccl":
+        # Destroying it would wait for what the others do not do any more.
+        distributed.distributed_c10d._abort_process_group()
+    else:
+        distributed.destroy_process_group()

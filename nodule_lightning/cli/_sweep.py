@@ -5,6 +5,7 @@ The jobs may run in processes or on machines of their own, so that each failure 
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,6 @@ from omegaconf import DictConfig
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._instantiate import as_written
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.files import write_whole
 
 FAILED: Final = "failed"
 
@@ -70,8 +70,13 @@ def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: st
     Of several processes of a job that note something, the first knows the cause: the others follow from it.
     """
     line = f"job {number} ({' '.join(overrides)}) failed: {one_line(why)}"
-    if not (note := folder / FAILED / f"{number}.txt").exists():
-        write_whole(note, f"{line}\n".encode())
+    note = folder / FAILED / f"{number}.txt"
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), note.open("x", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    except OSError as error:
+        raise InputError(f"{note} cannot be written: {error.strerror}") from error
     return JobError(line)
 
 

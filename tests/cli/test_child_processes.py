@@ -1,9 +1,11 @@
 """What a child process of a job is started with, and what is left when the job has trained."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,22 +109,67 @@ def test_what_a_cluster_has_set_stays(run: Runner, monkeypatch: pytest.MonkeyPat
     assert "LOCAL_RANK" not in os.environ
 
 
+def job_with(children: list[subprocess.Popen[bytes]], work: Callable[[], None]) -> Callable[[], None]:
+    launcher = SimpleNamespace(procs=children, num_processes=len(children) + 1)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+
+    def task(config: DictConfig) -> None:
+        with child_processes_of_this_job(trainer):  # type: ignore[arg-type]
+            work()
+
+    return lambda: run_application(task, "train", ("cache",))
+
+
+def fail() -> None:
+    raise ZeroDivisionError
+
+
+def be_busy() -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
 def test_many_children_that_do_not_end_are_waited_for_no_longer_than_one(
     run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_child_processes, "_PATIENCE_S", 1.0)
     children = [subprocess.Popen(["sleep", "60"]) for _ in range(8)]
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=list(children))))
-
-    def fail(config: DictConfig) -> None:
-        with child_processes_of_this_job(trainer):  # type: ignore[arg-type]
-            raise ZeroDivisionError
-
     began = time.monotonic()
     with pytest.raises(ZeroDivisionError):
-        run(lambda: run_application(fail, "train", ("cache",)), "cache=a", "paths.run=r")
+        run(job_with(list(children), fail), "cache=a", "paths.run=r")
     assert time.monotonic() - began < 5
     assert [child.returncode for child in children] == [-9] * 8
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "kill -9 $$",
+            "process 1 of this job has ended with code -9 (killed from outside, for want of memory perhaps)",
+        ),
+        ("exit 3", "process 1 of this job has ended with code 3"),
+    ],
+)
+def test_a_lost_child_ends_the_job_of_a_process_that_is_busy(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    monkeypatch.setattr(_child_processes, "_TO_FAIL_S", 0.1)
+    ended = run(job_with([subprocess.Popen(["sh", "-c", line])], be_busy), "-m", "cache=a", "seed=0", "paths.sweep=s")
+    assert ended.failed_job().endswith(f"failed: process 1 of this job has ended with code {said}")
+    assert "Traceback" not in ended.error
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
+
+
+def test_a_failure_that_follows_from_a_killed_child_names_the_child(run: Runner) -> None:
+    child = subprocess.Popen(["sh", "-c", "kill -9 $$"])
+    child.wait()
+    ended = run(job_with([child], fail), "cache=a", "paths.run=r")
+    assert ended.code == 1
+    assert ended.error.splitlines() == [
+        "error: process 1 of this job has ended with code -9 (killed from outside, for want of memory perhaps)"
+    ]
 
 
 @pytest.mark.parametrize(("rank", "code"), [("1", 1), ("0", 0)])
