@@ -50,6 +50,17 @@ class LostProcessError(IncompleteError):
     """Another process of the job has ended before its time."""
 
 
+def follow_the_first_process() -> None:
+    """End with the process that has started this one, where one has, and leave Ctrl-C to it."""
+    # Whatever else inherits the variable is no child.
+    if _STARTED_BY not in os.environ or not int(os.environ.get("LOCAL_RANK", "0")):
+        return
+    # A terminal sends it to all of them. That one ends the others, and waits for those that are about to join it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It may be gone before this one has come here.
+    Thread(target=_end_with, args=(int(os.environ[_STARTED_BY]),), daemon=True).start()
+
+
 def write_files_in_the_first_process_only() -> None:
     """Close the log file of each process but the first of a job, whoever has started them."""
     from pytorch_lightning.utilities import rank_zero_only
@@ -98,9 +109,6 @@ def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
     own = [name for name in _RENDEZVOUS if name not in os.environ]
     sys.argv = [given[0], *_arguments()]
     _name_folder()
-    # That one may be gone before this one has come here, and whatever else inherits the variable is no child.
-    if _STARTED_BY in os.environ and int(os.environ.get("LOCAL_RANK", "0")):
-        Thread(target=_end_with, args=(int(os.environ[_STARTED_BY]),), daemon=True).start()
     os.environ[_STARTED_BY] = str(os.getpid())
     children: list[subprocess.Popen[bytes]] = []
     try:

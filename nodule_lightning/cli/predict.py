@@ -97,10 +97,11 @@ def _outcomes(
     if options.devices == 1:
         found = predict(detector, source, workers, options.precision, look)
         return list(progress(found, "searching", len(source)))
-    from nodule_lightning.cli._child_processes import child_processes_of_this_job
+    from nodule_lightning.cli._child_processes import child_processes_of_this_job, follow_the_first_process
     from nodule_lightning.cli._quiet import silence_tips
     from nodule_lightning.shared_search import ScanSearch, search_trainer, share
 
+    follow_the_first_process()
     silence_tips()
     search = ScanSearch(detector, source, workers, options.precision, look, watch)
     trainer = search_trainer(options.device, options.devices)

@@ -18,6 +18,7 @@ from nodule_lightning.cli._checks import (
 )
 from nodule_lightning.cli._child_processes import (
     child_processes_of_this_job,
+    follow_the_first_process,
     require_startable,
     write_files_in_the_first_process_only,
 )
@@ -67,6 +68,7 @@ def train(config: DictConfig) -> float:
     resume, rehearsal = resumes(config), flag(config, "rehearsal")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
+    follow_the_first_process()
     write_files_in_the_first_process_only()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)

@@ -25,12 +25,11 @@ TRAINER = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False,
 WAITS = """
 import time
 from nodule_lightning.cli._application import run_application
-from nodule_lightning.cli._child_processes import child_processes_of_this_job
-from tests.cli.test_child_processes import TRAINER
+from nodule_lightning.cli._child_processes import follow_the_first_process
 
 def wait(config):
-    with child_processes_of_this_job(TRAINER):
-        time.sleep(3)
+    follow_the_first_process()
+    time.sleep(3)
 
 run_application(wait, "train", ("cache",))
 """
@@ -143,21 +142,15 @@ def test_many_children_that_do_not_end_are_waited_for_no_longer_than_one(
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        (
-            "kill -9 $$",
-            "process 1 of this job has ended with code -9 (killed from outside, for want of memory perhaps)",
-        ),
-        ("exit 3", "process 1 of this job has ended with code 3"),
-    ],
+    ("line", "code"),
+    [("kill -9 $$", "-9 (killed from outside, for want of memory perhaps)"), ("exit 3", "3")],
 )
 def test_a_lost_child_ends_the_job_of_a_process_that_is_busy(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+    run: Runner, monkeypatch: pytest.MonkeyPatch, line: str, code: str
 ) -> None:
     monkeypatch.setattr(_child_processes, "_TO_FAIL_S", 0.1)
     ended = run(job_with([subprocess.Popen(["sh", "-c", line])], be_busy), "-m", "cache=a", "seed=0", "paths.sweep=s")
-    assert ended.failed_job().endswith(f"failed: process 1 of this job has ended with code {said}")
+    assert ended.failed_job().endswith(f"failed: process 1 of this job has ended with code {code}")
     assert "Traceback" not in ended.error
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
