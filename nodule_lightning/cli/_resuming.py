@@ -27,7 +27,12 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def resumes(config: DictConfig) -> bool:
     """Say whether the run is to go on: the user says so, or SLURM has put its job into the queue again."""
-    return flag(config, "resume") or int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+    return flag(config, "resume") or is_requeued()
+
+
+def is_requeued() -> bool:
+    """Say whether SLURM has put the job of this process into the queue again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
 @contextmanager

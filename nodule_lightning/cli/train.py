@@ -24,7 +24,7 @@ from nodule_lightning.cli._child_processes import (
 )
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import settings_to_log
-from nodule_lightning.cli._resuming import resumes, told_how_to_go_on
+from nodule_lightning.cli._resuming import is_requeued, resumes, told_how_to_go_on
 from nodule_lightning.cli._sweep import forget_failure
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
@@ -201,8 +201,8 @@ def _last_checkpoint(folder: Path, datamodule: "ScanDataModule") -> Path | None:
 def _require_begun(folder: Path) -> None:
     """Refuse to begin where a run was to go on, unless it was killed before its first checkpoint or is a sweep's job.
 
-    The same command with resume=true so goes on wherever it was killed, and a sweep with those of its jobs that had
-    not begun.
+    The same command with resume=true so goes on wherever it was killed, a sweep with those of its jobs that had not
+    begun, and a script that SLURM has put into the queue again before its run had.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -211,10 +211,17 @@ def _require_begun(folder: Path) -> None:
 
     # What a run makes first; killed in its rehearsal, it has no more.
     begun = any((folder / name).exists() for name in (PLACE, SPLITS))
-    if not begun and HydraConfig.get().mode != RunMode.MULTIRUN:
+    if begun or HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    if not is_requeued():
         raise InputError(
             f"{folder / LAST} does not exist: leave resume=true out, or name the folder of the run to go on with by "
             "paths.run=DIR"
+        )
+    if not any(text.startswith("paths.run=") for text in as_written(HydraConfig.get().overrides.task)):
+        raise InputError(
+            f"SLURM has put this job into the queue again, but {folder} is a new folder, not that of its run: name the "
+            "run's in the script by paths.run=DIR, so that the job goes on there"
         )
 
 

@@ -187,6 +187,19 @@ def test_a_run_that_was_killed_in_its_rehearsal_begins_anew(run: Runner, cache: 
     assert "+model.anchors.spacing_mm=4.0" in run(train.main, *arguments, "paths.run=run", "resume=true").line()
 
 
+def test_a_script_that_slurm_has_put_into_the_queue_again_names_its_run(
+    run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    arguments = [f"cache={cache}", "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow"]
+    line = run(train.main, *arguments).line()
+    assert "name the run's in the script by paths.run=DIR" in line
+    assert "resume=true" not in line
+    # One that had not begun yet begins. The next thing that is asked for.
+    assert "+model.anchors.spacing_mm=4.0" in run(train.main, *arguments, "paths.run=run").line()
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
