@@ -20,7 +20,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from nodule_lightning.cli._errors import explain, one_line
 from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._paths import quote_path_arguments
-from nodule_lightning.cli._sweep import JobError, failures, is_swept, note_failure
+from nodule_lightning.cli._sweep import JobError, failures, is_one_of_several_tasks, is_swept, note_failure
 from nodule_lightning.errors import InputError
 
 Task = Callable[[DictConfig], Any]
@@ -111,7 +111,11 @@ class _Guard:
             return self.task(config)
         except Exception as error:
             if is_swept():
-                raise _failed_job(error) from None
+                failure = _failed_job(error)
+                if is_one_of_several_tasks():
+                    # Hydra would end it well, and the others would wait for it.
+                    sys.exit(INCOMPLETE)
+                raise failure from None
             _end(error)
             raise
 

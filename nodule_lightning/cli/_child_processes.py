@@ -25,7 +25,7 @@ from omegaconf import Node, OmegaConf, read_write
 
 from nodule_lightning.cli._application import IncompleteError
 from nodule_lightning.cli._instantiate import as_written
-from nodule_lightning.cli._sweep import is_swept, note_failure
+from nodule_lightning.cli._sweep import is_one_of_several_tasks, is_swept, note_failure
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,7 +116,10 @@ def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
             yield
     finally:
         sys.argv = given
-        _leave_process_group(failed=sys.exception() is not None)
+        failed = sys.exception() is not None
+        # It is what lets the others fail too, and the cause has to be noted first.
+        if not (failed and is_one_of_several_tasks()):
+            _leave_process_group(failed=failed)
         for name in (*own, _STARTED_BY):
             os.environ.pop(name, None)
         _see_the_end_of(children, sys.exception())

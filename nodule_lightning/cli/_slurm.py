@@ -4,6 +4,7 @@ submitit learns of a job's end from `sacct`, which not every cluster has, and le
 end the wait for the others.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 from submitit.core.utils import UncompletedJobError
 from submitit.slurm.slurm import SlurmInfoWatcher
 
-from nodule_lightning.cli._sweep import note_failure_of
+from nodule_lightning.cli._sweep import note_failure_of, noted_failure
 from nodule_lightning.errors import InputError
 
 # Whatever else SLURM says of a job, it may still run, or run again.
@@ -62,6 +63,14 @@ def require_a_task_for_each_device(config: DictConfig) -> None:
             )
 
 
+def end_with_the_first_task() -> None:
+    """Let the first task that fails end the others of its job, which would wait for it.
+
+    srun looks at the variable, and sbatch hands it on, also with a `setup` of the user's. What is set already holds.
+    """
+    os.environ.setdefault("SLURM_KILL_BAD_EXIT", "1")
+
+
 def follow_to_the_end(folder: Path) -> None:
     """Let submitit wait for all jobs of the sweep that this process has begun, and take one that is lost for failed.
 
@@ -71,6 +80,9 @@ def follow_to_the_end(folder: Path) -> None:
 
     def results(job: submitit.SlurmJob[Any]) -> list[JobReturn]:
         job.wait()
+        overrides, _, number, *_ = job.submission().args
+        if noted := noted_failure(folder, number):
+            return [JobReturn(overrides, status=JobStatus.FAILED, _return_value=noted)]
         # The first of a job's processes says what came out.
         first = job.task(0)
         try:
@@ -80,9 +92,8 @@ def follow_to_the_end(folder: Path) -> None:
         if outcome == "success":
             assert isinstance(result, JobReturn)
             return [result]
-        overrides, _, number, *_ = job.submission().args
-        why = f"{str(result).strip().splitlines()[-1]}; what it said is in {first.paths.stderr}"
-        failure = note_failure_of(folder, number, overrides, why)
+        said = f"; what it said is in {first.paths.stderr}" if first.paths.stderr.exists() else ""
+        failure = note_failure_of(folder, number, overrides, f"{str(result).strip().splitlines()[-1]}{said}")
         return [JobReturn(overrides, status=JobStatus.FAILED, _return_value=failure)]
 
     job_class: Any = submitit.SlurmJob

@@ -3,6 +3,7 @@
 The jobs may run in processes or on machines of their own, so that each failure is a file in the sweep's folder.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,7 +43,7 @@ class SweepFolder(Callback):
 
 
 def _launch_on_slurm(config: DictConfig, folder: Path) -> None:
-    from nodule_lightning.cli._slurm import follow_to_the_end, require_a_task_for_each_device
+    from nodule_lightning.cli._slurm import end_with_the_first_task, follow_to_the_end, require_a_task_for_each_device
 
     try:
         require_a_task_for_each_device(config)
@@ -50,12 +51,18 @@ def _launch_on_slurm(config: DictConfig, folder: Path) -> None:
         print(f"error: {error}", file=sys.stderr)
         # Hydra turns any exception of a callback into a warning.
         sys.exit(2)
+    end_with_the_first_task()
     follow_to_the_end(folder)
 
 
 def is_swept() -> bool:
     """Say whether the running job is one of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def is_one_of_several_tasks() -> bool:
+    """Say whether submitit runs the job in several tasks of SLURM, of which the running process is one."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def note_failure(why: str) -> JobError:
@@ -70,7 +77,7 @@ def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: st
     Of several processes of a job that note something, the first knows the cause: the others follow from it.
     """
     line = f"job {number} ({' '.join(overrides)}) failed: {one_line(why)}"
-    note = folder / FAILED / f"{number}.txt"
+    note = _note(folder, number)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), note.open("x", encoding="utf-8") as file:
@@ -80,16 +87,30 @@ def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: st
     return JobError(line)
 
 
+def noted_failure(folder: Path, number: int) -> JobError | None:
+    """Give the error that is noted in a sweep's folder for its job of a number, None where there is none."""
+    note = _note(folder, number)
+    return JobError(_read(note)) if note.exists() else None
+
+
 def forget_failure() -> None:
     """Forget what the running job has noted before it was put into the queue again, as after the loss of a machine."""
     if is_swept():
         settings = HydraConfig.get()
-        (Path(settings.sweep.dir) / FAILED / f"{settings.job.num}.txt").unlink(missing_ok=True)
+        _note(Path(settings.sweep.dir), settings.job.num).unlink(missing_ok=True)
 
 
 def failures() -> list[str]:
     """Give what the jobs of the sweep that this process has begun last have noted, in their order."""
-    return [path.read_text(encoding="utf-8").strip() for path in _notes(_begun.pop())] if _begun else []
+    return [_read(path) for path in _notes(_begun.pop())] if _begun else []
+
+
+def _note(folder: Path, number: int) -> Path:
+    return folder / FAILED / f"{number}.txt"
+
+
+def _read(note: Path) -> str:
+    return note.read_text(encoding="utf-8").strip()
 
 
 def _notes(folder: Path) -> list[Path]:

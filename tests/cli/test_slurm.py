@@ -6,10 +6,13 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from nodule_lightning.cli import train
+from nodule_lightning.cli import _child_processes, train
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._child_processes import child_processes_of_this_job
 from nodule_lightning.cli._sweep import FAILED, forget_failure, note_failure, note_failure_of
+from nodule_lightning.errors import InputError
 from tests.cli.commands import Runner
+from tests.cli.test_child_processes import TRAINER
 
 pytest.importorskip("submitit")
 
@@ -79,3 +82,39 @@ def test_devices_without_tasks_are_refused_before_the_job_waits_for_its_turn(
     assert ended.code == 2
     assert ended.error.splitlines()[-1] == (f"error: {line}: there is one task for each device, so set both alike")
     assert not Path("s").exists()
+
+
+def test_one_of_several_tasks_of_a_job_leaves_with_a_code_once_the_cause_is_noted(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(config: DictConfig) -> None:
+        raise InputError(f"seed {config.seed} is no good")
+
+    def failed_jobs(tasks: str) -> list[str]:
+        monkeypatch.setenv("SLURM_NTASKS", tasks)
+        ended = run(lambda: run_application(fail, "train", ("cache",)), "-m", "cache=c", "seed=0,1", "paths.sweep=s")
+        assert ended.code == 1
+        return sorted(path.read_text().partition("failed: ")[2] for path in Path("s", FAILED).iterdir())
+
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    # Here the jobs share a process, which the first takes with it.
+    assert failed_jobs("2") == ["seed 0 is no good\n"]
+    assert failed_jobs("1") == ["seed 0 is no good\n", "seed 1 is no good\n"]
+
+
+@pytest.mark.parametrize(("tasks", "error", "destroyed"), [("2", True, 0), ("2", False, 1), ("1", True, 1)])
+def test_the_other_tasks_learn_of_a_failure_only_once_it_is_noted(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tasks: str, error: bool, destroyed: int
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(_child_processes, "_destroy_process_group", lambda: calls.append(None))
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_NTASKS", tasks)
+
+    def job(config: DictConfig) -> None:
+        with child_processes_of_this_job(TRAINER):
+            if error:
+                raise InputError("no good")
+
+    run(lambda: run_application(job, "train", ("cache",)), "-m", "cache=c", "seed=0", "paths.sweep=s")
+    assert len(calls) == destroyed

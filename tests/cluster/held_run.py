@@ -1,4 +1,4 @@
-"""A callback that holds a job in the midst of an epoch until SLURM ends it."""
+"""Callbacks that hold a job in the midst of an epoch until SLURM ends it, or fail in one of its processes."""
 
 import os
 import time
@@ -20,3 +20,19 @@ class HeldRun(pl.Callback):
         begun_anew = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
         while trainer.is_global_zero and trainer.current_epoch == self.epoch and not begun_anew:
             time.sleep(0.1)
+
+
+class FirstProcessFails(pl.Callback):
+    """Fail in the first process alone, for which the others then wait.
+
+    Args:
+        place: `rehearsal`, `training` or `nowhere`.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        place = "rehearsal" if trainer.world_size == 1 else "training"
+        if trainer.is_global_zero and place == self.place:
+            raise RuntimeError("out of luck")

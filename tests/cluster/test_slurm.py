@@ -67,12 +67,19 @@ def said_by_jobs(folder: Path, kind: str = "out") -> str:
 @contextmanager
 def on_the_login_node(command: Sequence[str], folder: Path, slurm: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """Start the command that waits there for its jobs."""
-    with subprocess.Popen(command, cwd=folder, env=slurm, stderr=subprocess.PIPE, encoding="utf-8") as process:
+    with (
+        (folder / "login.err").open("w") as said,
+        subprocess.Popen(command, cwd=folder, env=slurm, stderr=said, encoding="utf-8") as process,
+    ):
         try:
             yield process
         finally:
             process.kill()
-            subprocess.run(["scancel", "--partition=tests"], env=slurm, check=True)
+            subprocess.run(["scancel", "--user=root"], env=slurm, check=True)
+
+
+def said_on_the_login_node(folder: Path) -> list[str]:
+    return (folder / "login.err").read_text(encoding="utf-8").splitlines()
 
 
 def wait_until(happened: Callable[[], bool], folder: Path) -> None:
@@ -100,6 +107,10 @@ def restarts(job: str, slurm: dict[str, str]) -> int:
     return int(re.findall(r"Restarts=(\d+)", told.stdout)[0])
 
 
+def set_limit(job: str, limit: str, slurm: dict[str, str]) -> None:
+    subprocess.run(["scontrol", "update", f"JobId={job}", limit], env=slurm, check=True)
+
+
 def test_two_jobs_of_two_tasks_end_with_their_scores(slurm: dict[str, str], cache: Path, tmp_path: Path) -> None:
     ended = subprocess.run(
         command(cache, "seed=0,1", "hydra.launcher.timeout_min=30"),
@@ -123,11 +134,15 @@ def test_a_job_whose_time_runs_out_goes_on_from_its_last_checkpoint(
     time_out = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5")
     begun = command(cache, "seed=0", *HELD, IN_THE_FOURTH_EPOCH, *time_out)
     with on_the_login_node(begun, tmp_path, slurm) as process:
-        wait_until(lambda: "is timed-out" in said_by_jobs(tmp_path), tmp_path)
+        wait_until((tmp_path / "sweep" / "0").exists, tmp_path)
         job = number_of(tmp_path)
+        # As a user cannot: on a slow machine neither three epochs nor the rest is done within a minute.
+        set_limit(job, "TimeLimit=30", slurm)
+        wait_until(lambda: len(epochs_told(tmp_path / "sweep" / "0")) == 3, tmp_path)
+        set_limit(job, "EndTime=now+60", slurm)
+        wait_until(lambda: "is timed-out" in said_by_jobs(tmp_path), tmp_path)
         wait_until(lambda: restarts(job, slurm) > 0, tmp_path)
-        # As a user cannot: on a slow machine the rest takes longer than a minute.
-        subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=30"], env=slurm, check=True)
+        set_limit(job, "TimeLimit=30", slurm)
         assert process.wait(200) == 0, said_by_jobs(tmp_path, "err")
     assert_it_went_on(tmp_path)
     said = said_by_jobs(tmp_path, "err")
@@ -176,15 +191,30 @@ def test_a_job_that_is_killed_for_good_is_listed_and_the_others_end(
         wait_until(lambda: len(epochs_told(tmp_path / "sweep" / "0")) == 3, tmp_path)
         [job] = [path.name for path in (tmp_path / "sweep" / ".submitit").glob("*_0")]
         subprocess.run(["scancel", job], env=slurm, check=True)
-        _, said = process.communicate(timeout=200)
-    assert process.returncode == 1
-    headline, line = said.splitlines()[-2:]
+        assert process.wait(200) == 1
+    headline, line = said_on_the_login_node(tmp_path)[-2:]
     assert headline == "error: 1 of the sweep's jobs failed:"
     assert line.startswith("  job 0 (")
     assert "failed: SLURM has ended it (cancelled); what it said is in " in line
     assert Path(line.rpartition(" ")[2]).exists()
     assert epochs_told(tmp_path / "sweep" / "1") == [1, 2, 3, 4, 5, 6]
     assert [path.name for path in (tmp_path / "sweep" / "failed").iterdir()] == ["0.txt"]
+
+
+def test_a_job_whose_first_task_fails_alone_ends_with_its_error(
+    slurm: dict[str, str], cache: Path, tmp_path: Path
+) -> None:
+    failing = "+callbacks.failing._target_=tests.cluster.held_run.FirstProcessFails"
+    places = "+callbacks.failing.place=rehearsal,training,nowhere"
+    begun = command(cache, failing, places, "hydra.launcher.timeout_min=30")
+    with on_the_login_node(begun, tmp_path, slurm) as process:
+        assert process.wait(400) == 1
+    headline, *lines = said_on_the_login_node(tmp_path)[-3:]
+    assert headline == "error: 2 of the sweep's jobs failed:"
+    for number, (place, line) in enumerate(zip(("rehearsal", "training"), lines, strict=True)):
+        assert line.startswith(f"  job {number} (")
+        assert line.endswith(f"place={place}) failed: RuntimeError: out of luck")
+    assert said_by_jobs(tmp_path).count("validation FROC: ") == 1
 
 
 def test_what_slurm_does_not_take_is_said_in_one_line(slurm: dict[str, str], cache: Path, tmp_path: Path) -> None:
