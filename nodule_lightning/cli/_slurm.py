@@ -5,6 +5,7 @@ end the wait for the others.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,22 +23,46 @@ _OVER: Final = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
 )  # fmt: skip
 _LEFT_THE_QUEUE: Final = "no longer in the queue"
+# Why any job may have to wait for its turn. With any other reason it may never come.
+_ORDINARY: Final = ("None", "Resources", "Priority", "BeginTime", "JobArrayTaskLimit", "Cleaning")
 
 
 class Queue(SlurmInfoWatcher):
-    """Learn from SLURM's own queue what became of the jobs."""
+    """Learn from SLURM's own queue what became of the jobs, and say once of each why it is not to begin."""
+
+    def __init__(self, delay_s: int = 60) -> None:
+        super().__init__(delay_s)
+        self._told: set[tuple[str, str]] = set()
 
     def _make_command(self) -> list[str] | None:
         if not self._registered - self._finished:
             return None
-        return ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T"]
+        return ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T|%r"]
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
         """Read what squeue has printed; a job that it does not know is over since longer than SLURM remembers."""
         text = string if isinstance(string, str) else string.decode()
-        states = dict(line.strip().split("|") for line in text.splitlines())
-        running = {job: state if state in _OVER else "RUNNING" for job, state in states.items()}
-        return {job: {"State": running.get(job, _LEFT_THE_QUEUE)} for job in self._registered}
+        rows = [line.strip().split("|", 2) for line in text.splitlines()]
+        states = {job: state if state in _OVER else "RUNNING" for job, state, _ in rows}
+        # After a comma come the nodes that are not there, today's.
+        reasons = {job: reason.partition(",")[0] for job, state, reason in rows if state == "PENDING"}
+        return {
+            job: {"State": states.get(job, _LEFT_THE_QUEUE), "Reason": reasons.get(job, "None")}
+            for job in self._registered
+        }
+
+    def update(self) -> None:
+        """Ask SLURM, and say of which jobs it has a reason to wait that may last for ever."""
+        super().update()
+        waiting = {(job, info["Reason"]) for job, info in self._info_dict.items() if info["Reason"] not in _ORDINARY}
+        new = sorted(waiting - self._told, key=lambda pair: (len(pair[0]), pair))
+        self._told |= waiting
+        for reason in dict.fromkeys(reason for _, reason in new):
+            jobs = " ".join(job for job, its_own in new if its_own == reason)
+            print(
+                f"note: SLURM does not start {jobs}: {reason}. That may last for ever; scancel {jobs} ends the wait",
+                file=sys.stderr,
+            )
 
 
 def require_a_task_for_each_device(config: DictConfig) -> None:

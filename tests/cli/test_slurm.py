@@ -18,15 +18,15 @@ pytest.importorskip("submitit")
 
 from nodule_lightning.cli._slurm import Queue
 
-QUEUE = """12_0|RUNNING
-12_1|PENDING
-12_2|COMPLETING
-12_3|SUSPENDED
-12_4|REQUEUED
-13|CANCELLED
-14|OUT_OF_MEMORY
-15|TIMEOUT
-99|RUNNING
+QUEUE = """12_0|RUNNING|None
+12_1|PENDING|Resources
+12_2|COMPLETING|None
+12_3|SUSPENDED|None
+12_4|REQUEUED|None
+13|CANCELLED|None
+14|OUT_OF_MEMORY|OutOfMemory
+15|TIMEOUT|TimeLimit
+99|RUNNING|None
 """
 
 
@@ -44,7 +44,28 @@ def test_a_job_is_over_once_slurm_has_ended_or_forgotten_it() -> None:
 def test_an_empty_queue_has_no_job() -> None:
     queue = Queue()
     queue.register_job("1")
-    assert queue.read_info("") == {"1": {"State": "no longer in the queue"}}
+    assert queue.read_info("") == {"1": {"State": "no longer in the queue", "Reason": "None"}}
+
+
+def test_a_job_that_may_wait_for_ever_is_told_of_once_for_each_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, said = Queue(), "note: SLURM does not start {0}: {1}. That may last for ever; scancel {0} ends the wait\n"
+    for job in ("7_2", "7_10", "8", "9"):
+        queue.register_job(job)
+
+    def ask(told: str) -> str:
+        monkeypatch.setattr("subprocess.check_output", lambda *_, **__: told.encode())
+        queue.update()
+        return capsys.readouterr().err
+
+    assert ask("7_2|PENDING|None\n7_10|PENDING|Priority\n8|RUNNING|None\n9|PENDING|BeginTime\n") == ""
+    limit = "7_2|PENDING|PartitionTimeLimit\n7_10|PENDING|PartitionTimeLimit\n"
+    nodes = "8|PENDING|ReqNodeNotAvail,_UnavailableNodes:a[1-{}]\n9|FAILED|NonZeroExitCode\n"
+    both = said.format("8", "ReqNodeNotAvail") + said.format("7_2 7_10", "PartitionTimeLimit")
+    assert ask(limit + nodes.format(2)) == both
+    assert ask(limit + nodes.format(3)) == ""
+    assert ask(limit + "8|PENDING|BadConstraints\n99|PENDING|JobHeldUser\n") == said.format("8", "BadConstraints")
 
 
 def test_of_what_a_jobs_processes_note_the_first_holds(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ PreemptMode=REQUEUE
 NodeName=localhost NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
 PartitionName=tests Nodes=localhost Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=localhost MaxTime=INFINITE State=UP PriorityTier=2
+PartitionName=short Nodes=localhost MaxTime=1 State=UP
 CONF
   export SLURM_CONF="$folder/slurm.conf"
   munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \

@@ -217,6 +217,23 @@ def test_a_job_whose_first_task_fails_alone_ends_with_its_error(
     assert said_by_jobs(tmp_path).count("validation FROC: ") == 1
 
 
+def test_why_a_job_is_never_to_begin_is_said_once(slurm: dict[str, str], cache: Path, tmp_path: Path) -> None:
+    too_long = command(cache, "seed=0,1", "hydra.launcher.partition=short", "hydra.launcher.timeout_min=30")
+    with on_the_login_node(too_long, tmp_path, slurm) as process:
+        wait_until(lambda: any("PartitionTimeLimit" in line for line in said_on_the_login_node(tmp_path)), tmp_path)
+        jobs = sorted(path.name for path in (tmp_path / "sweep" / ".submitit").glob("*_*") if path.is_dir())
+        subprocess.run(["scancel", *jobs], env=slurm, check=True)
+        assert process.wait(200) == 1
+    said = said_on_the_login_node(tmp_path)
+    [note] = [line for line in said if "PartitionTimeLimit" in line]
+    assert note.startswith(f"note: SLURM does not start {' '.join(jobs)}: PartitionTimeLimit. ")
+    assert said[-3] == "error: 2 of the sweep's jobs failed:"
+    for line in said[-2:]:
+        assert "failed: SLURM has ended it (" in line
+        # It has not begun.
+        assert "what it said" not in line
+
+
 def test_what_slurm_does_not_take_is_said_in_one_line(slurm: dict[str, str], cache: Path, tmp_path: Path) -> None:
     refused = subprocess.run(
         command(cache, "seed=0", "hydra.launcher.partition=nowhere"),
