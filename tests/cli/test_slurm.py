@@ -128,7 +128,7 @@ def test_the_other_tasks_learn_of_a_failure_only_once_it_is_noted(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tasks: str, error: bool, destroyed: int
 ) -> None:
     calls: list[None] = []
-    monkeypatch.setattr(_child_processes, "_destroy_process_group", lambda: calls.append(None))
+    monkeypatch.setattr(_child_processes, "_leave_process_group", lambda **_: calls.append(None))
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setenv("SLURM_NTASKS", tasks)
 
