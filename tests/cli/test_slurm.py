@@ -1,22 +1,26 @@
 """What became of the jobs of a sweep, by what SLURM's queue says of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
 from nodule_lightning.cli import _child_processes, train
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._child_processes import child_processes_of_this_job
-from nodule_lightning.cli._sweep import FAILED, forget_failure, note_failure, note_failure_of
+from nodule_lightning.cli._sweep import FAILED, JobError, forget_failure, note_failure, note_failure_of
 from nodule_lightning.errors import InputError
 from tests.cli.commands import Runner
 from tests.cli.test_child_processes import TRAINER
 
 pytest.importorskip("submitit")
 
-from nodule_lightning.cli._slurm import Queue
+import submitit
+
+from nodule_lightning.cli._slurm import Queue, follow_to_the_end
 
 QUEUE = """12_0|RUNNING|None
 12_1|PENDING|Resources
@@ -73,6 +77,21 @@ def test_of_what_a_jobs_processes_note_the_first_holds(tmp_path: Path) -> None:
     second = note_failure_of(tmp_path, 3, ["seed=1"], "connection\nclosed")
     assert str(second) == "job 3 (seed=1) failed: connection closed"
     assert (tmp_path / FAILED / "3.txt").read_text(encoding="utf-8") == "job 3 (seed=1) failed: out of memory\n"
+
+
+def test_a_job_that_has_noted_its_failure_is_asked_for_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("results", "watcher"):
+        monkeypatch.setattr(submitit.SlurmJob, name, None)
+    follow_to_the_end(tmp_path)
+    note_failure_of(tmp_path, 3, ["seed=1"], "out of luck")
+    job: submitit.SlurmJob[JobReturn] = submitit.SlurmJob(tmp_path, "12")
+    monkeypatch.setattr(job, "wait", lambda: None)
+    monkeypatch.setattr(job, "submission", lambda: SimpleNamespace(args=(["seed=1"], "sweep", 3)))
+    [result] = job.results()
+    with pytest.raises(JobError, match=r"job 3 \(seed=1\) failed: out of luck"):
+        assert result.return_value
 
 
 def test_a_job_that_begins_anew_forgets_its_own_failure_alone(run: Runner) -> None:
