@@ -1,7 +1,7 @@
 """Refuse before the first step what would cost hours later.
 
-That is a setting without effect, a training that is never validated, a cache of other voxels than the model's, sets
-that nothing can be learnt from, and a full disk.
+That is a setting without effect, a training that is never validated, a cache that lacks scans or has other voxels than
+the model's, sets that nothing can be learnt from, and a full disk.
 """
 
 import shutil
@@ -70,6 +70,20 @@ def require_a_validation(config: DictConfig) -> None:
             f"trainer.max_epochs={epochs} ends before the first validation, trainer.check_val_every_n_epoch={every}: "
             "no checkpoint would be chosen; lower the second"
         )
+
+
+def require_scans(cache: Path) -> None:
+    """Refuse a cache that lacks scans, and say which could not be prepared.
+
+    Raises:
+        InputError: as `require_complete`.
+    """
+    from pytorch_lightning.utilities import rank_zero_info
+
+    from nodule_lightning.data.completeness import require_complete
+
+    if failed := require_complete(cache):
+        rank_zero_info(failed)
 
 
 def require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> None:

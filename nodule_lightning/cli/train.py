@@ -13,6 +13,7 @@ from nodule_lightning.cli._checks import (
     require_a_validation,
     require_in_use,
     require_nodules,
+    require_scans,
     require_space,
     require_spacing,
 )
@@ -76,6 +77,7 @@ def train(config: DictConfig) -> float:
     if config.trainer.max_epochs is None:
         config.trainer.max_epochs = datamodule.epochs
     require_a_validation(config)
+    require_scans(datamodule.cache)
     datamodule.setup("fit")
     recipe = _recipe(config, datamodule)
     last = _resumed_from(folder, datamodule, recipe) if resume else None

@@ -4,6 +4,7 @@
     CACHE/scans/SCAN_ID/lung.npy    uint8, 1 in the dilated lungs, 0 outside
     CACHE/scans/SCAN_ID/scan.json   grids, settings, subset, findings, what preparing noted
     CACHE/scans/SCAN_ID/crop.jpg    the scan before and after, for the page that a person looks through
+    CACHE/scans.csv                 which scans it is to hold
 
 An entry appears all at once, by renaming its folder, so a killed run leaves no half entry, and it holds its scan's
 findings itself. Several runs can fill one cache: an entry changes under the cache's lock, and what a killed run left
@@ -18,6 +19,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 from jaxtyping import UInt8
+from numpy.lib.format import open_memmap
 
 from nodule_lightning.data.replacing import lock, replacing_folder
 from nodule_lightning.errors import InputError
@@ -148,11 +150,14 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     description = read_description(cache, scan_id)
     grid = Grid.from_dict(description["grid"])
     try:
-        ct, lung = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("ct.npy", "lung.npy"))
-    except (FileNotFoundError, ValueError, EOFError):
-        raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
+        ct, lung = (open_memmap(folder / name, mode="r") for name in ("ct.npy", "lung.npy"))
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
         raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
+    except Exception:
+        # What numpy raises depends on where in the foreign bytes it stumbles: ValueError, EOFError, TokenError, ...
+        raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
     if not ct.shape == lung.shape == grid.shape:
         raise InputError(f"{folder} is damaged: its shapes differ; delete it and prepare the scan again")
     if not ct.dtype == lung.dtype == np.uint8:

@@ -19,6 +19,7 @@ from nodule_lightning.data.cache import (
     update_labels,
     write_entry,
 )
+from nodule_lightning.data.completeness import note_scans
 from nodule_lightning.data.failures import keep_failure
 from nodule_lightning.data.layouts import LUNG_MASKS, RawDataset
 from nodule_lightning.data.processes import run_in_processes
@@ -115,7 +116,7 @@ def fill_cache(
     try:
         remove_leftovers(cache)
         _refuse_mixing(cache, dataset, settings, overwrite=overwrite)
-        (cache / "scans").mkdir(parents=True, exist_ok=True)
+        note_scans(cache, dataset.scans if scan_ids is None else scan_ids)
     except OSError as error:
         raise InputError(f"{cache} cannot be written: {error.strerror}") from None
     nodules, excluded, none = dataset.nodules.by_scan(), dataset.excluded.by_scan(), Findings.empty()

@@ -17,7 +17,7 @@ DRAFT: Final = ".tmp-"
 OLD: Final = ".old-"
 LOCK: Final = ".lock"
 # The files of a cache that are replaced one by one, under its lock.
-FILES: Final = ("preparation.html", "failures/*.txt", "scans/*/scan.json")
+FILES: Final = ("preparation.html", "scans.csv", "failures/*.txt", "scans/*/scan.json")
 
 
 def remove_leftovers(cache: Path) -> None:

@@ -13,6 +13,7 @@ from nodule_lightning.cli._rehearsal import _on_one_scan
 from nodule_lightning.data.cache import Labels, list_entries, update_labels
 from nodule_lightning.data.catalog import Catalog
 from nodule_lightning.data.datamodule import NoduleDataModule
+from nodule_lightning.data.failures import keep_failure
 from nodule_lightning.errors import InputError
 from tests.balls import tiny_datamodule, write_balls
 from tests.cli.commands import Runner, write_cache
@@ -45,6 +46,20 @@ def test_the_command_refuses_it_and_leaves_nothing(run: Runner, tmp_path: Path) 
     assert "none of the 1 train scans" in line
     assert "has a nodule to learn from; change data.fold" in line
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_the_command_refuses_a_cache_that_lacks_a_scan(run: Runner, tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache", ["one", "three", "two", "zwei"])
+    (cache / "scans/zwei/scan.json").unlink()
+    arguments = (f"cache={cache}", *STARTS)
+    assert f"{cache} lacks 1 of 4 scans" in run(train.main, *arguments).line()
+    assert list(Path.cwd().iterdir()) == []
+    keep_failure(cache, "zwei", "cut short")
+    # It is said, and what is asked for next is refused.
+    ended = run(train.main, *arguments)
+    said, refused = ended.error.splitlines()
+    assert said == f"1 of 4 scans of {cache} could not be prepared, such as zwei (cut short)"
+    assert "+model.anchors.spacing_mm=4.0" in refused
 
 
 @pytest.mark.parametrize("value", ["maybe", "1", "null"])

@@ -160,9 +160,11 @@ def test_damaged_and_absent_entries(tmp_path: Path) -> None:
     os.truncate(folder / "ct.npy", 100)
     with pytest.raises(InputError, match="damaged"):
         open_entry(tmp_path, "a")
-    (folder / "lung.npy").write_bytes(b"")
-    with pytest.raises(InputError, match="damaged"):
-        open_entry(tmp_path, "a")
+    # An archive, and a header that Python's tokenizer stumbles over.
+    for content in (b"", b"PK\x03\x04 and so on", b"\x93NUMPY\x01\x00\x76\x00" + b"(" * 118):
+        (folder / "ct.npy").write_bytes(content)
+        with pytest.raises(InputError, match="damaged"):
+            open_entry(tmp_path, "a")
     (folder / "scan.json").write_text(json.dumps({"format": FORMAT_VERSION}))
     with pytest.raises(InputError, match="damaged"):
         open_entry(tmp_path, "a")

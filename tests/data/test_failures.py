@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from nodule_lightning.data.cache import Labels, list_entries, open_entry
+from nodule_lightning.data.completeness import LIST
 from nodule_lightning.data.filling import KILLED, Outcome, Task, fill_cache, prepare_task, shard_of
 from nodule_lightning.data.layouts import Folder
 from nodule_lightning.data.processes import run_in_processes
 from nodule_lightning.data.replacing import LOCK
 from nodule_lightning.data.summary import summarise
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.report.preparation_page import write_preparation_page
 from tests.data.runs import COARSE, FILL, digest, finish, names, start, write_scans
 
@@ -26,6 +28,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from nodule_lightning.data.cache import Labels, open_entry, update_labels, write_entry
+from nodule_lightning.data.completeness import note_scans
 from nodule_lightning.data.failures import keep_failure
 from nodule_lightning.report.preparation_page import write_preparation_page
 from dataclasses import replace
@@ -51,11 +54,13 @@ match sys.argv[3]:
         write_preparation_page(cache, {})
     case "failure":
         keep_failure(cache, "b", "cut short")
+    case "list":
+        note_scans(cache, [sys.argv[2]])
 print(calls)
 """
 
 
-@pytest.mark.parametrize(("deed", "steps"), [("entry", 14), ("labels", 5), ("page", 5), ("failure", 5)])
+@pytest.mark.parametrize(("deed", "steps"), [("entry", 14), ("labels", 5), ("page", 5), ("failure", 5), ("list", 5)])
 def test_a_write_killed_at_any_step_leaves_the_old_or_the_new_and_nothing_else(
     tmp_path: Path, deed: str, steps: int
 ) -> None:
@@ -78,6 +83,7 @@ def test_a_write_killed_at_any_step_leaves_the_old_or_the_new_and_nothing_else(
             "labels": entry.labels.subset != str(step),
             "page": not page.exists(),
             "failure": not (cache / "failures/b.txt").exists(),
+            "list": str(step) not in read_scan_ids(cache / LIST),
         }
         seen.add(bool(there[deed]))
         if ended.returncode == 0:
