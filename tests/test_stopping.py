@@ -1,5 +1,7 @@
 """Ctrl-C, SIGTERM and a full disk end a training with the command that goes on."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +71,24 @@ def test_ctrl_c_before_the_first_checkpoint(folder: Path) -> None:
     assert said == "stopped in epoch 1; there is no checkpoint yet. Go on with"
     assert command.endswith("resume=true")
     assert "paths.run='interrupted'" in command.replace("'\"'\"'", "'")
+
+
+@pytest.mark.slow
+def test_a_copy_of_the_best_checkpoint_stands_in_for_a_torn_last_one(folder: Path) -> None:
+    assert train(folder, "paths.run=torn").returncode == 0
+    last, best = (folder / "torn" / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+    whole = torch.load(last, weights_only=True)
+    os.truncate(last, 1_000_000)
+    refused = train(folder, "paths.run=torn", "resume=true")
+    assert refused.returncode == 2
+    assert "such as a copy of best.ckpt, from whose epoch it goes on" in refused.stderr
+    assert torch.load(best, weights_only=True)["epoch"] == 0
+    shutil.copy(best, last)
+    assert train(folder, "paths.run=torn", "resume=true").returncode == 0
+    again = torch.load(last, weights_only=True)
+    assert again["global_step"] == whole["global_step"] == 8
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, again["state_dict"][name]), name
 
 
 @pytest.mark.slow

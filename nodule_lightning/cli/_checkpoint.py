@@ -118,9 +118,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not opened for safety; "
             "give one that nodule-train wrote"
         ) from None
-    except Exception as error:
-        # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, RuntimeError, ...
-        raise InputError(f"{path} cannot be read as a checkpoint, perhaps it is cut short: {error!r}") from None
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception:
+        # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, OSError, ...
+        raise InputError(
+            f"{path} cannot be read as a checkpoint: it is cut short, damaged or something else; give one that "
+            "nodule-train wrote"
+        ) from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
         raise InputError(f"{path} is a checkpoint of another program; give one that nodule-train wrote")
     about = checkpoint[CHECKPOINT_KEY]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
 
-LAST = Path(CHECKPOINTS, "last.ckpt")
+LAST, BEST = Path(CHECKPOINTS, "last.ckpt"), "best.ckpt"
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -196,7 +196,12 @@ def _last_checkpoint(folder: Path, datamodule: "ScanDataModule") -> Path | None:
     if not path.exists():
         _require_begun(folder)
         return None
-    require_settings(datamodule.cache, read_checkpoint(path)[CHECKPOINT_KEY]["preparation"])
+    try:
+        preparation = read_checkpoint(path)[CHECKPOINT_KEY]["preparation"]
+    except InputError as error:
+        copy = ", such as a copy of best.ckpt, from whose epoch it goes on" if path.with_name(BEST).exists() else ""
+        raise InputError(f"{error}{copy}, or begin anew in another folder, without resume=true") from None
+    require_settings(datamodule.cache, preparation)
     return path
 
 

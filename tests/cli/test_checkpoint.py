@@ -66,7 +66,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "of another kind of anchors": (another_kind_of_anchors, "that nodule-train"),
     "no recipe": (lambda path: torch.save({"nodule_lightning": {}, "state_dict": {}}, path), "another model"),
     "of a training that failed": (weights_of_a_failed_training, "not finite"),
-    "damaged on the way": (damaged_on_the_way, "is damaged"),
+    "damaged on the way": (damaged_on_the_way, "cannot be read as a checkpoint: it is cut short, damaged or"),
     "a target outside": (a_target_outside, "do not trust it"),
 }
 
