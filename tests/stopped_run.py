@@ -1,14 +1,17 @@
-"""A callback that stops its own process in the midst of something."""
+"""Callbacks that stop their own process in the midst of something, or let others stop it."""
 
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from nodule_lightning.callbacks import scan_mining
+from nodule_lightning.cli import _record
 
 
 class StoppedRun(pl.Callback):
@@ -21,14 +24,24 @@ class StoppedRun(pl.Callback):
         where: `step`, `validation`, `writing` or `mining`.
         number: of the moment among those of its kind in this process, from 1.
         by: name of the signal.
+        again: send it once more, while the record of the run is written.
     """
 
-    def __init__(self, where: str, number: int, by: str = "SIGKILL") -> None:
+    def __init__(self, where: str, number: int, by: str = "SIGKILL", again: bool = False) -> None:
         self.where = where
         self.left = number
         self.by = by
+        self.again = again
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        write: Callable[..., None] = vars(_record)["_write"]
+
+        def write_disturbed(*arguments: object) -> None:
+            os.kill(os.getpid(), signal.Signals[self.by])
+            write(*arguments)
+
+        if self.again:
+            vars(_record)["_write"] = write_disturbed
         search: Callable[..., object] = vars(scan_mining)["detect"]
 
         def detect(*arguments: object) -> object:
@@ -56,3 +69,12 @@ class StoppedRun(pl.Callback):
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+
+class SlowStart(pl.Callback):
+    """Let the second process take some seconds before it joins the first, and say so in the file `starting.txt`."""
+
+    def __init__(self) -> None:
+        if os.environ.get("LOCAL_RANK") == "1":
+            Path("starting.txt").touch()
+            time.sleep(5)

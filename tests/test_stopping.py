@@ -1,15 +1,18 @@
-"""Ctrl-C, SIGTERM and a full disk end a training with the command that goes on."""
+"""Ctrl-C and SIGTERM end a training with the command that goes on."""
 
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from nodule_lightning.cli._record import read_record
 from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
 from tests.test_ddp import SMALL, TRAIN, TWO_PROCESSES
@@ -92,19 +95,27 @@ def test_a_copy_of_the_best_checkpoint_stands_in_for_a_torn_last_one(folder: Pat
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line_that_names_the_command_that_goes_on(folder: Path) -> None:
-    full = ("+callbacks.full._target_=tests.full_disk.FullDisk", "+callbacks.full.epoch=1")
-    ended = train(folder, "paths.run=full", *full)
-    assert ended.returncode == 1
+@pytest.mark.parametrize(("by", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_what_is_stopped_in_its_rehearsal_begins_by_the_command_it_named(folder: Path, by: str, code: int) -> None:
+    moment = (*STOPPED[:-1], "+callbacks.stopped.number=1", f"+callbacks.stopped.by={by}")
+    ended = train(folder, f"paths.run={by}", *moment, "rehearsal=true")
+    assert ended.returncode == code, ended.stderr
+    said, command = ended.stderr.splitlines()[-2:]
+    assert said == "stopped before the first step; there is no checkpoint yet. Begin anew with"
+    assert f"paths.run='{by}'" in command.replace("'\"'\"'", "'")
+    assert "resume=true" not in command
     assert "Traceback" not in ended.stderr
-    line = ended.stderr.splitlines()[-1]
-    assert line.startswith(f"error: nothing more can be written to {folder / 'full'}: No space left on device; stopped")
-    assert f"stopped in epoch 2; {folder / 'full' / 'checkpoints' / 'last.ckpt'} holds what was done before." in line
-    assert line.endswith("resume=true")
-    command = line.partition("Go on with ")[2].replace("+callbacks.full.epoch=1", "+callbacks.full.epoch=9")
-    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"}
-    subprocess.run(command, shell=True, cwd=folder, env=environment, check=True, timeout=240)
-    assert torch.load(folder / "full" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    assert {path.name for path in (folder / by).iterdir()} <= {"train.log"}
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_does_not_disturb_what_the_first_leaves(folder: Path) -> None:
+    twice = ("+callbacks.stopped.by=SIGINT", "+callbacks.stopped.again=true")
+    ended = train(folder, "paths.run=twice", *STOPPED, *twice)
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stderr.splitlines()[-2].endswith("holds what was done before. Go on with")
+    assert "Traceback" not in ended.stderr
+    assert read_record(folder / "twice" / "run.json")["starts"][-1]["status"] == "stopped"
 
 
 @pytest.mark.ddp
@@ -113,3 +124,26 @@ def test_sigterm_stops_all_processes(folder: Path) -> None:
     ended = train(folder, "paths.run=two", *TWO_PROCESSES, *STOPPED[:-1], third, "+callbacks.stopped.by=SIGTERM")
     assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
     assert ended.stderr.count("Go on with") == 1
+
+
+@pytest.mark.ddp
+def test_ctrl_c_while_the_others_start_stops_all_processes(folder: Path) -> None:
+    given = ("cache=the [cache]", *TWO_EPOCHS, *TWO_PROCESSES, "paths.run=starting")
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", TRAIN, *given, "+callbacks.slow._target_=tests.stopped_run.SlowStart"],
+        cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True,
+    )  # fmt: skip
+    try:
+        while not (folder / "starting.txt").exists() and process.poll() is None:
+            time.sleep(0.1)
+        # As a terminal does it.
+        os.killpg(process.pid, signal.SIGINT)
+        # The pipe stays open as long as one process lives.
+        _, said = process.communicate(timeout=120)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-2] == "stopped in epoch 1; there is no checkpoint yet. Go on with"
+    assert "Traceback" not in said
+    assert read_record(folder / "starting" / "run.json")["starts"][-1]["status"] == "stopped"

@@ -12,15 +12,24 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from nodule_lightning.cli._errors import explain, one_line
+from nodule_lightning.cli._full_disk import full_disk
 from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._paths import quote_path_arguments
-from nodule_lightning.cli._sweep import JobError, failures, is_one_of_several_tasks, is_swept, note_failure
+from nodule_lightning.cli._sweep import (
+    JobError,
+    failures,
+    is_one_of_several_tasks,
+    is_swept,
+    note_failure,
+    written_to,
+)
 from nodule_lightning.errors import InputError
 
 Task = Callable[[DictConfig], Any]
@@ -28,6 +37,8 @@ INCOMPLETE = 1
 INPUT_ERROR = 2
 INTERRUPTED = 130
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+# How Hydra begins what it says of flags that do not go together.
+_FLAGS_REFUSED = ("Only one of --run", "The --resolve flag", "Expecting one subcommand")
 
 
 def run_application(
@@ -56,7 +67,7 @@ def run_application(
         output_key: the key that says where the results go, if the command has one; two jobs of a sweep may not
             share it.
     """
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = _flags_first(sys.argv[1:] if argv is None else argv)
     # Lightning starts its child processes from sys.argv, so they must find the quoted form there.
     sys.argv = [sys.argv[0], *quote_path_arguments(arguments, path_keys, list_paths)]
     # Without it Hydra prints and swallows what this function has to see.
@@ -72,18 +83,21 @@ def run_application(
         sys.exit(INTERRUPTED)
     except JobError:
         _list_failed_jobs()
+        # On a full disk nothing could be noted for that list.
+        sys.exit(INCOMPLETE)
     except SystemExit as end:
         # Lightning turns Ctrl-C into an exit with code 1.
         sys.exit(INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else end.code)
     except (HydraException, OmegaConfBaseException, OSError) as error:
-        if guard.entered:
+        if guard.inside:
             raise
+        _stop_on_full_disk(error)
         _refuse(explain(error, config_name))
     except (ValueError, RuntimeError) as error:
         # A sweeper that looks for the best job has found none.
         _list_failed_jobs()
         why = _wrong_choice(error)
-        if guard.entered or why is None:
+        if guard.inside or why is None:
             raise
         _refuse(why)
 
@@ -101,16 +115,17 @@ class _Guard:
         self.optional_paths = optional_paths
         self.output_key = output_key
         self.outputs = SweptOutputs()
-        self.entered = False
+        self.inside = False
 
     def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - whatever the task gives to a sweeper
         try:
             _require_values(config, self.path_keys, self.optional_paths)
             self._require_own_output(config)
-            self.entered = True
-            return self.task(config)
+            self.inside = True
+            result = self.task(config)
         except Exception as error:
             if is_swept():
+                self.inside = False
                 failure = _failed_job(error)
                 if is_one_of_several_tasks():
                     # Hydra would end it well, and the others would wait for it.
@@ -118,6 +133,8 @@ class _Guard:
                 raise failure from None
             _end(error)
             raise
+        self.inside = False
+        return result
 
     def _require_own_output(self, config: DictConfig) -> None:
         output = OmegaConf.select(config, self.output_key)
@@ -128,8 +145,21 @@ class _Guard:
         self.outputs.require_own(self.output_key, Path(output), {str(name): value for name, value in job.items()})
 
 
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """Let flags stand anywhere: Hydra takes the settings in one piece alone."""
+    parser = get_args_parser()
+    parser.error = lambda message: _refuse(f"{message}; --help says what there is")  # type: ignore[method-assign]
+    settings: list[str] = parser.parse_intermixed_args(arguments).overrides
+    flags = list(arguments)
+    for setting in settings:
+        flags.remove(setting)
+    return [*flags, *settings]
+
+
 def _wrong_choice(error: Exception) -> str | None:
-    """Say what is wrong with a choice that Hydra's plugins have refused; None where it is a bug."""
+    """Say what is wrong with a choice that Hydra or its plugins have refused; None where it is a bug."""
+    if str(error).startswith(_FLAGS_REFUSED):
+        return str(error)
     if "Config group override" in str(error):
         return "a group cannot be null: name one of its options, or leave it out"
     if type(error).__module__.startswith("submitit.") or 'Could not detect "srun"' in str(error):
@@ -208,6 +238,18 @@ def _list_failed_jobs() -> None:
     if failed := failures():
         print(f"error: {len(failed)} of the sweep's jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(INCOMPLETE)
+
+
+def _stop_on_full_disk(error: Exception) -> None:
+    """End the process where Hydra has met a full disk, before the task or between two jobs of a sweep."""
+    if (why := full_disk(error)) is None:
+        return
+    folder, going_on = written_to()
+    print(
+        f"error: nothing more can be written to {folder}: {why}; make room, and give the command again{going_on}",
+        file=sys.stderr,
+    )
+    sys.exit(INCOMPLETE)
 
 
 def _refuse(message: str) -> NoReturn:

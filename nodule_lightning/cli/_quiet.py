@@ -21,6 +21,11 @@ def silence_tips() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_DROP_TIPS)
 
 
+def silence_log_files() -> None:
+    """Let log files on a full disk lack lines without a traceback for each: what the run needs says it once."""
+    logging.raiseExceptions = False
+
+
 def drop_deprecated_arguments(loggers: Iterable[object]) -> None:
     """Take back what Lightning 2.6 hands wandb and wandb answers with a warning; to be called before the run starts.
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from nodule_lightning.callbacks.validation_report import BEST, ValidationReport
 from nodule_lightning.cli._configuration import write_configuration
+from nodule_lightning.errors import InputError
 from nodule_lightning.evaluate import METRICS
 from nodule_lightning.io.files import write_whole
 from nodule_lightning.record import (
@@ -40,7 +41,8 @@ def record_of_training(
     """Write `run.json` at the start and again at the end, by the first process alone.
 
     Each start of the run, the first and each that resumed it, is told with its own configuration, versions, code and
-    machine. One that is still `running` when its process is gone was killed.
+    machine. One that is still `running` when its process is gone was killed, or met a disk too full to say how it
+    ended.
 
     Args:
         folder: of the run.
@@ -80,7 +82,9 @@ def record_of_training(
         raise
     finally:
         record["validation"] = _best_validation(trainer)
-        _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
+        # What ended the run is told even where the disk is too full for this.
+        with suppress(*(() if start["status"] == "finished" else (InputError,))):
+            _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
 
 
 def fingerprint_candidates(datamodule: "ScanDataModule") -> dict[str, str] | None:

@@ -4,6 +4,7 @@ The jobs may run in processes or on machines of their own, so that each failure 
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ FAILED: Final = "failed"
 
 # Those of this process; Hydra tells nobody else of them.
 _begun: list[Path] = []
+# What Hydra itself writes to, and what the command needs beside its arguments to go on there.
+_places: list[tuple[Path, str]] = []
 
 
 class JobError(Exception):
@@ -32,10 +35,16 @@ class JobError(Exception):
 class SweepFolder(Callback):
     """Note where a sweep writes as it begins, forget what failed when it last ran there, and follow its jobs."""
 
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
+        """Note the folder of what is no sweep."""
+        _places.append((Path(config.hydra.run.dir), ""))
+
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
         """Note the folder, and follow jobs on SLURM."""
         folder = Path(config.hydra.sweep.dir).absolute()
         _begun.append(folder)
+        going_on = f" with {shlex.quote(f'paths.sweep={config.hydra.sweep.dir}')} resume=true"
+        _places.append((folder, going_on if "resume" in config else ""))
         for path in _notes(folder):
             path.unlink()
         if str(config.hydra.launcher["_target_"]).endswith(".SlurmLauncher"):
@@ -74,16 +83,15 @@ def note_failure(why: str) -> JobError:
 def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: str) -> JobError:
     """Note in a sweep's folder that its job of a number has failed; give the error that says so.
 
-    Of several processes of a job that note something, the first knows the cause: the others follow from it.
+    Of several processes of a job that note something, the first knows the cause: the others follow from it. On a full
+    disk there is no note, only the error.
     """
     line = f"job {number} ({' '.join(overrides)}) failed: {one_line(why)}"
     note = _note(folder, number)
-    try:
+    with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), note.open("x", encoding="utf-8") as file:
+        with note.open("x", encoding="utf-8") as file:
             file.write(f"{line}\n")
-    except OSError as error:
-        raise InputError(f"{note} cannot be written: {error.strerror}") from error
     return JobError(line)
 
 
@@ -100,9 +108,14 @@ def forget_failure() -> None:
         _note(Path(settings.sweep.dir), settings.job.num).unlink(missing_ok=True)
 
 
+def written_to() -> tuple[Path, str]:
+    """Give the folder that Hydra writes to, and what is to be added to the command so that it goes on there."""
+    return _places[-1] if _places else (Path.cwd(), "")
+
+
 def failures() -> list[str]:
     """Give what the jobs of the sweep that this process has begun last have noted, in their order."""
-    return [_read(path) for path in _notes(_begun.pop())] if _begun else []
+    return [said for path in _notes(_begun.pop()) if (said := _read(path))] if _begun else []
 
 
 def _note(folder: Path, number: int) -> Path:

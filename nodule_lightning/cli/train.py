@@ -2,6 +2,8 @@
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,8 @@ from nodule_lightning.cli._child_processes import (
 )
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import settings_to_log
-from nodule_lightning.cli._resuming import is_requeued, resumes, told_how_to_go_on
+from nodule_lightning.cli._resuming import has_begun, is_requeued, resumes, told_how_to_go_on
+from nodule_lightning.cli._stopping import stopped_once
 from nodule_lightning.cli._sweep import forget_failure
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
@@ -58,10 +61,11 @@ def main() -> None:
 
 def train(config: DictConfig) -> float:
     """Train, print the best checkpoint and give its validation FROC."""
+    follow_the_first_process()
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
-    from nodule_lightning.cli._quiet import silence_tips
+    from nodule_lightning.cli._quiet import silence_log_files, silence_tips
     from nodule_lightning.cli._record import record_of_training
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -69,7 +73,7 @@ def train(config: DictConfig) -> float:
     resume, rehearsal = resumes(config), flag(config, "rehearsal")
     pl.seed_everything(seed(config), workers=True, verbose=False)
     silence_tips()
-    follow_the_first_process()
+    silence_log_files()
     write_files_in_the_first_process_only()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
@@ -89,23 +93,17 @@ def train(config: DictConfig) -> float:
     require_space(folder, module.network)
     trainer = _trainer(config)
     require_startable(trainer)
-    if rehearsal and last is None and trainer.is_global_zero:
-        _rehearse(config, trainer, module, datamodule, folder)
-    if trainer.is_global_zero:
-        forget_failure()
-        if resume and last is None:
-            print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
-        _write_split(folder / SPLITS, datamodule)
-        _log_settings(trainer, config, datamodule)
-    try:
-        with (
-            told_how_to_go_on(trainer, folder / LAST),
-            child_processes_of_this_job(trainer),
-            record_of_training(folder, config, trainer, module, datamodule),
-        ):
+    with stopped_once(), told_how_to_go_on(trainer, folder / LAST), wandb_run_of_this_job():
+        if rehearsal and last is None and trainer.is_global_zero:
+            _rehearse(config, trainer, module, datamodule, folder)
+        if trainer.is_global_zero:
+            forget_failure()
+            if resume and last is None:
+                print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
+            _write_split(folder / SPLITS, datamodule)
+            _log_settings(trainer, config, datamodule)
+        with child_processes_of_this_job(trainer), record_of_training(folder, config, trainer, module, datamodule):
             trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
-    finally:
-        _finish_wandb()
     return _report(trainer)
 
 
@@ -182,7 +180,8 @@ def _resumed_from(folder: Path, datamodule: "ScanDataModule", recipe: dict[str, 
     if last is not None:
         require_recipe(last, recipe)
         require_candidates(last, recipe, getattr(datamodule, "candidates", None))
-    if last is not None or (folder / SPLITS).exists():
+    # A run that was stopped while it wrote its sets has the last of them not yet, and has trained on none.
+    if last is not None or (folder / SPLITS / f"{SETS[-1]}.csv").exists():
         require_same_split(folder / SPLITS, datamodule)
     return last
 
@@ -214,11 +213,7 @@ def _require_begun(folder: Path) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from nodule_lightning.cli._rehearsal import PLACE
-
-    # What a run makes first; killed in its rehearsal, it has no more.
-    begun = any((folder / name).exists() for name in (PLACE, SPLITS))
-    if begun or HydraConfig.get().mode == RunMode.MULTIRUN:
+    if has_begun(folder) or HydraConfig.get().mode == RunMode.MULTIRUN:
         return
     if not is_requeued():
         raise InputError(
@@ -264,11 +259,15 @@ def _log_settings(trainer: "pl.Trainer", config: DictConfig, datamodule: "ScanDa
         logger.log_hyperparams({**values, "processes": trainer.world_size})
 
 
-def _finish_wandb() -> None:
-    # Else the next job of a sweep, in this same process, would log into this one's run.
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish()
+@contextmanager
+def wandb_run_of_this_job() -> Iterator[None]:
+    """Finish what wandb has begun: else the next job of a sweep, in this same process, would log into the same run."""
+    try:
+        yield
+    finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish()
 
 
 def _report(trainer: "pl.Trainer") -> float:

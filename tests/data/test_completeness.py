@@ -53,7 +53,7 @@ def test_a_folder_without_its_json_is_missed_even_without_a_list(tmp_path: Path)
     cache = write_balls(tmp_path, 4)
     (cache / "scans/scan1/scan.json").unlink()
     (cache / "scans/.tmp-scan9-1-ab").mkdir()
-    with pytest.raises(InputError, match="lacks 1 of 4 scans .* scan1"):
+    with pytest.raises(InputError, match=r"lacks 1 of 4 scans .* scan1"):
         require_complete(cache)
     keep_failure(cache, "scan1", "cut short")
     assert require_complete(cache) == f"1 of 4 scans of {cache} could not be prepared, such as scan1 (cut short)"
