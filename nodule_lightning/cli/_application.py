@@ -24,11 +24,11 @@ from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._paths import quote_path_arguments
 from nodule_lightning.cli._sweep import (
     JobError,
+    begun_sweep,
     failures,
     is_one_of_several_tasks,
     is_swept,
     note_failure,
-    written_to,
 )
 from nodule_lightning.errors import InputError
 
@@ -244,11 +244,9 @@ def _stop_on_full_disk(error: Exception) -> None:
     """End the process where Hydra has met a full disk, before the task or between two jobs of a sweep."""
     if (why := full_disk(error)) is None:
         return
-    folder, going_on = written_to()
-    print(
-        f"error: nothing more can be written to {folder}: {why}; make room, and give the command again{going_on}",
-        file=sys.stderr,
-    )
+    place = begun_sweep() or getattr(error, "filename", None) or Path.cwd()
+    message = f"nothing more can be written to {place}: {why}; make room, and give the command again"
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(INCOMPLETE)
 
 

@@ -4,7 +4,6 @@ The jobs may run in processes or on machines of their own, so that each failure 
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,8 +23,6 @@ FAILED: Final = "failed"
 
 # Those of this process; Hydra tells nobody else of them.
 _begun: list[Path] = []
-# What Hydra itself writes to, and what the command needs beside its arguments to go on there.
-_places: list[tuple[Path, str]] = []
 
 
 class JobError(Exception):
@@ -35,16 +32,10 @@ class JobError(Exception):
 class SweepFolder(Callback):
     """Note where a sweep writes as it begins, forget what failed when it last ran there, and follow its jobs."""
 
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
-        """Note the folder of what is no sweep."""
-        _places.append((Path(config.hydra.run.dir), ""))
-
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
         """Note the folder, and follow jobs on SLURM."""
         folder = Path(config.hydra.sweep.dir).absolute()
         _begun.append(folder)
-        going_on = f" with {shlex.quote(f'paths.sweep={config.hydra.sweep.dir}')} resume=true"
-        _places.append((folder, going_on if "resume" in config else ""))
         for path in _notes(folder):
             path.unlink()
         if str(config.hydra.launcher["_target_"]).endswith(".SlurmLauncher"):
@@ -108,9 +99,9 @@ def forget_failure() -> None:
         _note(Path(settings.sweep.dir), settings.job.num).unlink(missing_ok=True)
 
 
-def written_to() -> tuple[Path, str]:
-    """Give the folder that Hydra writes to, and what is to be added to the command so that it goes on there."""
-    return _places[-1] if _places else (Path.cwd(), "")
+def begun_sweep() -> Path | None:
+    """Give the folder of the sweep that this process has begun, if it is one."""
+    return _begun[-1] if _begun else None
 
 
 def failures() -> list[str]:
