@@ -94,6 +94,7 @@ def test_a_first_process_that_hears_nothing_ends_with_the_one_it_has_lost(cache:
     ended = end(tmp_path, "-m", f"cache={cache}", "paths.sweep=sweep", "seed=0", *how)
     assert ended.code == 1
     assert "error: process 1 of this job has ended with code -9 (killed from outside" in ended.said
+    assert "its command with resume=true goes on" in ended.said
     assert "and the first waits for it" in (tmp_path / "sweep" / "failed" / "0.txt").read_text(encoding="utf-8")
     assert ended.seconds_after_failure < 60
 

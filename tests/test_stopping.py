@@ -134,7 +134,8 @@ def test_ctrl_c_while_the_others_start_stops_all_processes(folder: Path) -> None
         cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True,
     )  # fmt: skip
     try:
-        while not (folder / "starting.txt").exists() and process.poll() is None:
+        until = time.monotonic() + 120
+        while not (folder / "starting.txt").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
         # As a terminal does it.
         os.killpg(process.pid, signal.SIGINT)

@@ -1,5 +1,6 @@
 """Read a checkpoint back as a detector or as a second stage, without running anything that the file asks for."""
 
+import errno
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -26,6 +27,10 @@ from nodule_lightning.prepare import PreparationSettings
 _NETWORK = "network."
 # As many digits of a file's SHA-256 as a person compares.
 _DIGITS = 12
+
+
+class DamagedCheckpointError(InputError):
+    """A file is no checkpoint any more, if it ever was one."""
 
 
 def load_detector(path: Path) -> Detector:
@@ -118,11 +123,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not opened for safety; "
             "give one that nodule-train wrote"
         ) from None
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception:
-        # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, OSError, ...
-        raise InputError(
+    except Exception as error:
+        if isinstance(error, (OSError, MemoryError)) and getattr(error, "errno", errno.ENOMEM) not in (
+            None,
+            errno.EINVAL,
+        ):
+            raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', 'out of memory')}") from None
+        # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, EINVAL, ...
+        raise DamagedCheckpointError(
             f"{path} cannot be read as a checkpoint: it is cut short, damaged or something else; give one that "
             "nodule-train wrote"
         ) from None

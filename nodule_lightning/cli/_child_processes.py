@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from threading import Event, Thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from hydra.core.hydra_config import HydraConfig
@@ -41,7 +41,7 @@ _WATCH_EVERY_S: Final = 1.0
 # Over gloo the first process fails by itself when another is gone.
 _TO_FAIL_S: Final = 5.0
 _TO_END_S: Final = 30.0
-# Nobody else has a use for it, and where nobody listens it does nothing.
+# Where nobody listens it does nothing.
 _LOST: Final = signal.SIGURG
 _KILLED: Final = " (killed from outside, for want of memory perhaps)"
 
@@ -116,13 +116,18 @@ def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
             yield
     finally:
         sys.argv = given
-        failed = sys.exception() is not None
-        # It is what lets the others fail too, and the cause has to be noted first.
-        if not (failed and is_one_of_several_tasks()):
-            _leave_process_group(failed=failed)
         for name in (*own, _STARTED_BY):
             os.environ.pop(name, None)
-        _see_the_end_of(children, sys.exception())
+        error, was_killed = sys.exception(), any(child.poll() == -signal.SIGKILL for child in children)
+        # It is what lets the others fail too, and the cause has to be noted first.
+        if error is None or not is_one_of_several_tasks():
+            _leave_process_group(failed=error is not None)
+        failed = _see_the_end_of(children, error)
+        if was_killed and isinstance(error, Exception):
+            # What this one says is that it has lost the other.
+            raise LostProcessError("; ".join(failed)) from error
+        for line in failed:
+            print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def _arguments() -> list[str]:
@@ -158,10 +163,17 @@ def _end_with(parent: int) -> None:
 def _watched(trainer: "pl.Trainer", children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Interrupt this process where one that it has started is lost while it is busy or waits for it."""
     launcher, over = trainer.strategy.launcher, Event()
+    if current_thread() is not main_thread():
+        yield
+        _take(launcher, children)
+        return
 
     def interrupt(*_: object) -> None:
-        if not over.is_set():
-            raise LostProcessError("; ".join(_failures(children)))
+        if sys.exception() is not None:
+            # What this process ends with by itself may be why the other has ended.
+            over.set()
+        if not over.is_set() and (lost := _failures(children)):
+            raise LostProcessError("; ".join(lost))
 
     before = signal.signal(_LOST, interrupt)
     watch = Thread(target=_watch, args=(launcher, children, over), daemon=True)
@@ -201,34 +213,27 @@ def _give_up(children: Sequence[subprocess.Popen[bytes]]) -> NoReturn:
         _kill(children)
         if is_swept():
             note_failure(why)
+            print("error: the sweep ends with it; its command with resume=true goes on", file=sys.stderr, flush=True)
     finally:
         os._exit(1)
 
 
-def _see_the_end_of(children: Sequence[subprocess.Popen[bytes]], error: BaseException | None) -> None:
+def _see_the_end_of(children: Sequence[subprocess.Popen[bytes]], error: BaseException | None) -> list[str]:
     """Wait for all of the children and tell which of them have failed; kill those that take too long.
 
     Args:
         children: that this process has started.
-        error: that it ends with; where that is Ctrl-C or SIGTERM, none of them is waited for.
+        error: that it ends with; where that is Ctrl-C or SIGTERM, none of them is waited for, nor has one failed.
     """
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         _kill(children)
-        return
+        return []
     until = time.monotonic() + _PATIENCE_S
     for child in children:
         with suppress(subprocess.TimeoutExpired):
             child.wait(max(until - time.monotonic(), 0))
     failed = _failures(children)
-    was_killed = any((child.returncode or 0) < 0 for child in children)
-    failed += _kill(children)
-    if isinstance(error, LostProcessError):
-        return
-    if isinstance(error, Exception) and was_killed:
-        # What this one says is that it has lost the other.
-        raise LostProcessError("; ".join(failed)) from error
-    for line in failed:
-        print(f"error: {line}", file=sys.stderr, flush=True)
+    return [*failed, *_kill(children)]
 
 
 def _failures(children: Sequence[subprocess.Popen[bytes]]) -> list[str]:

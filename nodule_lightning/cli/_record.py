@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -82,9 +82,12 @@ def record_of_training(
         raise
     finally:
         record["validation"] = _best_validation(trainer)
-        # What ended the run is told even where the disk is too full for this.
-        with suppress(*(() if start["status"] == "finished" else (InputError,))):
+        try:
             _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
+        except InputError:
+            # What ended the run is told even where the disk is too full for this.
+            if start["status"] == "finished":
+                raise
 
 
 def fingerprint_candidates(datamodule: "ScanDataModule") -> dict[str, str] | None:

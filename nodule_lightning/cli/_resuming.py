@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import IncompleteError
+from nodule_lightning.cli._checks import CHECKPOINTS
 from nodule_lightning.cli._full_disk import full_disk
 from nodule_lightning.cli._sweep import is_swept
 from nodule_lightning.cli._values import flag
@@ -37,7 +38,7 @@ def has_begun(folder: Path) -> bool:
     from nodule_lightning.cli._rehearsal import PLACE
 
     # What a run makes first; killed in its rehearsal, it has no more.
-    return any((folder / name).exists() for name in (PLACE, SPLITS))
+    return any((folder / name).exists() for name in (PLACE, SPLITS, CHECKPOINTS))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ end the wait for the others.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +24,10 @@ _OVER: Final = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
 )  # fmt: skip
 _LEFT_THE_QUEUE: Final = "no longer in the queue"
-# Why any job may have to wait for its turn. With any other reason it may never come.
-_ORDINARY: Final = ("None", "Resources", "Priority", "BeginTime", "JobArrayTaskLimit", "Cleaning")
+# What does not change by waiting; all other reasons come and go as other jobs do.
+_HOPELESS: Final = re.compile(
+    "TimeLimit|NodeLimit|MaxWall|BadConstraints|Held|Invalid|NotAllowed|NeverSatisfied|NotAvail"
+)
 
 
 class Queue(SlurmInfoWatcher):
@@ -54,7 +57,7 @@ class Queue(SlurmInfoWatcher):
     def update(self) -> None:
         """Ask SLURM, and say of which jobs it has a reason to wait that may last for ever."""
         super().update()
-        waiting = {(job, info["Reason"]) for job, info in self._info_dict.items() if info["Reason"] not in _ORDINARY}
+        waiting = {(job, info["Reason"]) for job, info in self._info_dict.items() if _HOPELESS.search(info["Reason"])}
         new = sorted(waiting - self._told, key=lambda pair: (len(pair[0]), pair))
         self._told |= waiting
         for reason in dict.fromkeys(reason for _, reason in new):

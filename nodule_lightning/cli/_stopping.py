@@ -15,7 +15,9 @@ _DEFAULTS: Final[dict[signal.Signals, Any]] = {
 
 @contextmanager
 def stopped_once() -> Iterator[None]:
-    """Take Ctrl-C and SIGTERM where nobody else has: after the first, what is put in order hears of no other.
+    """Take Ctrl-C and SIGTERM where nobody else has: after the first, what is put in order does not hear of a second.
+
+    Whoever insists is heard at the third.
 
     Who has taken one of them before, such as submitit on a cluster, keeps it, and one that is ignored stays so.
 
@@ -32,7 +34,7 @@ def stopped_once() -> Iterator[None]:
     # Ignoring the others would not do: Lightning gives each signal the handler that it had before the fit.
     def stop(number: int, _: object) -> None:
         heard.append(number)
-        if len(heard) > 1:
+        if len(heard) == 2:
             return
         if number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -89,7 +89,8 @@ def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: st
 def noted_failure(folder: Path, number: int) -> JobError | None:
     """Give the error that is noted in a sweep's folder for its job of a number, None where there is none."""
     note = _note(folder, number)
-    return JobError(_read(note)) if note.exists() else None
+    # A full disk leaves an empty one.
+    return JobError(said) if note.exists() and (said := _read(note)) else None
 
 
 def forget_failure() -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
 
-LAST, BEST = Path(CHECKPOINTS, "last.ckpt"), "best.ckpt"
+LAST = Path(CHECKPOINTS, "last.ckpt")
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -93,7 +93,7 @@ def train(config: DictConfig) -> float:
     require_space(folder, module.network)
     trainer = _trainer(config)
     require_startable(trainer)
-    with stopped_once(), told_how_to_go_on(trainer, folder / LAST), wandb_run_of_this_job():
+    with stopped_once(), wandb_run_of_this_job(), told_how_to_go_on(trainer, folder / LAST):
         if rehearsal and last is None and trainer.is_global_zero:
             _rehearse(config, trainer, module, datamodule, folder)
         if trainer.is_global_zero:
@@ -187,7 +187,7 @@ def _resumed_from(folder: Path, datamodule: "ScanDataModule", recipe: dict[str, 
 
 
 def _last_checkpoint(folder: Path, datamodule: "ScanDataModule") -> Path | None:
-    from nodule_lightning.cli._checkpoint import read_checkpoint
+    from nodule_lightning.cli._checkpoint import DamagedCheckpointError, read_checkpoint
     from nodule_lightning.data.cache import require_settings
     from nodule_lightning.module import CHECKPOINT_KEY
 
@@ -197,8 +197,10 @@ def _last_checkpoint(folder: Path, datamodule: "ScanDataModule") -> Path | None:
         return None
     try:
         preparation = read_checkpoint(path)[CHECKPOINT_KEY]["preparation"]
-    except InputError as error:
-        copy = ", such as a copy of best.ckpt, from whose epoch it goes on" if path.with_name(BEST).exists() else ""
+    except DamagedCheckpointError as error:
+        copy = (
+            ", such as a copy of best.ckpt, from whose epoch it goes on" if path.with_name("best.ckpt").exists() else ""
+        )
         raise InputError(f"{error}{copy}, or begin anew in another folder, without resume=true") from None
     require_settings(datamodule.cache, preparation)
     return path
@@ -220,7 +222,7 @@ def _require_begun(folder: Path) -> None:
             f"{folder / LAST} does not exist: leave resume=true out, or name the folder of the run to go on with by "
             "paths.run=DIR"
         )
-    if not any(text.startswith("paths.run=") for text in as_written(HydraConfig.get().overrides.task)):
+    if not any(text.lstrip("+").startswith("paths.run=") for text in as_written(HydraConfig.get().overrides.task)):
         raise InputError(
             f"SLURM has put this job into the queue again, but {folder} is a new folder, not that of its run: name the "
             "run's in the script by paths.run=DIR, so that the job goes on there"

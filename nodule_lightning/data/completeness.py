@@ -1,6 +1,6 @@
 """Which scans a cache is to hold: one whose filling goes on, or was killed, looks like a smaller one that is whole.
 
-CACHE/scans.csv   each scan that nodule-prepare was ever to prepare into this cache, whether it could or not
+CACHE/scans.csv   each scan of the data set that nodule-prepare was given, whichever shard it is of
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ LIST: Final = "scans.csv"
 
 
 def note_scans(cache: Path, scan_ids: Iterable[str]) -> None:
-    """Note which scans are about to be prepared, beside those of other runs.
+    """Note which scans are to be prepared, beside those of other data sets.
 
     Raises:
         InputError: the list cannot be read or written.
@@ -42,14 +42,14 @@ def require_complete(cache: Path) -> str | None:
     """
     path = cache / LIST
     listed = set(read_scan_ids(path)) if path.exists() else set()
-    begun = {folder.name for folder in (cache / "scans").glob("*") if folder.is_dir() and folder.name[0] != "."}
+    begun = {path.parent.name for path in (cache / "scans").glob("[!.]*/ct.npy")}
     expected, failures = listed | begun, read_failures(cache)
     lacking = sorted(expected - set(list_entries(cache)))
     if unexplained := [scan_id for scan_id in lacking if scan_id not in failures]:
         raise InputError(
             f"{cache} lacks {len(unexplained)} of {len(expected)} scans that nodule-prepare was to prepare, such as "
-            f"{unexplained[0]}: it is still at work, was killed, or they are gone; run it again, or, to go without "
-            f"them, take them from {path} and delete what is left of them in {cache / 'scans'}"
+            f"{unexplained[0]}: it is still at work, was killed, or they are gone; run it again, for each "
+            f"shard, or, to go without them, delete {path} and what is left of them in {cache / 'scans'}"
         )
     if not lacking:
         return None

@@ -116,7 +116,7 @@ def fill_cache(
     try:
         remove_leftovers(cache)
         _refuse_mixing(cache, dataset, settings, overwrite=overwrite)
-        note_scans(cache, dataset.scans if scan_ids is None else scan_ids)
+        note_scans(cache, dataset.scans)
     except OSError as error:
         raise InputError(f"{cache} cannot be written: {error.strerror}") from None
     nodules, excluded, none = dataset.nodules.by_scan(), dataset.excluded.by_scan(), Findings.empty()

@@ -63,7 +63,7 @@ def test_a_job_that_may_wait_for_ever_is_told_of_once_for_each_reason(
         queue.update()
         return capsys.readouterr().err
 
-    assert ask("7_2|PENDING|None\n7_10|PENDING|Priority\n8|RUNNING|None\n9|PENDING|BeginTime\n") == ""
+    assert ask("7_2|PENDING|None\n7_10|PENDING|Priority\n8|RUNNING|None\n9|PENDING|QOSMaxJobsPerUserLimit\n") == ""
     limit = "7_2|PENDING|PartitionTimeLimit\n7_10|PENDING|PartitionTimeLimit\n"
     nodes = "8|PENDING|ReqNodeNotAvail,_UnavailableNodes:a[1-{}]\n9|FAILED|NonZeroExitCode\n"
     both = said.format("8", "ReqNodeNotAvail") + said.format("7_2 7_10", "PartitionTimeLimit")

@@ -21,7 +21,9 @@ def _own_signals() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("number", "end"), [(signal.SIGINT, KeyboardInterrupt()), (signal.SIGTERM, SystemExit(143))], ids=["INT", "TERM"]
 )
-def test_the_first_stops_and_the_others_do_not_disturb_the_clean_up(number: signal.Signals, end: BaseException) -> None:
+def test_the_first_stops_and_the_second_does_not_disturb_the_clean_up(
+    number: signal.Signals, end: BaseException
+) -> None:
     order = []
 
     def work() -> None:
@@ -29,8 +31,7 @@ def test_the_first_stops_and_the_others_do_not_disturb_the_clean_up(number: sign
             signal.raise_signal(number)
             order.append("worked on")
         finally:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
             order.append("put in order")
 
     with pytest.raises(type(end)) as raised, stopped_once():
@@ -39,6 +40,18 @@ def test_the_first_stops_and_the_others_do_not_disturb_the_clean_up(number: sign
     assert order == ["put in order"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_who_insists_is_heard() -> None:
+    def insist() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit, match="143"), stopped_once():
+        insist()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
