@@ -41,3 +41,15 @@ class FailingRank(pl.Callback):
         if self.how == "raise":
             raise ZeroDivisionError(f"nothing is left on rank {self.rank}")
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailingStart(pl.Callback):
+    """Kill its process before that can join the others.
+
+    Args:
+        rank: of the process; one that there is not kills nobody.
+    """
+
+    def __init__(self, rank: int) -> None:
+        if int(os.environ.get("LOCAL_RANK", "0")) == rank:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -75,8 +75,15 @@ def test_a_killed_process_ends_all_and_is_named(cache: Path, tmp_path: Path) -> 
     assert ended.seconds_after_failure < 60
 
 
-def test_a_sweep_goes_on_past_a_job_that_has_lost_a_process_while_it_was_busy(cache: Path, tmp_path: Path) -> None:
-    lost = (FAILING, "+callbacks.failing.rank=1", "+callbacks.failing.how=busy", "+callbacks.failing.step=1,99")
+@pytest.mark.parametrize(
+    "lost",
+    [
+        (FAILING, "+callbacks.failing.rank=1", "+callbacks.failing.how=busy", "+callbacks.failing.step=1,99"),
+        ("+callbacks.failing._target_=tests.failing_rank.FailingStart", "+callbacks.failing.rank=1,99"),
+    ],
+    ids=["while the first is busy", "before it has started"],
+)
+def test_a_sweep_goes_on_past_a_job_that_has_lost_a_process(cache: Path, tmp_path: Path, lost: tuple[str, ...]) -> None:
     code, said = run_to_the_end(tmp_path, "-m", f"cache={cache}", "paths.sweep=sweep", *lost)
     assert code == 1, said
     headline, line = said.splitlines()[-2:]

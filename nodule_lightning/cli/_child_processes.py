@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
@@ -33,11 +35,16 @@ if TYPE_CHECKING:
 
 # Which process has started this one.
 _STARTED_BY: Final = "NODULE_TRAIN_STARTED_BY"
+# Where that one sees that this one is about to join it.
+_MEETING: Final = "NODULE_TRAIN_MEETING"
 # What Lightning tells its children by, and finds again in the next job of this process.
 _RENDEZVOUS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # A child that has failed needs this long to say so.
 _PATIENCE_S: Final = 20.0
 _WATCH_EVERY_S: Final = 1.0
+_LOOK_EVERY_S: Final = 0.1
+# As long as torch waits for those that join.
+_TO_START_S: Final = 1800.0
 # Over gloo the first process fails by itself when another is gone.
 _TO_FAIL_S: Final = 5.0
 _TO_END_S: Final = 30.0
@@ -109,10 +116,13 @@ def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
     own = [name for name in _RENDEZVOUS if name not in os.environ]
     sys.argv = [given[0], *_arguments()]
     _name_folder()
+    if meeting := os.environ.pop(_MEETING, None):
+        Path(meeting, os.environ["LOCAL_RANK"]).touch()
     os.environ[_STARTED_BY] = str(os.getpid())
     children: list[subprocess.Popen[bytes]] = []
+    _take_over(trainer.strategy.launcher, children)
     try:
-        with _watched(trainer, children):
+        with _watched(children):
             yield
     finally:
         sys.argv = given
@@ -159,14 +169,46 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _take_over(launcher: object, children: list[subprocess.Popen[bytes]]) -> None:
+    """Take the children from Lightning once it has started them, and wait here until all are about to join this one.
+
+    Lightning's own watch over them, which looks at its list, kills this process where one has failed, and with it the
+    other jobs of a sweep. And nothing interrupts torch's own wait for those that join.
+    """
+    from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return
+    start = launcher._call_children_scripts
+
+    def start_and_wait() -> None:
+        with TemporaryDirectory(prefix="nodule-train-", ignore_cleanup_errors=True) as meeting:
+            os.environ[_MEETING] = meeting
+            try:
+                start()
+            finally:
+                del os.environ[_MEETING]
+                children[:], launcher.procs = launcher.procs, []
+            _wait_for(children, Path(meeting))
+
+    launcher._call_children_scripts = start_and_wait  # type: ignore[method-assign]
+
+
+def _wait_for(children: Sequence[subprocess.Popen[bytes]], meeting: Path) -> None:
+    until = time.monotonic() + _TO_START_S
+    while len(list(meeting.iterdir())) < len(children):
+        if any(child.poll() is not None for child in children) or time.monotonic() > until:
+            raise LostProcessError("; ".join(_failures(children)) or "not all processes of this job have started")
+        time.sleep(_LOOK_EVERY_S)
+
+
 @contextmanager
-def _watched(trainer: "pl.Trainer", children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _watched(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Interrupt this process where one that it has started is lost while it is busy or waits for it."""
-    launcher, over = trainer.strategy.launcher, Event()
     if current_thread() is not main_thread():
         yield
-        _take(launcher, children)
         return
+    over = Event()
 
     def interrupt(*_: object) -> None:
         if sys.exception() is not None:
@@ -176,7 +218,7 @@ def _watched(trainer: "pl.Trainer", children: list[subprocess.Popen[bytes]]) -> 
             raise LostProcessError("; ".join(lost))
 
     before = signal.signal(_LOST, interrupt)
-    watch = Thread(target=_watch, args=(launcher, children, over), daemon=True)
+    watch = Thread(target=_watch, args=(children, over), daemon=True)
     watch.start()
     try:
         yield
@@ -184,21 +226,10 @@ def _watched(trainer: "pl.Trainer", children: list[subprocess.Popen[bytes]]) -> 
         over.set()
         watch.join()
         signal.signal(_LOST, before)
-        _take(launcher, children)
 
 
-def _take(launcher: object, children: list[subprocess.Popen[bytes]]) -> None:
-    """Take the processes that Lightning has started from its own watch: for one that fails it kills this process."""
-    started: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
-    children += started
-    # That watch looks at this very list, and ends where it is empty.
-    started.clear()
-
-
-def _watch(launcher: object, children: list[subprocess.Popen[bytes]], over: Event) -> None:
+def _watch(children: Sequence[subprocess.Popen[bytes]], over: Event) -> None:
     while not over.wait(_WATCH_EVERY_S):
-        if len(getattr(launcher, "procs", ())) == getattr(launcher, "num_processes", 0) - 1:
-            _take(launcher, children)
         if _failures(children) and not over.wait(_TO_FAIL_S):
             # Only the handler of a signal raises in the main thread, and what that waits for in C does not let it.
             signal.pthread_kill(cast(int, main_thread().ident), _LOST)

@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from nodule_lightning.cli import _child_processes
 from nodule_lightning.cli._application import run_application
@@ -108,15 +110,29 @@ def test_what_a_cluster_has_set_stays(run: Runner, monkeypatch: pytest.MonkeyPat
     assert "LOCAL_RANK" not in os.environ
 
 
-def job_with(children: list[subprocess.Popen[bytes]], work: Callable[[], None]) -> Callable[[], None]:
-    launcher = SimpleNamespace(procs=children, num_processes=len(children) + 1)
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+def job_with(children: Sequence[Sequence[str]], work: Callable[[], None]) -> Callable[[], None]:
+    """Give the command whose job starts children by these commands, as Lightning does."""
 
     def task(config: DictConfig) -> None:
+        launcher = _SubprocessScriptLauncher(LightningEnvironment(), len(children) + 1, 1)
+
+        def start() -> None:
+            for rank, command in enumerate(children, start=1):
+                launcher.procs.append(subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(rank)}))
+
+        launcher._call_children_scripts = start  # type: ignore[method-assign]
+        trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
         with child_processes_of_this_job(trainer):  # type: ignore[arg-type]
+            launcher._call_children_scripts()
+            # For those on its list that fail, Lightning would kill this process.
+            assert launcher.procs == []
             work()
 
     return lambda: run_application(task, "train", ("cache",))
+
+
+def comes_and(line: str) -> list[str]:
+    return ["sh", "-c", f'touch "$NODULE_TRAIN_MEETING/$LOCAL_RANK"; {line}']
 
 
 def fail() -> None:
@@ -130,39 +146,54 @@ def be_busy() -> None:
 
 
 def test_many_children_that_do_not_end_are_waited_for_no_longer_than_one(
-    run: Runner, monkeypatch: pytest.MonkeyPatch
+    run: Runner, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_child_processes, "_PATIENCE_S", 1.0)
-    children = [subprocess.Popen(["sleep", "60"]) for _ in range(8)]
     began = time.monotonic()
     with pytest.raises(ZeroDivisionError):
-        run(job_with(list(children), fail), "cache=a", "paths.run=r")
-    assert time.monotonic() - began < 5
-    assert [child.returncode for child in children] == [-9] * 8
+        run(job_with([comes_and("exec sleep 60")] * 8, fail), "cache=a", "paths.run=r")
+    assert time.monotonic() - began < 30
+    assert capfd.readouterr().err.count("does not end by itself, and is killed") == 8
 
 
 @pytest.mark.parametrize(
-    ("line", "code"),
-    [("kill -9 $$", "-9 (killed from outside, for want of memory perhaps)"), ("exit 3", "3")],
+    ("command", "code"),
+    [
+        (comes_and("kill -9 $$"), "-9 (killed from outside, for want of memory perhaps)"),
+        (comes_and("exit 3"), "3"),
+        (["sh", "-c", "exit 3"], "3"),
+    ],
+    ids=["killed", "failed", "failed before it has come"],
 )
-def test_a_lost_child_ends_the_job_of_a_process_that_is_busy(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, line: str, code: str
+def test_a_lost_child_ends_the_job_of_a_process_that_is_busy_or_waits(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, command: list[str], code: str
 ) -> None:
     monkeypatch.setattr(_child_processes, "_TO_FAIL_S", 0.1)
-    ended = run(job_with([subprocess.Popen(["sh", "-c", line])], be_busy), "-m", "cache=a", "seed=0", "paths.sweep=s")
+    ended = run(job_with([command], be_busy), "-m", "cache=a", "seed=0", "paths.sweep=s")
     assert ended.failed_job().endswith(f"failed: process 1 of this job has ended with code {code}")
     assert "Traceback" not in ended.error
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
 
 def test_a_failure_that_follows_from_a_killed_child_names_the_child(run: Runner) -> None:
-    child = subprocess.Popen(["sh", "-c", "kill -9 $$"])
-    child.wait()
-    ended = run(job_with([child], fail), "cache=a", "paths.run=r")
+    def fail_after_the_child() -> None:
+        time.sleep(0.5)
+        fail()
+
+    ended = run(job_with([comes_and("kill -9 $$")], fail_after_the_child), "cache=a", "paths.run=r")
     assert ended.code == 1
     assert ended.error.splitlines() == [
         "error: process 1 of this job has ended with code -9 (killed from outside, for want of memory perhaps)"
     ]
+
+
+def test_a_failure_of_its_own_is_not_hidden_by_what_becomes_of_a_child(
+    run: Runner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = job_with([comes_and("sleep 2; kill -6 $$")], fail)
+    with pytest.raises(ZeroDivisionError):
+        run(job, "cache=a", "paths.run=r")
+    assert "error: process 1 of this job has ended with code -6\n" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("rank", "code"), [("1", 1), ("0", 0)])
