@@ -21,7 +21,7 @@ class StoppedRun(pl.Callback):
     as SIGKILL.
 
     Args:
-        where: `step`, `validation`, `writing` or `mining`.
+        where: `making` this callback, `step`, `validation`, `writing` or `mining`.
         number: of the moment among those of its kind in this process, from 1.
         by: name of the signal.
         again: send it once more, while the record of the run is written.
@@ -32,6 +32,7 @@ class StoppedRun(pl.Callback):
         self.left = number
         self.by = by
         self.again = again
+        self._reach("making")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         write: Callable[..., None] = vars(_record)["_write"]

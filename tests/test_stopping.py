@@ -109,6 +109,24 @@ def test_what_is_stopped_in_its_rehearsal_begins_by_the_command_it_named(folder:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("by", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_what_is_stopped_while_a_job_of_a_sweep_is_prepared_goes_on(folder: Path, by: str, code: int) -> None:
+    moment = (
+        *STOPPED[:1],
+        "+callbacks.stopped.where=making",
+        "+callbacks.stopped.number=1,9",
+        f"+callbacks.stopped.by={by}",
+    )
+    ended = train(folder, "-m", f"paths.sweep=sweep {by}", *moment)
+    assert ended.returncode == code, ended.stderr
+    said, command = ended.stderr.splitlines()[-2:]
+    assert said == "stopped before the first step; there is no checkpoint yet. Go on with"
+    assert f"paths.sweep='sweep {by}'" in command.replace("'\"'\"'", "'")
+    assert command.endswith(" resume=true")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_disturb_what_the_first_leaves(folder: Path) -> None:
     twice = ("+callbacks.stopped.by=SIGINT", "+callbacks.stopped.again=true")
     ended = train(folder, "paths.run=twice", *STOPPED, *twice)

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,31 +42,52 @@ def has_begun(folder: Path) -> bool:
     return any((folder / name).exists() for name in (PLACE, SPLITS, CHECKPOINTS))
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a command has come.
+
+    Attributes:
+        trainer: of the run, once it is made.
+    """
+
+    trainer: "pl.Trainer | None" = None
+
+
 @contextmanager
-def told_how_to_go_on(trainer: "pl.Trainer", checkpoint: Path) -> Iterator[None]:
-    """Print the command that goes on, where Ctrl-C or SIGTERM stops the training.
+def told_how_to_go_on(checkpoint: Path) -> Iterator[Progress]:
+    """Print the command that goes on, or begins anew, where Ctrl-C or SIGTERM stops a training or its preparation.
+
+    Args:
+        checkpoint: the last of the run, to be.
 
     Raises:
         IncompleteError: the disk is full; names that command.
     """
+    progress = Progress()
     try:
-        yield
+        yield progress
     except (KeyboardInterrupt, SystemExit):
-        if trainer.is_global_zero:
-            print(f"{_stopped(trainer, checkpoint)}. {_how_to_go_on(checkpoint)}", file=sys.stderr)
+        if not rank_of_this_process():
+            print(f"{_stopped(progress.trainer, checkpoint)}. {_how_to_go_on(checkpoint)}", file=sys.stderr)
         raise
     except Exception as error:
         if (why := full_disk(error)) is None:
             raise
         raise IncompleteError(
-            f"nothing more can be written to {checkpoint.parent.parent}: {why}; {_stopped(trainer, checkpoint)}. "
-            f"Make room. {_how_to_go_on(checkpoint)}"
+            f"nothing more can be written to {checkpoint.parent.parent}: {why}; "
+            f"{_stopped(progress.trainer, checkpoint)}. Make room. {_how_to_go_on(checkpoint)}"
         ) from None
 
 
-def _stopped(trainer: "pl.Trainer", checkpoint: Path) -> str:
+def rank_of_this_process() -> int:
+    """Give the rank among the processes of this job, by what has started them: no trainer need be there yet."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def _stopped(trainer: "pl.Trainer | None", checkpoint: Path) -> str:
     kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
-    if trainer.state.fn is None:
+    if trainer is None or trainer.state.fn is None:
         return f"stopped before the first step; {kept}"
     if trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs:
         return f"stopped after the last epoch; {kept}"

@@ -27,7 +27,7 @@ from nodule_lightning.cli._child_processes import (
 )
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import settings_to_log
-from nodule_lightning.cli._resuming import has_begun, is_requeued, resumes, told_how_to_go_on
+from nodule_lightning.cli._resuming import Progress, has_begun, is_requeued, resumes, told_how_to_go_on
 from nodule_lightning.cli._stopping import stopped_once
 from nodule_lightning.cli._sweep import forget_failure
 from nodule_lightning.cli._values import flag, seed
@@ -61,14 +61,21 @@ def main() -> None:
 
 def train(config: DictConfig) -> float:
     """Train, print the best checkpoint and give its validation FROC."""
+    from hydra.core.hydra_config import HydraConfig
+
     follow_the_first_process()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with stopped_once(), wandb_run_of_this_job(), told_how_to_go_on(folder / LAST) as progress:
+        return _train(config, folder, progress)
+
+
+def _train(config: DictConfig, folder: Path, progress: Progress) -> float:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
     from nodule_lightning.cli._quiet import silence_log_files, silence_tips
     from nodule_lightning.cli._record import record_of_training
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
     require_in_use(as_written(HydraConfig.get().overrides.task), config)
     resume, rehearsal = resumes(config), flag(config, "rehearsal")
     pl.seed_everything(seed(config), workers=True, verbose=False)
@@ -91,19 +98,18 @@ def train(config: DictConfig) -> float:
     require_spacing(module, datamodule)
     require_nodules(datamodule)
     require_space(folder, module.network)
-    trainer = _trainer(config)
+    progress.trainer = trainer = _trainer(config)
     require_startable(trainer)
-    with stopped_once(), wandb_run_of_this_job(), told_how_to_go_on(trainer, folder / LAST):
-        if rehearsal and last is None and trainer.is_global_zero:
-            _rehearse(config, trainer, module, datamodule, folder)
-        if trainer.is_global_zero:
-            forget_failure()
-            if resume and last is None:
-                print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
-            _write_split(folder / SPLITS, datamodule)
-            _log_settings(trainer, config, datamodule)
-        with child_processes_of_this_job(trainer), record_of_training(folder, config, trainer, module, datamodule):
-            trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
+    if rehearsal and last is None and trainer.is_global_zero:
+        _rehearse(config, trainer, module, datamodule, folder)
+    if trainer.is_global_zero:
+        forget_failure()
+        if resume and last is None:
+            print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
+        _write_split(folder / SPLITS, datamodule)
+        _log_settings(trainer, config, datamodule)
+    with child_processes_of_this_job(trainer), record_of_training(folder, config, trainer, module, datamodule):
+        trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
     return _report(trainer)
 
 
