@@ -123,12 +123,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not opened for safety; "
             "give one that nodule-train wrote"
         ) from None
+    except MemoryError:
+        raise
     except Exception as error:
-        if isinstance(error, (OSError, MemoryError)) and getattr(error, "errno", errno.ENOMEM) not in (
-            None,
-            errno.EINVAL,
-        ):
-            raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', 'out of memory')}") from None
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
         # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, EINVAL, ...
         raise DamagedCheckpointError(
             f"{path} cannot be read as a checkpoint: it is cut short, damaged or something else; give one that "

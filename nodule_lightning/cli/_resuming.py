@@ -1,35 +1,31 @@
-"""Go on with a training where it was stopped, and say how."""
+"""From where a training goes on that was stopped, and what must not have changed meanwhile."""
 
 import os
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
-from nodule_lightning.cli._application import IncompleteError
 from nodule_lightning.cli._checks import CHECKPOINTS
-from nodule_lightning.cli._full_disk import full_disk
+from nodule_lightning.cli._instantiate import as_written
 from nodule_lightning.cli._sweep import is_swept
 from nodule_lightning.cli._values import flag
-from nodule_lightning.runs import SPLITS
+from nodule_lightning.errors import InputError
+from nodule_lightning.runs import SETS, SPLITS, read_set
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
+    from nodule_lightning.data.datamodule import ScanDataModule
+
+LAST: Final = Path(CHECKPOINTS, "last.ckpt")
 
 
 def resumes(config: DictConfig) -> bool:
     """Say whether the run is to go on: the user says so, or SLURM has put its job into the queue again."""
-    return flag(config, "resume") or is_requeued()
+    return flag(config, "resume") or _is_requeued()
 
 
-def is_requeued() -> bool:
+def _is_requeued() -> bool:
     """Say whether SLURM has put the job of this process into the queue again."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
@@ -42,72 +38,90 @@ def has_begun(folder: Path) -> bool:
     return any((folder / name).exists() for name in (PLACE, SPLITS, CHECKPOINTS))
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far a command has come.
-
-    Attributes:
-        trainer: of the run, once it is made.
-    """
-
-    trainer: "pl.Trainer | None" = None
-
-
-@contextmanager
-def told_how_to_go_on(checkpoint: Path) -> Iterator[Progress]:
-    """Print the command that goes on, or begins anew, where Ctrl-C or SIGTERM stops a training or its preparation.
-
-    Args:
-        checkpoint: the last of the run, to be.
+def require_new(folder: Path) -> None:
+    """Refuse to begin where a run lies already.
 
     Raises:
-        IncompleteError: the disk is full; names that command.
+        InputError: it has a checkpoint.
     """
-    progress = Progress()
+    if (folder / LAST).exists():
+        raise InputError(f"{folder} holds a run already: go on with resume=true, or name another paths.run")
+
+
+def resumed_from(folder: Path, datamodule: "ScanDataModule", recipe: dict[str, dict[str, Any]]) -> Path | None:
+    """Give the checkpoint to go on from; None where the run was stopped before it had one.
+
+    Args:
+        folder: of the run.
+        datamodule: after its `setup`.
+        recipe: that the run is to go on with.
+
+    Raises:
+        InputError: there is no run to go on with, its checkpoint is damaged, or it was begun with another recipe, other
+            candidates, scans or preparation.
+    """
+    from nodule_lightning.cli._checkpoint import require_candidates, require_recipe
+
+    last = _last_checkpoint(folder, datamodule)
+    if last is not None:
+        require_recipe(last, recipe)
+        require_candidates(last, recipe, getattr(datamodule, "candidates", None))
+    # A run that was stopped while it wrote its sets has the last of them not yet, and has trained on none.
+    if last is not None or (folder / SPLITS / f"{SETS[-1]}.csv").exists():
+        require_same_split(folder / SPLITS, datamodule)
+    return last
+
+
+def require_same_split(folder: Path, datamodule: "ScanDataModule") -> None:
+    """Refuse to go on with other scans than the run began with: what was validated would be trained on.
+
+    Raises:
+        InputError: a set differs from the run's; names it and one scan.
+    """
+    for name in SETS:
+        path = folder / f"{name}.csv"
+        before = read_set(path) if path.exists() else set()
+        if differing := before ^ set(getattr(datamodule.split, name)):
+            raise InputError(
+                f"{path} has other scans than this command ({len(differing)} differ, such as {min(differing)}): resume "
+                "with the run's own seed, fold, validation_fraction and cache, or start a new run"
+            )
+
+
+def _last_checkpoint(folder: Path, datamodule: "ScanDataModule") -> Path | None:
+    from nodule_lightning.cli._checkpoint import DamagedCheckpointError, read_checkpoint
+    from nodule_lightning.data.cache import require_settings
+    from nodule_lightning.module import CHECKPOINT_KEY
+
+    path = folder / LAST
+    if not path.exists():
+        _require_begun(folder)
+        return None
     try:
-        yield progress
-    except (KeyboardInterrupt, SystemExit):
-        if not rank_of_this_process():
-            print(f"{_stopped(progress.trainer, checkpoint)}. {_how_to_go_on(checkpoint)}", file=sys.stderr)
-        raise
-    except Exception as error:
-        if (why := full_disk(error)) is None:
-            raise
-        raise IncompleteError(
-            f"nothing more can be written to {checkpoint.parent.parent}: {why}; "
-            f"{_stopped(progress.trainer, checkpoint)}. Make room. {_how_to_go_on(checkpoint)}"
-        ) from None
+        preparation = read_checkpoint(path)[CHECKPOINT_KEY]["preparation"]
+    except DamagedCheckpointError as error:
+        has_best = path.with_name("best.ckpt").exists()
+        copy = ", such as a copy of best.ckpt, from whose epoch it goes on" if has_best else ""
+        raise InputError(f"{error}{copy}, or begin anew in another folder, without resume=true") from None
+    require_settings(datamodule.cache, preparation)
+    return path
 
 
-def rank_of_this_process() -> int:
-    """Give the rank among the processes of this job, by what has started them: no trainer need be there yet."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+def _require_begun(folder: Path) -> None:
+    """Refuse to begin where a run was to go on, unless it was killed before its first checkpoint or is a sweep's job.
 
-
-def _stopped(trainer: "pl.Trainer | None", checkpoint: Path) -> str:
-    kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
-    if trainer is None or trainer.state.fn is None:
-        return f"stopped before the first step; {kept}"
-    if trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs:
-        return f"stopped after the last epoch; {kept}"
-    return f"stopped in epoch {trainer.current_epoch + 1}; {kept}"
-
-
-def _how_to_go_on(checkpoint: Path) -> str:
-    if "SUBMITIT_EXECUTOR" not in os.environ:
-        goes_on = is_swept() or has_begun(checkpoint.parent.parent)
-        return f"{'Go on' if goes_on else 'Begin anew'} with\n  {command_to_go_on(resume=goes_on)}"
-    if isinstance(sys.exception(), SystemExit):
-        return "The job is in the queue again, and goes on from there"
-    return "Go on with the command of the sweep and resume=true"
-
-
-def command_to_go_on(*, resume: bool = True) -> str:
-    """Give the running command with the folder named, and `resume=true` where it has begun, as a shell reads it."""
-    settings = HydraConfig.get()
-    key, folder = ("paths.sweep", settings.sweep.dir) if is_swept() else ("paths.run", settings.runtime.output_dir)
-    replaced = (f"{key}=", "resume=")
-    arguments = [argument for argument in sys.argv[1:] if not argument.lstrip("+").startswith(replaced)]
-    named = QuotedString(os.path.relpath(folder), Quote.single).with_quotes()
-    return shlex.join([Path(sys.argv[0]).name, *arguments, f"{key}={named}", *(["resume=true"] if resume else [])])
+    The same command with resume=true so goes on wherever it was killed, a sweep with those of its jobs that had not
+    begun, and a script that SLURM has put into the queue again before its run had.
+    """
+    if has_begun(folder) or is_swept():
+        return
+    if not _is_requeued():
+        raise InputError(
+            f"{folder / LAST} does not exist: leave resume=true out, or name the folder of the run to go on with by "
+            "paths.run=DIR"
+        )
+    if not any(text.lstrip("+").startswith("paths.run=") for text in as_written(HydraConfig.get().overrides.task)):
+        raise InputError(
+            f"SLURM has put this job into the queue again, but {folder} is a new folder, not that of its run: name the "
+            "run's in the script by paths.run=DIR, so that the job goes on there"
+        )

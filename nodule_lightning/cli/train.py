@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._checks import (
-    CHECKPOINTS,
     require_a_validation,
     require_in_use,
     require_nodules,
@@ -27,12 +26,12 @@ from nodule_lightning.cli._child_processes import (
 )
 from nodule_lightning.cli._instantiate import as_written, instantiate, plain
 from nodule_lightning.cli._logged_settings import settings_to_log
-from nodule_lightning.cli._resuming import Progress, has_begun, is_requeued, resumes, told_how_to_go_on
-from nodule_lightning.cli._stopping import stopped_once
+from nodule_lightning.cli._resuming import LAST, require_new, resumed_from, resumes
+from nodule_lightning.cli._stopping import Progress, stopped_once, told_how_to_go_on
 from nodule_lightning.cli._sweep import forget_failure
 from nodule_lightning.cli._values import flag, seed
 from nodule_lightning.errors import InputError
-from nodule_lightning.runs import SETS, SPLITS, read_set
+from nodule_lightning.runs import SETS, SPLITS
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from nodule_lightning.module import ScoredModule
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
-
-LAST = Path(CHECKPOINTS, "last.ckpt")
 
 # What Lightning warns of in every run, and nobody can act on.
 NOISE = (
@@ -91,9 +88,9 @@ def _train(config: DictConfig, folder: Path, progress: Progress) -> float:
     require_scans(datamodule.cache)
     datamodule.setup("fit")
     recipe = _recipe(config, datamodule)
-    last = _resumed_from(folder, datamodule, recipe) if resume else None
+    last = resumed_from(folder, datamodule, recipe) if resume else None
     if not resume:
-        _require_new(folder)
+        require_new(folder)
     module = _module(config, recipe)
     require_spacing(module, datamodule)
     require_nodules(datamodule)
@@ -140,11 +137,6 @@ def _recipe(config: DictConfig, datamodule: "ScanDataModule") -> dict[str, dict[
     return plain(config.recipe) if candidates is None else {**plain(config.recipe), "candidates": candidates}
 
 
-def _require_new(folder: Path) -> None:
-    if (folder / LAST).exists():
-        raise InputError(f"{folder} holds a run already: go on with resume=true, or name another paths.run")
-
-
 def _trainer(config: DictConfig) -> "pl.Trainer":
     from hydra.errors import InstantiationException
     from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -177,78 +169,6 @@ def chosen(trainer: dict[str, Any]) -> dict[str, Any]:
     # There is no batch norm over processes without GPUs.
     meant = {"precision": precise, "sync_batchnorm": on_gpu}
     return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}
-
-
-def _resumed_from(folder: Path, datamodule: "ScanDataModule", recipe: dict[str, dict[str, Any]]) -> Path | None:
-    from nodule_lightning.cli._checkpoint import require_candidates, require_recipe
-
-    last = _last_checkpoint(folder, datamodule)
-    if last is not None:
-        require_recipe(last, recipe)
-        require_candidates(last, recipe, getattr(datamodule, "candidates", None))
-    # A run that was stopped while it wrote its sets has the last of them not yet, and has trained on none.
-    if last is not None or (folder / SPLITS / f"{SETS[-1]}.csv").exists():
-        require_same_split(folder / SPLITS, datamodule)
-    return last
-
-
-def _last_checkpoint(folder: Path, datamodule: "ScanDataModule") -> Path | None:
-    from nodule_lightning.cli._checkpoint import DamagedCheckpointError, read_checkpoint
-    from nodule_lightning.data.cache import require_settings
-    from nodule_lightning.module import CHECKPOINT_KEY
-
-    path = folder / LAST
-    if not path.exists():
-        _require_begun(folder)
-        return None
-    try:
-        preparation = read_checkpoint(path)[CHECKPOINT_KEY]["preparation"]
-    except DamagedCheckpointError as error:
-        copy = (
-            ", such as a copy of best.ckpt, from whose epoch it goes on" if path.with_name("best.ckpt").exists() else ""
-        )
-        raise InputError(f"{error}{copy}, or begin anew in another folder, without resume=true") from None
-    require_settings(datamodule.cache, preparation)
-    return path
-
-
-def _require_begun(folder: Path) -> None:
-    """Refuse to begin where a run was to go on, unless it was killed before its first checkpoint or is a sweep's job.
-
-    The same command with resume=true so goes on wherever it was killed, a sweep with those of its jobs that had not
-    begun, and a script that SLURM has put into the queue again before its run had.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if has_begun(folder) or HydraConfig.get().mode == RunMode.MULTIRUN:
-        return
-    if not is_requeued():
-        raise InputError(
-            f"{folder / LAST} does not exist: leave resume=true out, or name the folder of the run to go on with by "
-            "paths.run=DIR"
-        )
-    if not any(text.lstrip("+").startswith("paths.run=") for text in as_written(HydraConfig.get().overrides.task)):
-        raise InputError(
-            f"SLURM has put this job into the queue again, but {folder} is a new folder, not that of its run: name the "
-            "run's in the script by paths.run=DIR, so that the job goes on there"
-        )
-
-
-def require_same_split(folder: Path, datamodule: "ScanDataModule") -> None:
-    """Refuse to go on with other scans than the run began with: what was validated would be trained on.
-
-    Raises:
-        InputError: a set differs from the run's; names it and one scan.
-    """
-    for name in SETS:
-        path = folder / f"{name}.csv"
-        before = read_set(path) if path.exists() else set()
-        if differing := before ^ set(getattr(datamodule.split, name)):
-            raise InputError(
-                f"{path} has other scans than this command ({len(differing)} differ, such as {min(differing)}): resume "
-                "with the run's own seed, fold, validation_fraction and cache, or start a new run"
-            )
 
 
 def _write_split(folder: Path, datamodule: "ScanDataModule") -> None:

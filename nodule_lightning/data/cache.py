@@ -151,11 +151,9 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     grid = Grid.from_dict(description["grid"])
     try:
         ct, lung = (open_memmap(folder / name, mode="r") for name in ("ct.npy", "lung.npy"))
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
-        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
         # What numpy raises depends on where in the foreign bytes it stumbles: ValueError, EOFError, TokenError, ...
         raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
     if not ct.shape == lung.shape == grid.shape:

@@ -128,6 +128,24 @@ def test_a_sweep_runs_the_task_for_every_value_and_keeps_commas_in_paths(run: Ru
     assert seen == [(0, "a,b (1)", "c/0"), (1, "a,b (1)", "c/1")]
 
 
+def test_flags_stand_anywhere(run: Runner) -> None:
+    seen: list[int] = []
+
+    def task(config: DictConfig) -> None:
+        seen.append(config.seed)
+
+    ended = run(application(task), *GIVEN[:2], "-m", "output=${hydra:job.num}", "seed=5,9")
+    assert ended.code == 0, ended.error
+    assert seen == [5, 9]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"), [(["--nonsense"], "--nonsense"), (["-m", "--cfg", "job"], "--multirun"), (["--cfg"], "--cfg")]
+)
+def test_flags_that_mean_nothing_are_one_line(run: Runner, flags: list[str], named: str) -> None:
+    assert named in run(application(lambda config: None), *GIVEN, *flags).line()
+
+
 def test_no_run_folder_for_a_command_with_an_output(run: Runner) -> None:
     assert run(application(lambda config: None), *GIVEN).code == 0
     assert list(Path.cwd().iterdir()) == []

@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_module
 
 from nodule_lightning.cli import train
 from nodule_lightning.cli._checks import require_in_use
-from nodule_lightning.cli.train import chosen, require_same_split
+from nodule_lightning.cli._resuming import require_same_split
+from nodule_lightning.cli.train import chosen
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
