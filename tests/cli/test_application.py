@@ -134,7 +134,7 @@ def test_flags_stand_anywhere(run: Runner) -> None:
     def task(config: DictConfig) -> None:
         seen.append(config.seed)
 
-    ended = run(application(task), *GIVEN[:2], "-m", "output=${hydra:job.num}", "seed=5,9")
+    ended = run(application(task), *GIVEN[:2], "-m", "output='c/${hydra:job.num}'", "seed=5,9")
     assert ended.code == 0, ended.error
     assert seen == [5, 9]
 
