@@ -36,12 +36,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def record_of_training(
-    folder: Path, config: DictConfig, trainer: "pl.Trainer", module: "ScoredModule", datamodule: "ScanDataModule"
+    folder: Path,
+    config: DictConfig,
+    trainer: "pl.Trainer",
+    module: "ScoredModule",
+    datamodule: "ScanDataModule",
+    resumed: Path | None,
 ) -> Iterator[None]:
     """Write `run.json` at the start and again at the end, by the first process alone.
 
-    Each start of the run, the first and each that resumed it, is told with its own configuration, versions, code and
-    machine. One that is still `running` when its process is gone was killed, or met a disk too full to say how it
+    Each start of the run, the first and each that resumed it, is told with its own configuration, steps, versions, code
+    and machine. One that is still `running` when its process is gone was killed, or met a disk too full to say how it
     ended.
 
     Args:
@@ -50,6 +55,7 @@ def record_of_training(
         trainer: about to fit.
         module: about to be fitted.
         datamodule: after its `setup`.
+        resumed: the checkpoint that this start goes on from; None where it begins with the first step.
     """
     if not trainer.is_global_zero:
         yield
@@ -67,7 +73,15 @@ def record_of_training(
     }
     earlier = [start for start in before.get("starts", ()) if isinstance(start, dict)]
     used = {"precision": str(trainer.precision), "processes": trainer.world_size, "device": _device(trainer)}
-    start = {"status": "running", "configuration": write_configuration(folder, config), **_made_of(), **used}
+    begun = _steps(resumed)
+    start = {
+        "status": "running",
+        "configuration": write_configuration(folder, config),
+        "from_step": begun,
+        "to_step": None,
+        **_made_of(),
+        **used,
+    }
     clock = _Clock()
     _write(path, {**record, "starts": [*earlier, {**start, **clock.told()}]})
     try:
@@ -82,12 +96,21 @@ def record_of_training(
         raise
     finally:
         record["validation"] = _best_validation(trainer)
+        # Zero where it ends before the checkpoint is restored.
+        start["to_step"] = max(begun, trainer.global_step)
         try:
             _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
         except InputError:
             # What ended the run is told even where the disk is too full for this.
             if start["status"] == "finished":
                 raise
+
+
+def _steps(checkpoint: Path | None) -> int:
+    """Give the optimizer's steps that a checkpoint has behind it."""
+    from nodule_lightning.cli._checkpoint import read_checkpoint
+
+    return 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
 
 
 def fingerprint_candidates(datamodule: "ScanDataModule") -> dict[str, str] | None:

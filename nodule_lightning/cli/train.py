@@ -105,7 +105,7 @@ def _train(config: DictConfig, folder: Path, progress: Progress) -> float:
             print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
         _write_split(folder / SPLITS, datamodule)
         _log_settings(trainer, config, datamodule)
-    with child_processes_of_this_job(trainer), record_of_training(folder, config, trainer, module, datamodule):
+    with child_processes_of_this_job(trainer), record_of_training(folder, config, trainer, module, datamodule, last):
         trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
     return _report(trainer)
 

@@ -47,11 +47,16 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
     assert start["seconds"] > 0
     assert start["started"] <= start["ended"]
     assert {"versions", "code", "machine", "precision"} <= set(start)
+    assert start["from_step"] == 0
+    assert start["to_step"] > 0
 
     resumed = run(train.main, *command, "trainer.max_epochs=2", "resume=true")
     assert resumed.code == 0, resumed.error
     assert "has changed since" not in resumed.out
-    assert [start["status"] for start in read("run/run.json")["starts"]] == ["finished", "finished"]
+    starts = read("run/run.json")["starts"]
+    assert [start["status"] for start in starts] == ["finished", "finished"]
+    assert starts[1]["from_step"] == starts[0]["to_step"]
+    assert starts[1]["to_step"] == 2 * starts[0]["to_step"]
     update_labels(cache, "one", Labels("0"))
     changed = run(train.main, *command, "trainer.max_epochs=3", "resume=true")
     assert "has changed since the run began" in changed.out
@@ -126,7 +131,7 @@ def test_a_training_that_breaks_says_so(run: Runner, cache: Path, monkeypatch: p
 
     def break_off(self: ValidationReport, *_: object) -> None:
         start = read("run/run.json")["starts"][-1]
-        assert (start["status"], start["ended"]) == ("running", None)
+        assert (start["status"], start["ended"], start["to_step"]) == ("running", None, None)
         raise errors.pop(0)
 
     monkeypatch.setattr(ValidationReport, "on_validation_epoch_end", break_off)
