@@ -72,6 +72,11 @@ def plain(config: Node) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def members(config: Node) -> list[Any]:
+    """Give what a group such as the callbacks is made of; one that is set to null is left out."""
+    return [value for value in plain(config).values() if value is not None]
+
+
 def targets(values: object) -> Iterator[tuple[str, dict[str, object]]]:
     """Give every `_target_` at any depth, with what stands beside it."""
     if isinstance(values, Mapping):

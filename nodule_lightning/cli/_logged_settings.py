@@ -53,7 +53,7 @@ def settings_to_log(
     groups = {str(name): plain(config[name]) for name in names} | {"trainer": dict(trainer)}
     for name, keys in SAID_ELSEWHERE.items():
         groups[name] = {key: value for key, value in groups[name].items() if key not in keys}
-    callbacks = {name: plain(config.callbacks[name]) for name in CALLBACKS if name in config.callbacks}
+    callbacks = {name: plain(config.callbacks[name]) for name in CALLBACKS if config.callbacks.get(name) is not None}
     split = datamodule.split
     values = {
         "version": nodule_lightning.__version__,

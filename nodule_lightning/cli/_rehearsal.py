@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._checkpoint import require_usable
-from nodule_lightning.cli._instantiate import instantiate, plain
+from nodule_lightning.cli._instantiate import instantiate, members
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -90,7 +90,7 @@ def _short_trainer(
     short = config.copy()
     # A checkpoint is written as often as there is a validation.
     OmegaConf.update(short, "trainer.check_val_every_n_epoch", 1, force_add=True)
-    callbacks = [value for value in plain(short.callbacks).values() if not _is(value, "ProgressBar")]
+    callbacks = [value for value in members(short.callbacks) if not _is(value, "ProgressBar")]
     # Among them is what writes the run's checkpoints.
     plugins = [value for value in trainer_values.get("plugins") or () if not _is(value, "Environment")]
     device = trainer.strategy.root_device

@@ -24,7 +24,7 @@ from nodule_lightning.cli._child_processes import (
     require_startable,
     write_files_in_the_first_process_only,
 )
-from nodule_lightning.cli._instantiate import as_written, instantiate, plain
+from nodule_lightning.cli._instantiate import as_written, instantiate, members, plain
 from nodule_lightning.cli._logged_settings import settings_to_log
 from nodule_lightning.cli._resuming import LAST, require_new, resumed_from, resumes
 from nodule_lightning.cli._stopping import Progress, stopped_once, told_how_to_go_on
@@ -145,8 +145,8 @@ def _trainer(config: DictConfig) -> "pl.Trainer":
 
     values = {
         **chosen(plain(config.trainer)),
-        "callbacks": list(plain(config.callbacks).values()),
-        "logger": list(plain(config.logger).values()),
+        "callbacks": members(config.callbacks),
+        "logger": members(config.logger),
     }
     try:
         trainer: pl.Trainer = instantiate(values)

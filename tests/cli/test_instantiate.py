@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hydra.errors import InstantiationException
 
-from nodule_lightning.cli._instantiate import instantiate, instantiate_trusted
+from nodule_lightning.cli._instantiate import instantiate, instantiate_trusted, members
 from nodule_lightning.detection.anchors import AnchorGrid
 from nodule_lightning.errors import InputError
 
@@ -16,6 +16,10 @@ def test_lists_become_plain_lists_at_any_depth() -> None:
     built = instantiate({"_target_": "builtins.dict", "deep": [{"_target_": ANCHORS, "diameters_mm": [4, 8]}]})
     assert isinstance(built["deep"], list)
     assert built["deep"][0].diameters_mm == (4.0, 8.0)
+
+
+def test_what_is_null_is_no_member() -> None:
+    assert members({"first": {"_target_": ANCHORS}, "progress": None, "last": 0}) == [{"_target_": ANCHORS}, 0]
 
 
 def test_a_wrong_key_names_the_right_one() -> None:

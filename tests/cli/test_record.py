@@ -19,7 +19,7 @@ TRAIN = (
     "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow", "+model.anchors.spacing_mm=4.0",
     "trainer=debug", "sampler.patches_per_epoch=4", "datamodule.batch_size=2", "datamodule.patch_voxels=32",
     "datamodule.workers=0", "logger=csv", "callbacks.training_data.patches=0", "callbacks.validation_report.most=0",
-    "++trainer.enable_progress_bar=false", "~callbacks.progress", "rehearsal=false",
+    "++trainer.enable_progress_bar=false", "callbacks.progress=null", "rehearsal=false",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ TRAIN = (
     "data=folder", "data.validation_fraction=0.4", "model=res_unet_narrow", "model.backbone.dropout=0.5",
     "callbacks=averaged", "augment=moderate", "optim=adamw", "trainer=debug", "trainer.limit_train_batches=4",
     "sampler.patches_per_epoch=8", "datamodule.batch_size=2", "datamodule.patch_voxels=32", "datamodule.workers=1",
-    "logger=csv", "~callbacks.progress", "++trainer.enable_progress_bar=false",
+    "logger=csv", "callbacks.progress=null", "++trainer.enable_progress_bar=false",
 )  # fmt: skip
 Go = Callable[..., Ended]
 
