@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,30 @@ def best_by_froc(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(folder, filename="best", monitor="val/froc", mode="max", save_last=True)
 
 
+def best_and_last(folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    path = Path(__file__).parent.parent / "conf" / "callbacks" / "score.yaml"
+    configured: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    changes = {"dirpath": str(folder), "every_n_epochs": 1}
+    best, last = (instantiate({**configured[name], **changes}) for name in ("best", "last"))
+    return best, last
+
+
+def lightnings_best_and_last(folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    best = ModelCheckpoint(
+        folder, "best", "val/froc", mode="max", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return best, ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+
+def score_with(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
+    following = iter(scores)
+    monkeypatch.setattr(FROC, "compute", lambda _: {"froc": torch.tensor(next(following))})
+
+
+def epochs_of(folder: Path) -> dict[str, int]:
+    return {path.name: torch.load(path, weights_only=True)["epoch"] for path in folder.glob("*.ckpt")}
+
+
 def test_a_fit_logs_scores_and_saves_a_checkpoint_of_plain_values(cache: Path, tmp_path: Path) -> None:
     module, trainer = fit(cache, tmp_path, callbacks=(best_by_froc(tmp_path), ValidationShare()))
     wanted = {f"loss/{name}" for name in ("total", "positive", "negative", "box")}
@@ -100,15 +125,28 @@ def test_a_fit_logs_scores_and_saves_a_checkpoint_of_plain_values(cache: Path, t
 def test_the_last_checkpoint_is_the_last_also_when_the_score_falls(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = Path(__file__).parent.parent / "conf" / "callbacks" / "score.yaml"
-    configured: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    changes = {"dirpath": str(tmp_path), "every_n_epochs": 1}
-    callbacks = tuple(instantiate({**configured[name], **changes}) for name in ("best", "last"))
-    scores = iter((0.5, 0.4, 0.3))
-    monkeypatch.setattr(FROC, "compute", lambda _: {"froc": torch.tensor(next(scores))})
-    fit(cache, tmp_path, epochs=3, callbacks=callbacks)
-    epochs = {path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.glob("*.ckpt")}
-    assert epochs == {"best.ckpt": 0, "last.ckpt": 2}
+    score_with(monkeypatch, 0.5, 0.4, 0.3)
+    fit(cache, tmp_path, epochs=3, callbacks=best_and_last(tmp_path))
+    assert epochs_of(tmp_path) == {"best.ckpt": 0, "last.ckpt": 2}
+
+
+@pytest.mark.parametrize("saved_by", [best_and_last, lightnings_best_and_last])
+def test_a_run_that_was_moved_keeps_its_best(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    saved_by: Callable[[Path], tuple[ModelCheckpoint, ModelCheckpoint]],
+) -> None:
+    score_with(monkeypatch, 0.3, 0.5, 0.4, 0.6)
+    fit(cache, tmp_path / "before", callbacks=saved_by(tmp_path / "before"))
+    moved = tmp_path / "after"
+    (tmp_path / "before").rename(moved)
+    best, last = best_and_last(moved)
+    fit(cache, moved, epochs=3, callbacks=(best, last), resume=moved / "last.ckpt")
+    assert epochs_of(moved) == {"best.ckpt": 1, "last.ckpt": 2}
+    assert (best.best_model_path, best.best_model_score) == (str(moved / "best.ckpt"), torch.tensor(0.5))
+    fit(cache, moved, epochs=4, callbacks=best_and_last(moved), resume=moved / "last.ckpt")
+    assert epochs_of(moved) == {"best.ckpt": 3, "last.ckpt": 3}
 
 
 def test_the_same_command_gives_the_same_weights(cache: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_ctrl_c_before_the_first_checkpoint(folder: Path) -> None:
     said, command = ended.stderr.splitlines()[-2:]
     assert said == "stopped in epoch 1; there is no checkpoint yet. Go on with"
     assert command.endswith("resume=true")
-    assert "paths.run='interrupted'" in command.replace("'\"'\"'", "'")
+    assert " paths.run=interrupted " in command
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_what_is_stopped_in_its_rehearsal_begins_by_the_command_it_named(folder:
     assert ended.returncode == code, ended.stderr
     said, command = ended.stderr.splitlines()[-2:]
     assert said == "stopped before the first step; there is no checkpoint yet. Begin anew with"
-    assert f"paths.run='{by}'" in command.replace("'\"'\"'", "'")
+    assert command.endswith(f" paths.run={by}")
     assert "resume=true" not in command
     assert "Traceback" not in ended.stderr
     assert {path.name for path in (folder / by).iterdir()} <= {"train.log"}

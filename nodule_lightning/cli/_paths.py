@@ -36,6 +36,15 @@ def quote_path_arguments(
     return [_quote(argument, path_keys, list_keys) for argument in arguments]
 
 
+def as_typed(arguments: Sequence[str], path_keys: Sequence[str]) -> list[str]:
+    r"""Give arguments for people to read: paths without the quotes that `quote_path_arguments` would give them again.
+
+    >>> as_typed(["input='/tmp/My CT (1)/肺'", "root='null'", "name='a b'"], ["input", "root"])
+    ['input=/tmp/My CT (1)/肺', "root='null'", "name='a b'"]
+    """
+    return [_as_typed(argument, path_keys) for argument in arguments]
+
+
 def escape_interpolations(text: str) -> str:
     r"""Mark each `${` of a text as nothing but text.
 
@@ -43,6 +52,12 @@ def escape_interpolations(text: str) -> str:
     '/data/\\${year}'
     """
     return _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", text)
+
+
+def _as_typed(argument: str, path_keys: Sequence[str]) -> str:
+    key, _, value = argument.partition("=")
+    typed = f"{key}={value[1:-1]}"
+    return typed if _QUOTED.fullmatch(value) and _quote(typed, path_keys, ()) == argument else argument
 
 
 def _quote(argument: str, path_keys: Sequence[str], list_keys: Sequence[str]) -> str:

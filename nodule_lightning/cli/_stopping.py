@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from nodule_lightning.cli._application import IncompleteError
 from nodule_lightning.cli._full_disk import full_disk
+from nodule_lightning.cli._paths import as_typed
 from nodule_lightning.cli._resuming import has_begun
 from nodule_lightning.cli._sweep import is_swept
 
@@ -76,11 +77,12 @@ class Progress:
 
 
 @contextmanager
-def told_how_to_go_on(checkpoint: Path) -> Iterator[Progress]:
+def told_how_to_go_on(checkpoint: Path, path_keys: Sequence[str]) -> Iterator[Progress]:
     """Print the command that goes on, or begins anew, where Ctrl-C or SIGTERM stops a training or its preparation.
 
     Args:
         checkpoint: the last of the run, to be.
+        path_keys: the arguments that are paths.
 
     Raises:
         IncompleteError: the disk is full; names that command.
@@ -90,14 +92,14 @@ def told_how_to_go_on(checkpoint: Path) -> Iterator[Progress]:
         yield progress
     except (KeyboardInterrupt, SystemExit):
         if not _rank():
-            print(f"{_stopped(progress.trainer, checkpoint)}. {_how_to_go_on(checkpoint)}", file=sys.stderr)
+            print(f"{_stopped(progress.trainer, checkpoint)}. {_how_to_go_on(checkpoint, path_keys)}", file=sys.stderr)
         raise
     except Exception as error:
         if (why := full_disk(error)) is None:
             raise
         raise IncompleteError(
             f"nothing more can be written to {checkpoint.parent.parent}: {why}; "
-            f"{_stopped(progress.trainer, checkpoint)}. Make room. {_how_to_go_on(checkpoint)}"
+            f"{_stopped(progress.trainer, checkpoint)}. Make room. {_how_to_go_on(checkpoint, path_keys)}"
         ) from None
 
 
@@ -116,20 +118,21 @@ def _stopped(trainer: "pl.Trainer | None", checkpoint: Path) -> str:
     return f"stopped in epoch {trainer.current_epoch + 1}; {kept}"
 
 
-def _how_to_go_on(checkpoint: Path) -> str:
+def _how_to_go_on(checkpoint: Path, path_keys: Sequence[str]) -> str:
     if "SUBMITIT_EXECUTOR" not in os.environ:
         goes_on = is_swept() or has_begun(checkpoint.parent.parent)
-        return f"{'Go on' if goes_on else 'Begin anew'} with\n  {command_to_go_on(resume=goes_on)}"
+        return f"{'Go on' if goes_on else 'Begin anew'} with\n  {_command_to_go_on(path_keys, resume=goes_on)}"
     if isinstance(sys.exception(), SystemExit):
         return "The job is in the queue again, and goes on from there"
     return "Go on with the command of the sweep and resume=true"
 
 
-def command_to_go_on(*, resume: bool = True) -> str:
+def _command_to_go_on(path_keys: Sequence[str], *, resume: bool) -> str:
     """Give the running command with the folder named, and `resume=true` where it has begun, as a shell reads it."""
     settings = HydraConfig.get()
     key, folder = ("paths.sweep", settings.sweep.dir) if is_swept() else ("paths.run", settings.runtime.output_dir)
     replaced = (f"{key}=", "resume=")
     arguments = [argument for argument in sys.argv[1:] if not argument.lstrip("+").startswith(replaced)]
-    named = QuotedString(os.path.relpath(folder), Quote.single).with_quotes()
-    return shlex.join([Path(sys.argv[0]).name, *arguments, f"{key}={named}", *(["resume=true"] if resume else [])])
+    named = f"{key}={QuotedString(os.path.relpath(folder), Quote.single).with_quotes()}"
+    typed = as_typed([*arguments, named], path_keys)
+    return shlex.join([Path(sys.argv[0]).name, *typed, *(["resume=true"] if resume else [])])

@@ -62,7 +62,7 @@ def train(config: DictConfig) -> float:
 
     follow_the_first_process()
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with stopped_once(), told_how_to_go_on(folder / LAST) as progress, wandb_run_of_this_job():
+    with stopped_once(), told_how_to_go_on(folder / LAST, PATH_KEYS) as progress, wandb_run_of_this_job():
         return _train(config, folder, progress)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.cli._paths import escape_interpolations, quote_path_arguments
+from nodule_lightning.cli._paths import as_typed, escape_interpolations, quote_path_arguments
 
 TRICKY = st.text("\\'\"${}[](),=:~ \t%@#!*?肺a1.-/", max_size=12)
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"), max_size=30)
@@ -32,6 +32,8 @@ def test_any_path_comes_back_identical(text: str, plus: str) -> None:
     assert config.elsewhere == text
     config.built = {"_target_": "pathlib.PurePath", "_args_": ["${data.root}"]}
     assert instantiate(config.built) == PurePath(text)
+    [typed] = as_typed([argument], ["data.root"])
+    assert quote_path_arguments([typed], ["data.root"]) == [argument]
     # Lightning's child processes get the quoted form and quote it again.
     assert quote_path_arguments([argument], ["data.root"]) == [argument]
 
