@@ -121,8 +121,7 @@ def test_what_is_stopped_while_a_job_of_a_sweep_is_prepared_goes_on(folder: Path
     assert ended.returncode == code, ended.stderr
     said, command = ended.stderr.splitlines()[-2:]
     assert said == "stopped before the first step; there is no checkpoint yet. Go on with"
-    assert f"paths.sweep='sweep {by}'" in command.replace("'\"'\"'", "'")
-    assert command.endswith(" resume=true")
+    assert command.endswith(f" 'paths.sweep=sweep {by}' resume=true")
     assert "Traceback" not in ended.stderr
 
 
