@@ -149,6 +149,18 @@ def test_a_run_that_was_moved_keeps_its_best(
     assert epochs_of(moved) == {"best.ckpt": 3, "last.ckpt": 3}
 
 
+def test_a_best_that_was_left_behind_is_chosen_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_with(monkeypatch, 0.5, 0.4, 0.3)
+    fit(cache, tmp_path, callbacks=best_and_last(tmp_path))
+    (tmp_path / "best.ckpt").unlink()
+    best, last = best_and_last(tmp_path)
+    fit(cache, tmp_path, epochs=3, callbacks=(best, last), resume=tmp_path / "last.ckpt")
+    assert epochs_of(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
+    assert best.best_model_score == torch.tensor(0.3)
+
+
 def test_the_same_command_gives_the_same_weights(cache: Path, tmp_path: Path) -> None:
     first, second = (fit(cache, tmp_path)[0].state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -242,10 +242,10 @@ def _list_failed_jobs() -> None:
 
 def _stop_on_full_disk(error: Exception) -> None:
     """End the process where Hydra has met a full disk, before the task or between two jobs of a sweep."""
-    if (why := full_disk(error)) is None:
+    if (full := full_disk(error)) is None:
         return
-    place = begun_sweep() or getattr(error, "filename", None) or Path.cwd()
-    message = f"nothing more can be written to {place}: {why}; make room, and give the command again"
+    place = begun_sweep() or full.filename or Path.cwd()
+    message = f"nothing more can be written to {place}: {full.strerror}; make room, and give the command again"
     print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(INCOMPLETE)
 

@@ -16,6 +16,7 @@ from torch import nn
 from nodule_lightning.cli._instantiate import instantiate_trusted
 from nodule_lightning.data.cache import settings_differences
 from nodule_lightning.detection.inference import InferenceSettings
+from nodule_lightning.detection.memory import is_out_of_memory
 from nodule_lightning.detection.rescoring import RescoringSettings
 from nodule_lightning.errors import InputError
 from nodule_lightning.models.classifier import CandidateClassifier
@@ -123,9 +124,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not opened for safety; "
             "give one that nodule-train wrote"
         ) from None
-    except MemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise InputError(f"{path} cannot be read: out of memory") from None
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise InputError(f"{path} cannot be read: {error.strerror}") from None
         # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, EINVAL, ...

@@ -117,7 +117,7 @@ def child_processes_of_this_job(trainer: "pl.Trainer") -> Iterator[None]:
     sys.argv = [given[0], *_arguments()]
     _name_folder()
     if meeting := os.environ.pop(_MEETING, None):
-        Path(meeting, os.environ["LOCAL_RANK"]).touch()
+        _come_to(Path(meeting))
     os.environ[_STARTED_BY] = str(os.getpid())
     children: list[subprocess.Popen[bytes]] = []
     _take_over(trainer.strategy.launcher, children)
@@ -192,6 +192,15 @@ def _take_over(launcher: object, children: list[subprocess.Popen[bytes]]) -> Non
             _wait_for(children, Path(meeting))
 
     launcher._call_children_scripts = start_and_wait  # type: ignore[method-assign]
+
+
+def _come_to(meeting: Path) -> None:
+    """Tell the first process that this one is about to join it; end where that one waits no more."""
+    try:
+        (meeting / os.environ["LOCAL_RANK"]).touch()
+    except FileNotFoundError:
+        # It has lost another process, and says so.
+        sys.exit(0)
 
 
 def _wait_for(children: Sequence[subprocess.Popen[bytes]], meeting: Path) -> None:

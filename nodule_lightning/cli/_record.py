@@ -95,8 +95,8 @@ def record_of_training(
         start["status"] = "failed"
         raise
     finally:
-        record["validation"] = _best_validation(trainer)
-        # Zero where it ends before the checkpoint is restored.
+        # Where it ends before the checkpoint is restored, the trainer knows of no score and no step.
+        record["validation"] = _best_validation(trainer) or record["validation"]
         start["to_step"] = max(begun, trainer.global_step)
         try:
             _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})

@@ -95,10 +95,11 @@ def told_how_to_go_on(checkpoint: Path, path_keys: Sequence[str]) -> Iterator[Pr
             print(f"{_stopped(progress.trainer, checkpoint)}. {_how_to_go_on(checkpoint, path_keys)}", file=sys.stderr)
         raise
     except Exception as error:
-        if (why := full_disk(error)) is None:
+        if (full := full_disk(error)) is None:
             raise
+        # What the system knows of the place, the folder for temporary files perhaps.
         raise IncompleteError(
-            f"nothing more can be written to {checkpoint.parent.parent}: {why}; "
+            f"nothing more can be written to {full.filename or checkpoint.parent.parent}: {full.strerror}; "
             f"{_stopped(progress.trainer, checkpoint)}. Make room. {_how_to_go_on(checkpoint, path_keys)}"
         ) from None
 
@@ -111,7 +112,7 @@ def _rank() -> int:
 
 def _stopped(trainer: "pl.Trainer | None", checkpoint: Path) -> str:
     kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
-    if trainer is None or trainer.state.fn is None:
+    if trainer is None or not trainer.fit_loop.epoch_progress.total.ready:
         return f"stopped before the first step; {kept}"
     if trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs:
         return f"stopped after the last epoch; {kept}"
@@ -122,7 +123,9 @@ def _how_to_go_on(checkpoint: Path, path_keys: Sequence[str]) -> str:
     if "SUBMITIT_EXECUTOR" not in os.environ:
         goes_on = is_swept() or has_begun(checkpoint.parent.parent)
         return f"{'Go on' if goes_on else 'Begin anew'} with\n  {_command_to_go_on(path_keys, resume=goes_on)}"
-    if isinstance(sys.exception(), SystemExit):
+    end = sys.exception()
+    # Lightning turns Ctrl-C into an exit.
+    if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
         return "The job is in the queue again, and goes on from there"
     return "Go on with the command of the sweep and resume=true"
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from nodule_lightning.cli import predict
+from nodule_lightning.cli._checkpoint import read_checkpoint
+from nodule_lightning.errors import InputError
 from tests.cli.commands import TINY, Runner, recipe, write_checkpoint
 
 
@@ -81,3 +83,17 @@ def test_predict_with_a_wrong_checkpoint(run: Runner, cache: Path, tmp_path: Pat
     assert str(path) in line
     assert list(Path.cwd().iterdir()) == []
     assert not Path("/tmp/must-not-exist").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_checkpoint_that_finds_no_memory_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def find_none(*_: object, **__: object) -> None:
+        raise error
+
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(path)
+    monkeypatch.setattr(torch, "load", find_none)
+    with pytest.raises(InputError, match=r"last\.ckpt cannot be read: out of memory$"):
+        read_checkpoint(path)

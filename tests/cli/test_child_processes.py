@@ -187,6 +187,16 @@ def test_a_failure_that_follows_from_a_killed_child_names_the_child(run: Runner)
     ]
 
 
+def test_a_child_that_nobody_waits_for_any_more_ends_without_a_word(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NODULE_TRAIN_MEETING", str(tmp_path / "gone"))
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    job = Job()
+    ended = run(job.main, "cache=a", "paths.run=r")
+    assert (ended.code, ended.error, job.arguments) == (0, "", [])
+
+
 def test_a_failure_of_its_own_is_not_hidden_by_what_becomes_of_a_child(
     run: Runner, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,6 +123,27 @@ def test_each_start_keeps_its_configuration_and_a_refused_one_none(run: Runner, 
     assert third.read_text(encoding="utf-8") == "{"
 
 
+def test_what_is_stopped_before_its_checkpoint_is_read_keeps_the_score(
+    run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (f"cache={cache}", *TRAIN, "paths.run=run")
+    assert run(train.main, *command).code == 0
+    record = read("run/run.json")
+    assert record["validation"] is not None
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ValidationReport, "setup", stop, raising=False)
+    ended = run(train.main, *command, "trainer.max_epochs=2", "resume=true")
+    assert ended.code == 130
+    assert "stopped before the first step; " in ended.error
+    again = read("run/run.json")
+    assert again["validation"] == record["validation"]
+    assert again["starts"][1]["status"] == "stopped"
+    assert again["starts"][1]["to_step"] == again["starts"][1]["from_step"] == again["starts"][0]["to_step"]
+
+
 def test_a_training_that_breaks_says_so(run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class BrokenError(Exception):
         pass

@@ -1,11 +1,15 @@
 """What Ctrl-C and SIGTERM do to a command, and when."""
 
+import errno
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from nodule_lightning.cli._stopping import stopped_once
+from nodule_lightning.cli._application import IncompleteError
+from nodule_lightning.cli._stopping import stopped_once, told_how_to_go_on
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +69,33 @@ def test_who_holds_a_signal_keeps_it(number: signal.Signals) -> None:
     with stopped_once():
         signal.raise_signal(number)
     assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_a_job_of_submitit_is_in_the_queue_again_after_sigterm_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+
+    def end_as_lightning_does_on_ctrl_c() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    with pytest.raises(SystemExit), told_how_to_go_on(tmp_path / "checkpoints" / "last.ckpt", ()):
+        end_as_lightning_does_on_ctrl_c()
+    assert capsys.readouterr().err.endswith("Go on with the command of the sweep and resume=true\n")
+    with pytest.raises(SystemExit), told_how_to_go_on(tmp_path / "checkpoints" / "last.ckpt", ()):
+        sys.exit(143)
+    assert capsys.readouterr().err.endswith("The job is in the queue again, and goes on from there\n")
+
+
+@pytest.mark.parametrize("place", [None, "/elsewhere/full"])
+def test_the_disk_that_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str | None) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    said = f"^nothing more can be written to {place or tmp_path}: no space; stopped before the first step"
+    with (
+        pytest.raises(IncompleteError, match=said),
+        told_how_to_go_on(tmp_path / "checkpoints" / "last.ckpt", ()),
+    ):
+        raise OSError(errno.ENOSPC, "no space", place)
