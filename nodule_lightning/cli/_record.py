@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from math import isfinite
+from math import isclose, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def record_of_training(
         raise
     finally:
         # Where it ends before the checkpoint is restored, the trainer knows of no score and no step.
-        record["validation"] = _best_validation(trainer) or record["validation"]
+        record["validation"] = best_validation(trainer) or record["validation"]
         start["to_step"] = max(begun, trainer.global_step)
         try:
             _write(path, {**record, "starts": [*earlier, {**start, **clock.told(ended=True)}]})
@@ -189,13 +189,17 @@ def _device(trainer: "pl.Trainer") -> str:
     return str(trainer.strategy.root_device)
 
 
-def _best_validation(trainer: "pl.Trainer") -> dict[str, Any] | None:
+def best_validation(trainer: "pl.Trainer") -> dict[str, Any] | None:
     """Give the score of `best.ckpt`, with its interval where the report of the validation has one."""
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if score is None or not isfinite(score):
         return None
     reports = [callback for callback in trainer.callbacks if isinstance(callback, ValidationReport)]  # type: ignore[attr-defined]
     metrics = read_record(reports[0].folder / BEST / METRICS) if reports else {}
+    # A report that could not be written, or whose `best.ckpt` was left behind, is of another epoch.
+    mean = metrics.get("mean")
+    if mean is None or not isclose(mean, score, abs_tol=1e-6):
+        metrics = {}
     return {
         "froc": float(score),
         "interval_95_percent": metrics.get("interval_95_percent"),

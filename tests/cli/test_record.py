@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from nodule_lightning.callbacks.validation_report import ValidationReport
 from nodule_lightning.cli import leaderboard, predict, train
+from nodule_lightning.cli._record import best_validation
 from nodule_lightning.data.cache import Labels, update_labels
 from tests.cli.commands import Runner, write_cache
 
@@ -142,6 +146,24 @@ def test_what_is_stopped_before_its_checkpoint_is_read_keeps_the_score(
     assert again["validation"] == record["validation"]
     assert again["starts"][1]["status"] == "stopped"
     assert again["starts"][1]["to_step"] == again["starts"][1]["from_step"] == again["starts"][0]["to_step"]
+
+
+@pytest.mark.parametrize(("mean", "interval"), [(0.5, [0.4, 0.6]), (0.75, None), (None, None)])
+def test_the_interval_is_of_the_epoch_that_the_score_is_of(
+    tmp_path: Path, mean: float | None, interval: list[float] | None
+) -> None:
+    (tmp_path / "best").mkdir()
+    told = {"mean": mean, "interval_95_percent": [0.4, 0.6], "counts": {"scans": 3, "nodules": 4}}
+    (tmp_path / "best" / "metrics.json").write_text(json.dumps(told), encoding="utf-8")
+    best = ModelCheckpoint(tmp_path, monitor="val/froc")
+    best.best_model_score = torch.tensor(0.5)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[best, ValidationReport(tmp_path)]
+    )
+    scans = None if interval is None else 3
+    validation = best_validation(trainer)
+    assert validation is not None
+    assert (validation["froc"], validation["interval_95_percent"], validation["scans"]) == (0.5, interval, scans)
 
 
 def test_a_training_that_breaks_says_so(run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
