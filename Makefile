@@ -31,15 +31,19 @@ lint: install ## style and format
 types: install ## mypy, strict
 	$(BIN)/mypy
 
+# A file's tests share what is costly to make. Networks as small as the tests' gain nothing from more threads.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
 # pytest ends with 5 where it finds no test to run, and that is a failure like any other.
 fast: install ## the fast tests
-	$(BIN)/pytest
+	$(PARALLEL)
 
 ddp: install ## the tests with several processes
 	$(BIN)/pytest -m ddp
 
 slow: install ## all other tests that can run here
-	$(BIN)/pytest -m "(slow or gpu or cluster) and not ddp"
+	$(PARALLEL) -m "slow and not ddp and not gpu and not cluster"
+	$(BIN)/pytest -m "gpu or cluster"
 
 cluster: ## install what the SLURM tests need, where that takes no question: as root, on a Debian
 	tests/cluster/install.sh
