@@ -32,7 +32,7 @@ types: install ## mypy, strict
 	$(BIN)/mypy
 
 # A file's tests share what is costly to make. Networks as small as the tests' gain nothing from more threads.
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 # pytest ends with 5 where it finds no test to run, and that is a failure like any other.
 fast: install ## the fast tests
