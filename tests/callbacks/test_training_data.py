@@ -110,7 +110,9 @@ def test_each_stage_shows_what_it_draws_with_what_mining_brings_back(cache: Path
     fit(tmp_path, datamodule, PatchMining(), trained, epochs=3)
     assert {path.stem for path in tmp_path.glob("*.csv")} == {"sampling_first", "sampling_second"}
     for epoch, name in enumerate(("first", "second")):
-        _, *rows = [line.split(",") for line in (tmp_path / f"sampling_{name}.csv").read_text().splitlines()]
+        _, *rows = [
+            line.split(",") for line in (tmp_path / f"sampling_{name}.csv").read_text(encoding="utf-8").splitlines()
+        ]
         assert sum(int(row[4]) for row in rows) == trained.nodules[epoch]
     assert (tmp_path / "augmentation.png").exists()
 

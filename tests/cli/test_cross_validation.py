@@ -116,6 +116,6 @@ def test_a_sweep_over_the_folds_and_one_command_give_the_pooled_score(run: Runne
     ended = run(folds.main, "runs=sweep", f"cache={cache}", "output=pooled", "bootstraps=10", "+predict.device=cpu")
     assert ended.code == 0, ended.error
     assert read_scan_ids(Path("pooled/scans.csv")) == list(Catalog.open(cache).scan_ids)
-    counts = json.loads(Path("pooled/metrics.json").read_text())["counts"]
+    counts = json.loads(Path("pooled/metrics.json").read_text(encoding="utf-8"))["counts"]
     assert (counts["scans"], counts["nodules"]) == (12, 6)
     assert Path("pooled/report/report.html").exists()

@@ -38,13 +38,13 @@ def held_out(folder: Path, name: str, *scans: str) -> Path:
 def test_files_are_fused_into_one(run: Runner, tmp_path: Path) -> None:
     ended = run(ensemble.main, members(tmp_path / "My CT (1), 肺"), "output=out/fused {1}.csv")
     assert ended.code == 0, ended.error
-    rows = Path("out/fused {1}.csv").read_text().splitlines()
+    rows = Path("out/fused {1}.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "seriesuid,coordX,coordY,coordZ,probability"
     table = read_candidates(Path("out/fused {1}.csv"))
     assert table.scan_id.tolist() == ["one", "two"]
     assert table.rows.probability.tolist() == [0.7, 0.125]
     assert table.rows.centre_xyz_mm[0] == pytest.approx([2.3 / 1.4, 2, 3])
-    record = json.loads(Path("out/fused {1}.json").read_text())
+    record = json.loads(Path("out/fused {1}.json").read_text(encoding="utf-8"))
     assert [(share["member"], share["weight"], share["marks"]) for share in record["members"]] == [
         ("a, [1]", 0.5, 2), ("b=", 0.5, 1),
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_one_file_gives_itself_back(run: Runner, tmp_path: Path) -> None:
     for method in ("weighted", "consensus"):
         ended = run(ensemble.main, f"members={alone}", f"method={method}", "weights=[0.3]", "output=again.csv")
         assert ended.code == 0, ended.error
-        there = Path("again.csv").read_text().splitlines()
+        there = Path("again.csv").read_text(encoding="utf-8").splitlines()
         assert there[0].endswith("probability,diameter_mm")
         given = [[row.split(",")[0], *map(float, row.split(",")[1:])] for row in rows.splitlines()]
         assert [[row.split(",")[0], *map(float, row.split(",")[1:])] for row in there[1:]] == given
@@ -122,7 +122,7 @@ def test_nothing_found_is_an_empty_submission(run: Runner, tmp_path: Path) -> No
     empty, other = write(tmp_path / "empty.csv", ""), write(tmp_path / "other.csv", "")
     ended = run(ensemble.main, f"members=[{empty},{other}]", "output=fused.csv")
     assert ended.code == 0, ended.error
-    assert Path("fused.csv").read_text() == HEADER + "probability\n"
+    assert Path("fused.csv").read_text(encoding="utf-8") == HEADER + "probability\n"
 
 
 def test_weights_are_searched_written_and_used_again(run: Runner, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_weights_are_searched_written_and_used_again(run: Runner, tmp_path: Path
         ensemble.main, f"members={tmp_path / 'test'}", "weights=search", *given, "protocol=tianchi", "output=s.csv"
     )
     assert searched.code == 0, searched.error
-    record = json.loads(Path("s.json").read_text())
+    record = json.loads(Path("s.json").read_text(encoding="utf-8"))
     assert record["out_of_fold_froc_of_weights"]["found"] >= record["out_of_fold_froc_of_weights"]["equal"] > 0
     assert record["calibrated"] is True
     assert [share["out_of_fold"] for share in record["members"]] == ["a", "b"]
@@ -253,5 +253,5 @@ def test_weights_of_other_members_are_refused(run: Runner, tmp_path: Path) -> No
     # Of other scans, under the same names.
     ended = run(ensemble.main, members(tmp_path / "new"), "weights=out.json", "output=new.csv")
     assert ended.code == 0, ended.error
-    shares = [json.loads(Path(name).read_text())["members"] for name in ("out.json", "new.json")]
+    shares = [json.loads(Path(name).read_text(encoding="utf-8"))["members"] for name in ("out.json", "new.json")]
     assert [[share["weight"] for share in one] for one in shares] == [[0.25, 0.75]] * 2

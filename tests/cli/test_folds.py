@@ -45,10 +45,10 @@ def test_all_folds_are_searched_pooled_and_scored_once(run: Runner, runs: Path, 
     assert sorted(set(pooled.scan_id.tolist())) == sorted(SCANS)
     assert len(pooled) == sum(len(read_candidates(path)) for path in runs.glob("*/test_best/submission.csv"))
     assert read_scan_ids(Path("out/scans.csv")) == sorted(SCANS)
-    written = json.loads(Path("out/metrics.json").read_text())
+    written = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
     assert (written["counts"]["scans"], written["counts"]["nodules"]) == (3, 3)
     assert [fold["counts"]["scans"] for fold in written["folds"]] == [1, 1, 1]
-    assert "Cross-validation" in Path("out/report/report.html").read_text()
+    assert "Cross-validation" in Path("out/report/report.html").read_text(encoding="utf-8")
 
 
 def test_it_goes_on_where_it_was_killed(run: Runner, runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_what_is_no_cross_validation_is_refused(run: Runner, runs: Path, cache: 
     assert "1 of 3 scans, such as two, are in no fold's test set" in refused()
     ended = start(run, runs, cache, "partial=true")
     assert ended.code == 0, ended.error
-    assert json.loads(Path("out/metrics.json").read_text())["counts"]["nodules"] == 2
+    assert json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))["counts"]["nodules"] == 2
 
 
 @pytest.mark.parametrize(
@@ -179,4 +179,4 @@ def test_the_last_checkpoints_have_a_place_of_their_own_and_tianchi_no_excluded_
     assert ended.code == 0, ended.error
     assert len(list(runs.glob("*/test_last/submission.csv"))) == 3
     assert not list(runs.glob("*/test_best"))
-    assert json.loads(Path("out/metrics.json").read_text())["protocol"] == "tianchi"
+    assert json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))["protocol"] == "tianchi"

@@ -208,7 +208,7 @@ def test_several_devices_share_the_scans(
     assert list(shared) == list(alone)
     for scan_id, marks in alone.items():
         np.testing.assert_allclose(shared[scan_id], marks, atol=1e-6)
-    assert Path("shared/scans.csv").read_text() == Path("alone/scans.csv").read_text()
+    assert Path("shared/scans.csv").read_text(encoding="utf-8") == Path("alone/scans.csv").read_text(encoding="utf-8")
 
 
 def test_what_preparing_noted_is_told(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
@@ -272,10 +272,10 @@ def test_a_second_stage_rescores_the_same_candidates(run: Runner, checkpoint: Pa
         assert [row[3] for row in found] == sorted((row[3] for row in found), reverse=True)
     # The rule that it was validated with.
     assert again["null"] == again["product"]
-    told = [json.loads(Path(f"by_{rule}", "prediction.json").read_text())["reducer"] for rule in again]
+    told = [json.loads(Path(f"by_{rule}", "prediction.json").read_text(encoding="utf-8"))["reducer"] for rule in again]
     assert [one["combine"] for one in told] == ["product", "reducer", "product"]
     assert {one["sha256"] for one in told} == {sha256(reducer.read_bytes()).hexdigest()}
-    assert json.loads(Path("without/prediction.json").read_text())["reducer"] is None
+    assert json.loads(Path("without/prediction.json").read_text(encoding="utf-8"))["reducer"] is None
 
 
 def test_a_second_stage_that_cannot_be_taken(

@@ -134,7 +134,7 @@ def test_one_of_several_tasks_of_a_job_leaves_with_a_code_once_the_cause_is_note
         monkeypatch.setenv("SLURM_NTASKS", tasks)
         ended = run(lambda: run_application(fail, "train", ("cache",)), "-m", "cache=c", "seed=0,1", "paths.sweep=s")
         assert ended.code == 1
-        return sorted(path.read_text().partition("failed: ")[2] for path in Path("s", FAILED).iterdir())
+        return sorted(path.read_text(encoding="utf-8").partition("failed: ")[2] for path in Path("s", FAILED).iterdir())
 
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     # Here the jobs share a process, which the first takes with it.

@@ -87,7 +87,7 @@ def test_validation_scans_come_with_their_candidates(cache: Path, candidates: Pa
 
 
 def lines_of(path: Path, scan_ids: set[str]) -> str:
-    header, *rows = path.read_text().splitlines()
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
     return "\n".join([header, *(row for row in rows if row.split(",")[0] in scan_ids)]) + "\n"
 
 

@@ -88,4 +88,4 @@ def test_the_experiment_names_its_folders_as_the_script_does() -> None:
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         config = compose("train", ["experiment=ablation", "seed=7"], return_hydra_config=True)
     assert config.hydra.sweep.subdir == f"{ARM}/seed=7"
-    assert f'arm="{ARM}"' in (ROOT / "experiments" / "ensemble" / "run.sh").read_text()
+    assert f'arm="{ARM}"' in (ROOT / "experiments" / "ensemble" / "run.sh").read_text(encoding="utf-8")
