@@ -162,6 +162,6 @@ def test_ctrl_c_while_the_others_start_stops_all_processes(folder: Path) -> None
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, said
-    assert said.splitlines()[-2] == "stopped in epoch 1; there is no checkpoint yet. Go on with"
+    assert said.splitlines()[-2] == "stopped before the first step; there is no checkpoint yet. Go on with"
     assert "Traceback" not in said
     assert read_record(folder / "starting" / "run.json")["starts"][-1]["status"] == "stopped"
