@@ -14,7 +14,7 @@ class MovableCheckpoint(ModelCheckpoint):
     validates first, however low. Where `best.ckpt` was left behind, what is validated first is the best.
     """
 
-    _there: frozenset[str] = frozenset()
+    _names_found: frozenset[str] = frozenset()
 
     @property
     def state_key(self) -> str:
@@ -25,12 +25,12 @@ class MovableCheckpoint(ModelCheckpoint):
         """Look which checkpoints the folder has, for all processes alike."""
         super().setup(trainer, pl_module, stage)
         found = frozenset(path.name for path in Path(str(self.dirpath)).glob("*.ckpt"))
-        self._there = trainer.strategy.broadcast(found)
+        self._names_found = trainer.strategy.broadcast(found)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what is known of the checkpoints so far, each in the folder of today."""
         before, best = state_dict["dirpath"], state_dict["best_model_path"]
-        if best and Path(best).name not in self._there:
+        if best and Path(best).name not in self._names_found:
             return
 
         def moved(value: Any) -> Any:  # noqa: ANN401 - a path, a score or scores by path
