@@ -46,7 +46,7 @@ slow: install ## all other tests that can run here
 	$(BIN)/pytest -m "gpu or cluster"
 
 cluster: ## install what the SLURM tests need, where that takes no question: as root, on a Debian
-	tests/cluster/install.sh
+	tests/operations/install_slurm.sh
 
 bench: install ## time the slow stretches of the road
 	$(BIN)/python -m experiments.bench

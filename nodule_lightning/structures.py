@@ -1,12 +1,12 @@
 """The vocabulary that all other modules share: scans, findings and candidates, in world millimetres."""
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int16, Int64, Shaped
+from jaxtyping import Bool, Float64, Int16, Int64, Shaped, UInt8
 
 from nodule_lightning.geometry import Grid
 
@@ -165,3 +165,63 @@ class Table(Generic[RowsT]):
     def by_scan(self) -> dict[str, RowsT]:
         """Give each scan's rows under its id, in the order of the table; a scan without rows is not there."""
         return {scan_id: self.rows[places] for scan_id, places in self.places_by_scan().items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What is known of a scan beside its voxels.
+
+    Attributes:
+        subset: the part of the data set it belongs to; "" where there is none.
+        nodules: to be found.
+        excluded: findings that count neither for nor against a detector.
+    """
+
+    subset: str = ""
+    nodules: Findings = field(default_factory=Findings.empty)
+    excluded: Findings = field(default_factory=Findings.empty)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values, for JSON; a finding is a row x, y, z, diameter in mm."""
+        return {"subset": self.subset, "nodules": _rows(self.nodules), "excluded": _rows(self.excluded)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave."""
+        return cls(values["subset"], _findings(values["nodules"]), _findings(values["excluded"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One prepared scan.
+
+    Attributes:
+        scan_id: the `seriesuid` of the csv files.
+        ct: the windowed CT; a read-only memory map where it was opened from a cache.
+        lung: 1 in the dilated lungs, 0 outside; memory-mapped likewise.
+        grid: where both lie; isotropic, along the world axes.
+        original_grid: where the raw scan lay.
+        settings: the preparation's settings as plain values.
+        record: what preparing noted: `notes` (list of str), `lungs` and `scan` (the checks), `nodules` (how many are
+            annotated, in the crop and in the mask), and `source` (a digest of what tells changed raw files).
+        labels: its subset and findings.
+    """
+
+    scan_id: str
+    ct: UInt8[np.ndarray, "z y x"]
+    lung: UInt8[np.ndarray, "z y x"]
+    grid: Grid
+    original_grid: Grid
+    settings: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+    labels: Labels = field(default_factory=Labels)
+
+
+def _rows(findings: Findings) -> list[list[float]]:
+    rows: list[list[float]] = np.column_stack([findings.centre_xyz_mm, findings.diameter_mm]).tolist()
+    return rows
+
+
+def _findings(rows: Sequence[Sequence[float]]) -> Findings:
+    numbers = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return Findings(numbers[:, :3], numbers[:, 3])

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nodule_lightning.curriculum import Curriculum, Stage
+from nodule_lightning.cache.entries import write_entry
 from nodule_lightning.data.augment import Augment
-from nodule_lightning.data.cache import Entry, Labels, write_entry
+from nodule_lightning.data.curriculum import Curriculum, Stage
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.data.sampler import SamplingRule
 from nodule_lightning.detection.anchors import AnchorGrid
 from nodule_lightning.detection.assignment import Assigner, CentreAssigner
-from nodule_lightning.detection.inference import InferenceSettings
 from nodule_lightning.detection.spheres import SphereAssigner
 from nodule_lightning.geometry import Grid
 from nodule_lightning.losses.hard_mining import HardMiningLoss, Loss
@@ -24,10 +23,11 @@ from nodule_lightning.losses.segmentation import SegmentationLoss
 from nodule_lightning.models.heads import AnchorDetector, DetectionNetwork, SegmentationDetector
 from nodule_lightning.models.res_unet import ResUNet
 from nodule_lightning.models.unet import UNet
-from nodule_lightning.module import NoduleDetector
-from nodule_lightning.prepare import PreparationSettings
-from nodule_lightning.schedule import WarmUpAndDecay
-from nodule_lightning.structures import Findings
+from nodule_lightning.preparation.prepare import PreparationSettings
+from nodule_lightning.search.inference import InferenceSettings
+from nodule_lightning.structures import Entry, Findings, Labels
+from nodule_lightning.training.module import NoduleDetector
+from nodule_lightning.training.schedule import WarmUpAndDecay
 
 ORIGIN_XYZ_MM = (-50.0, 20.0, 300.0)
 # As they come back from a cache.

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.data.augment import Augment
 from nodule_lightning.data.candidate_datamodule import CandidateDataModule
-from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.detection.rescoring import RescoringSettings
 from nodule_lightning.io.tables import write_candidates
 from nodule_lightning.losses.classification import ClassificationLoss
 from nodule_lightning.models.classifier import CandidateClassifier
-from nodule_lightning.reducer import FalsePositiveReducer
-from nodule_lightning.schedule import WarmUpAndDecay
+from nodule_lightning.search.rescoring import RescoringSettings
 from nodule_lightning.structures import Candidates, Table
+from nodule_lightning.training.reducer import FalsePositiveReducer
+from nodule_lightning.training.schedule import WarmUpAndDecay
 
 SIDE = 16
 

@@ -8,12 +8,12 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from nodule_lightning.cli._instantiate import check_keys, check_types, instantiate, targets
-from nodule_lightning.cli._signatures import imported
 from nodule_lightning.cli.train import chosen
+from nodule_lightning.config.instantiate import check_keys, check_types, instantiate, targets
+from nodule_lightning.config.signatures import imported
 from nodule_lightning.errors import InputError
 from nodule_lightning.phantom.settings import PhantomSettings
-from nodule_lightning.schedule import scheduler
+from nodule_lightning.training.schedule import scheduler
 
 CONF = Path(__file__).parent.parent / "conf"
 PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from jaxtyping import Float64
 
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.detection.inference import InferenceSettings, detect
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.readers import read_scan
-from nodule_lightning.predict import Detector, Prediction, predict
-from nodule_lightning.prepare import PreparationSettings, prepare_scan
-from nodule_lightning.scan_source import Source
-from nodule_lightning.structures import Candidates, Scan
+from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
+from nodule_lightning.search.inference import InferenceSettings, detect
+from nodule_lightning.search.predict import Detector, Prediction, predict
+from nodule_lightning.search.scan_source import Source
+from nodule_lightning.structures import Candidates, Entry, Scan
 from tests.blob_detector import blob_detector
 from tests.chest import CENTRE_XYZ_MM, GRID, NODULE_XYZ_MM, ball, draw_chest, world_of, write_dicom, write_image
 

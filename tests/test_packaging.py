@@ -53,7 +53,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:
     command = [str(installed / "nodule-train"), "--cfg", "job", "experiment=demo"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
-    assert "_target_: nodule_lightning.module.NoduleDetector" in ended.stdout
+    assert "_target_: nodule_lightning.training.module.NoduleDetector" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
 

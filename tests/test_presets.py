@@ -102,7 +102,7 @@ def test_a_run_that_is_killed_anywhere_and_resumed_ends_with_the_same_weights(
     resumed: tuple[str, ...] = ()
     for where, latest in (("step", 4), ("writing", 3), ("mining", 4), ("validation", 2), ("step", 2)):
         moment = (f"+callbacks.stopped.where={where}", f"+callbacks.stopped.number={random.randint(1, latest)}")
-        stopped = "+callbacks.stopped._target_=tests.stopped_run.StoppedRun"
+        stopped = "+callbacks.stopped._target_=tests.operations.stopped_run.StoppedRun"
         ended = subprocess.run(
             command(cache, folder, *STAGES, *resumed, stopped, *moment),
             capture_output=True, encoding="utf-8", check=False, env=ENVIRONMENT, timeout=500,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nodule_lightning.cli._checkpoint import read_checkpoint
 from nodule_lightning.io.tables import read_candidates
-from tests.cli.commands import write_cache, write_checkpoint
+from nodule_lightning.training.checkpoint import read_checkpoint
+from tests.commands import write_cache, write_checkpoint
 from tests.ranks import finished
 from tests.test_cli_end_to_end import BIN
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from nodule_lightning.data.datamodule import WholeScan
-from nodule_lightning.module import NoduleDetector
+from nodule_lightning.training.module import NoduleDetector
 
 
 class WatchedScans(pl.Callback):

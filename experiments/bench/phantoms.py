@@ -6,10 +6,10 @@ from pathlib import Path
 from hydra import compose, initialize_config_module
 
 from experiments.bench.figures import Figure, figure, forget_peak, peak_mb, timed
-from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.data.cache import write_entry
+from nodule_lightning.cache.entries import write_entry
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.phantom.scan import make_phantom
-from nodule_lightning.prepare import PreparationSettings, prepare_scan
+from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
 
 FULL_SIZE = ("phantom.slice_mm=[0.8,0.8]", "phantom.body_scale=[1,1]")
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from experiments.bench.figures import Figure, figure, forget_peak, peak_mb, timed
-from nodule_lightning.data.cache import write_entry
+from nodule_lightning.cache.entries import write_entry
 from nodule_lightning.io.readers import find_scans, read_scan
-from nodule_lightning.prepare import PreparationSettings, prepare_scan
+from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
 
 
 def preparation(real_data: Path, folder: Path) -> list[Figure]:

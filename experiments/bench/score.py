@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.bench.figures import Figure, figure, forget_peak, peak_mb, timed
-from nodule_lightning.evaluate import evaluate_submission
+from nodule_lightning.evaluation.evaluate import evaluate_submission
 from nodule_lightning.io.tables import (
     read_candidates,
     read_findings,

@@ -12,16 +12,16 @@ import torch
 from hydra import compose, initialize_config_module
 
 from experiments.bench.figures import Figure, figure, forget_peak, in_turn, peak_mb, ratios
-from nodule_lightning.cli._instantiate import instantiate, plain
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.data.intensity import normalise
-from nodule_lightning.detection.inference import InferenceSettings, padded_image
+from nodule_lightning.config.instantiate import instantiate, plain
+from nodule_lightning.detection.intensity import normalise
 from nodule_lightning.models.heads import DetectionNetwork
-from nodule_lightning.module import CHECKPOINT_KEY
-from nodule_lightning.precision import Precision, chosen_precision, computing_in
-from nodule_lightning.predict import Detector, Prediction, predict, readied
-from nodule_lightning.prepare import PreparationSettings
-from nodule_lightning.scan_source import Source
+from nodule_lightning.preparation.prepare import PreparationSettings
+from nodule_lightning.search.inference import InferenceSettings, padded_image
+from nodule_lightning.search.precision import Precision, chosen_precision, computing_in
+from nodule_lightning.search.predict import Detector, Prediction, predict, readied
+from nodule_lightning.search.scan_source import Source
+from nodule_lightning.structures import Entry
+from nodule_lightning.training.module import CHECKPOINT_KEY
 
 CPU = torch.device("cpu")
 REPEATS = 3

@@ -17,13 +17,13 @@ from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench.figures import Figure, figure, in_turn, ratios, timed
-from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.cli._quiet import silence_tips
 from nodule_lightning.cli.train import chosen
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.data.datamodule import NoduleDataModule
-from nodule_lightning.data.intensity import normalise
-from nodule_lightning.detection.inference import detect, padded_image
-from nodule_lightning.module import NoduleDetector
+from nodule_lightning.detection.intensity import normalise
+from nodule_lightning.search.inference import detect, padded_image
+from nodule_lightning.training.module import NoduleDetector
+from nodule_lightning.training.quiet import silence_tips
 
 SCANS, STEPS = 8, 12
 # Large enough to reach the rate of the machine, small enough for a moment.

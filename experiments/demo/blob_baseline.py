@@ -13,11 +13,10 @@ import edt
 import numpy as np
 from scipy import ndimage
 
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.metrics.functional.froc import froc
-from nodule_lightning.structures import Candidates, Table
+from nodule_lightning.structures import Candidates, Entry, Table
 
 RADII_MM = (1.5, 2.0, 3.0, 4.5, 7.0)
 MARKS = 100

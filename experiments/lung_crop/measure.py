@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from hydra import compose, initialize_config_module
 
-from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.data.processes import run_in_processes
+from nodule_lightning.config.instantiate import instantiate
+from nodule_lightning.io.processes import run_in_processes
 from nodule_lightning.lungs.morphology import world_box
 from nodule_lightning.lungs.segmentation import LungMask, segment_lungs
 from nodule_lightning.lungs.settings import EVERY_CURE, LungSettings
@@ -26,7 +26,7 @@ from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings
 from nodule_lightning.phantom.trouble import TROUBLES
 from nodule_lightning.phantom.truth import Phantom
-from nodule_lightning.prepare import PreparationSettings
+from nodule_lightning.preparation.prepare import PreparationSettings
 from nodule_lightning.resampling import resample
 
 SEED: Final = 11

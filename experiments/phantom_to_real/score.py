@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.io.tables import read_candidates, read_findings
 from nodule_lightning.metrics.functional.comparison import compare
 from nodule_lightning.metrics.functional.protocol import Protocol

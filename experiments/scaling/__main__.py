@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench.training import composed, phantom_cache
-from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.data.datamodule import NoduleDataModule
 
 IO = Path("/proc/self/io")

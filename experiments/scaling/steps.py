@@ -15,9 +15,9 @@ from torch import distributed
 
 from experiments.bench.figures import timed
 from experiments.bench.training import StepClock, composed, short_trainer
-from nodule_lightning.cli._instantiate import instantiate
-from nodule_lightning.cli._quiet import silence_tips
 from nodule_lightning.cli.train import chosen
+from nodule_lightning.config.instantiate import instantiate
+from nodule_lightning.training.quiet import silence_tips
 
 STEPS, EXCHANGES = 10, 20
 

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from experiments.bench.training import composed, phantom_cache, time_steps
-from nodule_lightning.cli._quiet import silence_tips
+from nodule_lightning.training.quiet import silence_tips
 
 STEPS = 12
 FOLD_PATCHES = 300_000

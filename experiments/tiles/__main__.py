@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nodule_lightning.cli._checkpoint import load_detector
-from nodule_lightning.data.cache import list_entries, open_entry
-from nodule_lightning.detection.inference import detect
+from nodule_lightning.cache.entries import list_entries, open_entry
 from nodule_lightning.models.folding import folded
+from nodule_lightning.search.inference import detect
 from nodule_lightning.structures import Candidates
+from nodule_lightning.training.checkpoint import load_detector
 
 LEAST, NEAR_MM = 0.1, 3.0
 

@@ -21,7 +21,6 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from nodule_lightning.cli._errors import explain, one_line
 from nodule_lightning.cli._full_disk import full_disk
 from nodule_lightning.cli._output import SweptOutputs
-from nodule_lightning.cli._paths import quote_path_arguments
 from nodule_lightning.cli._sweep import (
     JobError,
     begun_sweep,
@@ -30,6 +29,7 @@ from nodule_lightning.cli._sweep import (
     is_swept,
     note_failure,
 )
+from nodule_lightning.config.quoting import quote_path_arguments
 from nodule_lightning.errors import InputError
 
 Task = Callable[[DictConfig], Any]

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from nodule_lightning.cli._signatures import parameters
+from nodule_lightning.config.signatures import parameters
 
 # What Hydra has more of where its plugins are installed.
 PLUGGED_IN = ("hydra/launcher", "hydra/sweeper")

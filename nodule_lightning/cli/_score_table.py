@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nodule_lightning.evaluate import Evaluation
+from nodule_lightning.evaluation.evaluate import Evaluation
 from nodule_lightning.metrics.functional import RATES, FrocResult, OperatingPoint, SizeBin
 from nodule_lightning.metrics.functional.mistakes import Misses
 from nodule_lightning.structures import Candidates, Table

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
-from nodule_lightning.cli._values import flag, optional_number, whole_number
+from nodule_lightning.config.values import flag, optional_number, whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from nodule_lightning.detection.inference import InferenceSettings
-    from nodule_lightning.precision import Precision
+    from nodule_lightning.search.inference import InferenceSettings
+    from nodule_lightning.search.precision import Precision
 
 # A GPU is quicker than one process that prepares; beside a search on the CPU more would only take its cores.
 _MOST_WORKERS_BESIDE_GPU = 4
@@ -47,7 +47,7 @@ class SearchOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe what can change a result or its pace in plain values, for JSON."""
-        from nodule_lightning.precision import chosen_precision
+        from nodule_lightning.search.precision import chosen_precision
 
         return {
             "device": str(self.device),
@@ -114,7 +114,7 @@ def _axes(value: object) -> tuple[int, ...]:
 
 
 def _precision(value: object) -> "Precision":
-    from nodule_lightning.precision import Precision
+    from nodule_lightning.search.precision import Precision
 
     try:
         return Precision(str(value))

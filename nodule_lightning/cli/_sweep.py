@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._errors import one_line
-from nodule_lightning.cli._instantiate import as_written
+from nodule_lightning.config.instantiate import as_written
 from nodule_lightning.errors import InputError
 
 FAILED: Final = "failed"

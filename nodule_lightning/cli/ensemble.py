@@ -9,7 +9,7 @@ from rich.text import Text
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._output import require_writable
-from nodule_lightning.cli._values import flag, optional_path, paths, protocol, seed, whole_number
+from nodule_lightning.config.values import flag, optional_path, paths, protocol, seed, whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:

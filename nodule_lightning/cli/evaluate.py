@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._output import require_writable
-from nodule_lightning.cli._values import optional_number, optional_path, paths, protocol, seed, whole_number
+from nodule_lightning.config.values import optional_number, optional_path, paths, protocol, seed, whole_number
 
 PATH_KEYS = ("submission", "annotations", "excluded", "scans", "output")
 
@@ -23,7 +23,7 @@ def evaluate(config: DictConfig) -> float:
     from rich.console import Console
 
     from nodule_lightning.cli._score_table import render_evaluation
-    from nodule_lightning.evaluate import evaluate_submission
+    from nodule_lightning.evaluation.evaluate import evaluate_submission
 
     require_writable(Path(config.output))
     show = whole_number(config, "show")

@@ -9,13 +9,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._output import require_writable
-from nodule_lightning.cli._paths import escape_interpolations
-from nodule_lightning.cli._values import flag, protocol, seed, whole_number
-from nodule_lightning.cross_validation import CHECKPOINTS, TrainedFold, find_folds, require_partition
+from nodule_lightning.config.quoting import escape_interpolations
+from nodule_lightning.config.values import flag, protocol, seed, whole_number
 from nodule_lightning.errors import InputError
+from nodule_lightning.evaluation.cross_validation import TrainedFold, find_folds, require_partition
+from nodule_lightning.io.run_folder import CHECKPOINTS
 
 if TYPE_CHECKING:
-    from nodule_lightning.data.catalog import Catalog
+    from nodule_lightning.cache.catalog import Catalog
 
 PATH_KEYS = ("runs", "cache", "output")
 CHOICES = ("best", "last")
@@ -29,9 +30,9 @@ def main() -> None:
 
 def cross_validate(config: DictConfig) -> float:
     """Search what is not searched yet, pool, score, report, and give the score."""
+    from nodule_lightning.cache.catalog import Catalog
     from nodule_lightning.cli.evaluate import evaluate
     from nodule_lightning.cli.report import report
-    from nodule_lightning.data.catalog import Catalog
 
     output, cache = Path(config.output), Path(config.cache)
     require_writable(output)
@@ -79,9 +80,9 @@ def command(name: str, settings: Mapping[str, object]) -> DictConfig:
 
 
 def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> None:
-    from nodule_lightning.cli._record import read_record
     from nodule_lightning.cli.predict import search
-    from nodule_lightning.runs import PREDICTION
+    from nodule_lightning.io.run_folder import PREDICTION
+    from nodule_lightning.training.record import read_record
 
     given = OmegaConf.to_container(extra)
     assert isinstance(given, dict)
@@ -115,8 +116,8 @@ def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> Non
 def _differing(record: Mapping[str, Any], checkpoint: Path, config: DictConfig, given: Collection[str]) -> list[str]:
     """Name what the record of an earlier search says otherwise: the checkpoint, or a setting that was given."""
     from nodule_lightning.cli._search_options import search_options
-    from nodule_lightning.cli._values import optional_path
-    from nodule_lightning.record import fingerprint_file
+    from nodule_lightning.config.values import optional_path
+    from nodule_lightning.evaluation.provenance import fingerprint_file
 
     reducer, stage = optional_path(config, "reducer"), record.get("reducer") or {}
     there = {
@@ -137,9 +138,9 @@ def _differing(record: Mapping[str, Any], checkpoint: Path, config: DictConfig, 
 
 def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tuple[Path, Path, tuple[Path, Path]]:
     """Write the pooled marks, the scans, and the nodules and excluded findings in them; give the files."""
-    from nodule_lightning.folds import pool, read_folds
+    from nodule_lightning.evaluation.folds import pool, read_folds
+    from nodule_lightning.io.run_folder import SEARCHED, SUBMISSION
     from nodule_lightning.io.tables import write_candidates, write_findings, write_scan_ids
-    from nodule_lightning.runs import SEARCHED, SUBMISSION
 
     marks = pool(read_folds([fold.submission for fold in folds], [fold.test_scans for fold in folds]))
     annotations, excluded = output / ANNOTATIONS, output / EXCLUDED
@@ -153,7 +154,7 @@ def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tup
 
 def _require_equally_long(folds: Sequence[TrainedFold]) -> None:
     """Refuse folds of which some were killed in the middle: they have a best checkpoint too."""
-    from nodule_lightning.cli._checkpoint import read_checkpoint
+    from nodule_lightning.training.checkpoint import read_checkpoint
 
     last = {fold.name: fold.folder / CHECKPOINTS / "last.ckpt" for fold in folds}
     epochs = {name: read_checkpoint(path).get("epoch") for name, path in last.items() if path.exists()}

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._output import require_writable
-from nodule_lightning.cli._values import optional_path, paths, protocol, seed, whole_number
+from nodule_lightning.config.values import optional_path, paths, protocol, seed, whole_number
 from nodule_lightning.errors import InputError
-from nodule_lightning.leaderboard import Leaderboard
+from nodule_lightning.evaluation.leaderboard import Leaderboard
+from nodule_lightning.evaluation.provenance import SearchRecord
 from nodule_lightning.metrics.functional.ranking import Rating
-from nodule_lightning.record import SearchRecord
 
 PATH_KEYS = ("submissions", "runs", "annotations", "excluded", "scans", "output")
 
@@ -33,7 +33,7 @@ def rank(config: DictConfig) -> float:
     """Print the tables, write the files and give the best score."""
     from rich.console import Console
 
-    from nodule_lightning.leaderboard import rank_submissions
+    from nodule_lightning.evaluation.leaderboard import rank_submissions
 
     require_writable(Path(config.output))
     submissions, scans, remarks, records = _contenders(config)
@@ -57,9 +57,9 @@ def rank(config: DictConfig) -> float:
 
 def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[str], dict[str, SearchRecord]]:
     """Give the submissions by name, the list of scans if there is one, what was left out, and how each was made."""
+    from nodule_lightning.evaluation.runs import comparable, find_runs
     from nodule_lightning.io.files import distinct_names
     from nodule_lightning.io.tables import read_scan_ids
-    from nodule_lightning.runs import comparable, find_runs
 
     submissions, scans = paths(config, "submissions"), paths(config, "scans")
     if bool(submissions) == (config.runs is not None):

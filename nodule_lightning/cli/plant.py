@@ -5,9 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import IncompleteError, run_application
-from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import flag, seed
+from nodule_lightning.config.instantiate import instantiate
+from nodule_lightning.config.values import flag, seed
 
 
 def main() -> None:

@@ -14,14 +14,14 @@ from nodule_lightning.cli._application import IncompleteError, run_application
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import names, optional_path, whole_number
+from nodule_lightning.config.values import names, optional_path, whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
     from nodule_lightning.cli._search_options import SearchOptions
-    from nodule_lightning.data.cache import Entry
-    from nodule_lightning.predict import Detector, Look, Prediction, Reducer
-    from nodule_lightning.scan_source import Failure, Source
+    from nodule_lightning.search.predict import Detector, Look, Prediction, Reducer
+    from nodule_lightning.search.scan_source import Failure, Source
+    from nodule_lightning.structures import Entry
 
 PATH_KEYS = ("checkpoint", "reducer", "input", "output", "scans")
 
@@ -35,12 +35,19 @@ def search(config: DictConfig) -> None:
     """Search every scan, write the submission, print the candidates; an error at the end says if some scans failed."""
     from rich.console import Console
 
-    from nodule_lightning.cli._checkpoint import load_detector
-    from nodule_lightning.cli._record import record_of_search
     from nodule_lightning.cli._search_options import search_options
-    from nodule_lightning.outputs import Format, find_outputs, parse_formats, tell_earlier, write_outputs, write_picture
-    from nodule_lightning.predict import Prediction, readied
-    from nodule_lightning.scan_source import Failure, Source
+    from nodule_lightning.search.outputs import (
+        Format,
+        find_outputs,
+        parse_formats,
+        tell_earlier,
+        write_outputs,
+        write_picture,
+    )
+    from nodule_lightning.search.predict import Prediction, readied
+    from nodule_lightning.search.scan_source import Failure, Source
+    from nodule_lightning.training.checkpoint import load_detector
+    from nodule_lightning.training.record import record_of_search
 
     show, output = whole_number(config, "show"), Path(config.output)
     formats = parse_formats(names(config, "formats"))
@@ -91,15 +98,15 @@ def _outcomes(
     detector: "Detector", source: "Source", options: "SearchOptions", look: "Look | None"
 ) -> "list[Prediction | Failure] | None":
     """Search all scans; give None in a process that only helps the one that writes."""
-    from nodule_lightning.predict import predict
+    from nodule_lightning.search.predict import predict
 
     workers = options.processes(raw=bool(source.raw))
     if options.devices == 1:
         found = predict(detector, source, workers, options.precision, look)
         return list(progress(found, "searching", len(source)))
-    from nodule_lightning.cli._child_processes import child_processes_of_this_job, follow_the_first_process
-    from nodule_lightning.cli._quiet import silence_tips
-    from nodule_lightning.shared_search import ScanSearch, search_trainer, share
+    from nodule_lightning.search.shared_search import ScanSearch, search_trainer, share
+    from nodule_lightning.training.launch import child_processes_of_this_job, follow_the_first_process
+    from nodule_lightning.training.quiet import silence_tips
 
     follow_the_first_process()
     silence_tips()
@@ -116,7 +123,7 @@ def watch(entries: "Iterable[Entry | Failure]", total: int) -> "Iterator[Entry |
 
 
 def _reducer(config: DictConfig, detector: "Detector") -> "Reducer | None":
-    from nodule_lightning.cli._checkpoint import load_reducer
+    from nodule_lightning.training.checkpoint import load_reducer
 
     if config.reducer is None:
         if config.combine is not None:

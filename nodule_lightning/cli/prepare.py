@@ -9,14 +9,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nodule_lightning.cli._application import IncompleteError, run_application
-from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
-from nodule_lightning.cli._values import flag, whole_number, workers
+from nodule_lightning.config.instantiate import instantiate
+from nodule_lightning.config.values import flag, whole_number, workers
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    from nodule_lightning.report.preparation_page import ScanCheck
+    from nodule_lightning.preparation.page import ScanCheck
 
 PATH_KEYS = ("cache", "data.root", "data.annotations", "data.excluded", "data.subsets")
 
@@ -31,9 +31,9 @@ def prepare(config: DictConfig) -> None:
     """Prepare every scan of the data set, or of one shard; an error at the end says if some could not be."""
     from rich.console import Console
 
-    from nodule_lightning.data.filling import fill_cache, shard_of
-    from nodule_lightning.data.summary import summarise
-    from nodule_lightning.report.preparation_page import check_cache, write_preparation_page
+    from nodule_lightning.preparation.filling import fill_cache, shard_of
+    from nodule_lightning.preparation.page import check_cache, write_preparation_page
+    from nodule_lightning.preparation.summary import summarise
 
     if config.data.root is None:
         raise InputError("missing: data.root=DIR, the folder of the raw scans")
@@ -67,7 +67,7 @@ def prepare(config: DictConfig) -> None:
 
 def render(checks: "Sequence[ScanCheck]", most: int) -> RichTable:
     """Lay out the scans that most need to be looked at."""
-    from nodule_lightning.report.preparation_page import HEADINGS, row
+    from nodule_lightning.preparation.page import HEADINGS, row
 
     caption = "air: right + left lung; nodules: in the crop, in the mask, of all annotated"
     if len(checks) > most:

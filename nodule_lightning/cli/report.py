@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._output import require_writable
-from nodule_lightning.cli._values import paths, protocol, whole_number
+from nodule_lightning.config.values import paths, protocol, whole_number
 
 if TYPE_CHECKING:
-    from nodule_lightning.data.catalog import Catalog
+    from nodule_lightning.cache.catalog import Catalog
     from nodule_lightning.metrics.functional import FrocResult, Protocol
     from nodule_lightning.report.page import Picture
     from nodule_lightning.structures import Candidates, Table
@@ -27,8 +27,8 @@ def main() -> None:
 
 def report(config: DictConfig) -> None:
     """Score the submission against the cache's annotations and write the page."""
-    from nodule_lightning.data.cache import read_settings
-    from nodule_lightning.data.catalog import Catalog
+    from nodule_lightning.cache.catalog import Catalog
+    from nodule_lightning.cache.entries import read_settings
     from nodule_lightning.io.files import distinct_names
     from nodule_lightning.io.tables import read_scan_ids
     from nodule_lightning.metrics.functional.mistakes import FALSE_POSITIVES_LISTED
@@ -87,7 +87,7 @@ def _scored(
     path: Path, catalog: "Catalog", scan_ids: list[str], rules: "Protocol"
 ) -> "tuple[Table[Candidates], FrocResult]":
     """Read a submission and score it; give its marks in the scans that count, and the score."""
-    from nodule_lightning.evaluate import require_scans
+    from nodule_lightning.evaluation.evaluate import require_scans
     from nodule_lightning.io.tables import read_candidates
     from nodule_lightning.metrics.functional import Protocol, froc
 
@@ -130,9 +130,9 @@ def _crop_picture(catalog: "Catalog", scan_id: str, root: Path) -> "Picture":
 
 def _training_pictures(run: Path) -> "list[Picture]":
     """Take what the run has drawn of its training data: the sizes, and patches if they were to be shown."""
-    from nodule_lightning.callbacks.training_data import AUGMENTATION, SAMPLING
     from nodule_lightning.errors import InputError
     from nodule_lightning.report.page import Picture
+    from nodule_lightning.training.callbacks.training_data import AUGMENTATION, SAMPLING
 
     sizes, patches = sorted(run.glob(f"{SAMPLING}*.png")), run / f"{AUGMENTATION}.png"
     if not sizes:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
-from nodule_lightning.cli._checks import (
+from nodule_lightning.cli._sweep import forget_failure
+from nodule_lightning.config.instantiate import as_written, instantiate, members, plain
+from nodule_lightning.config.values import flag, seed
+from nodule_lightning.errors import InputError
+from nodule_lightning.io.run_folder import SETS, SPLITS
+from nodule_lightning.training.checks import (
     require_a_validation,
     require_in_use,
     require_nodules,
@@ -18,26 +23,21 @@ from nodule_lightning.cli._checks import (
     require_space,
     require_spacing,
 )
-from nodule_lightning.cli._child_processes import (
+from nodule_lightning.training.launch import (
     child_processes_of_this_job,
     follow_the_first_process,
     require_startable,
     write_files_in_the_first_process_only,
 )
-from nodule_lightning.cli._instantiate import as_written, instantiate, members, plain
-from nodule_lightning.cli._logged_settings import settings_to_log
-from nodule_lightning.cli._resuming import LAST, require_new, resumed_from, resumes
-from nodule_lightning.cli._stopping import Progress, stopped_once, told_how_to_go_on
-from nodule_lightning.cli._sweep import forget_failure
-from nodule_lightning.cli._values import flag, seed
-from nodule_lightning.errors import InputError
-from nodule_lightning.runs import SETS, SPLITS
+from nodule_lightning.training.logged_settings import settings_to_log
+from nodule_lightning.training.resuming import LAST, require_new, resumed_from, resumes
+from nodule_lightning.training.stopping import Progress, stopped_once, told_how_to_go_on
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from nodule_lightning.data.datamodule import ScanDataModule
-    from nodule_lightning.module import ScoredModule
+    from nodule_lightning.training.module import ScoredModule
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
 
@@ -70,8 +70,8 @@ def _train(config: DictConfig, folder: Path, progress: Progress) -> float:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
 
-    from nodule_lightning.cli._quiet import silence_log_files, silence_tips
-    from nodule_lightning.cli._record import record_of_training
+    from nodule_lightning.training.quiet import silence_log_files, silence_tips
+    from nodule_lightning.training.record import record_of_training
 
     require_in_use(as_written(HydraConfig.get().overrides.task), config)
     resume, rehearsal = resumes(config), flag(config, "rehearsal")
@@ -117,7 +117,7 @@ def _rehearse(
     datamodule: "ScanDataModule",
     folder: Path,
 ) -> None:
-    from nodule_lightning.cli._rehearsal import rehearse
+    from nodule_lightning.training.rehearsal import rehearse
 
     seconds = rehearse(config, chosen(plain(config.trainer)), trainer, module, datamodule, folder)
     print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
@@ -131,7 +131,7 @@ def _module(config: DictConfig, recipe: dict[str, dict[str, Any]]) -> "ScoredMod
 
 
 def _recipe(config: DictConfig, datamodule: "ScanDataModule") -> dict[str, dict[str, Any]]:
-    from nodule_lightning.cli._record import fingerprint_candidates
+    from nodule_lightning.training.record import fingerprint_candidates
 
     candidates = fingerprint_candidates(datamodule)
     return plain(config.recipe) if candidates is None else {**plain(config.recipe), "candidates": candidates}
@@ -141,7 +141,7 @@ def _trainer(config: DictConfig) -> "pl.Trainer":
     from hydra.errors import InstantiationException
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from nodule_lightning.cli._quiet import drop_deprecated_arguments
+    from nodule_lightning.training.quiet import drop_deprecated_arguments
 
     values = {
         **chosen(plain(config.trainer)),
@@ -162,7 +162,7 @@ def chosen(trainer: dict[str, Any]) -> dict[str, Any]:
     """Choose what `auto` means on this machine for the precision and for batch norm over several processes."""
     import torch
 
-    from nodule_lightning.precision import is_quick_in_bf16
+    from nodule_lightning.search.precision import is_quick_in_bf16
 
     on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
     precise = "bf16-mixed" if is_quick_in_bf16(on_gpu) else "32-true"

@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float, Float32, Int8
 from torch import Tensor
 
-from nodule_lightning.data.cache import OUTSIDE
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING, OUTSIDE
 from nodule_lightning.data.deformation import STEEPEST, Deformation, control_points, rotations
-from nodule_lightning.data.intensity import normalise
 from nodule_lightning.data.patches import PatchBatch
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
+from nodule_lightning.detection.intensity import normalise
 from nodule_lightning.errors import InputError
 
 WARP_SPACING: Final = 24.0

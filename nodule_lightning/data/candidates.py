@@ -9,14 +9,22 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 from torch.utils.data import Dataset, Sampler
 
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.boxes import (
+    IGNORED,
+    NODULE,
+    NOTHING,
+    centred_start,
+    cut_patch,
+    position_in_crop,
+    visible,
+    voxel_boxes,
+)
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.data.open_scans import OpenScans
-from nodule_lightning.data.patches import Patch, centred_start, cut_patch, position_in_crop, visible, voxel_boxes
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
+from nodule_lightning.data.patches import Patch
 from nodule_lightning.io.tables import read_classed_candidates
 from nodule_lightning.metrics.functional.matching import pairs_inside
-from nodule_lightning.structures import UNKNOWN_DIAMETER_MM, Candidates, Findings, Table
+from nodule_lightning.structures import UNKNOWN_DIAMETER_MM, Candidates, Entry, Findings, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float64
 from torch.utils.data import Sampler
 
-from nodule_lightning.curriculum import Curriculum, Stage
+from nodule_lightning.data.bank import Bank
+from nodule_lightning.data.curriculum import Curriculum, Stage
 from nodule_lightning.data.sampler import PatchDraw, PatchDraws, drawn_mm
-from nodule_lightning.mining.bank import Bank
 
 
 class CurriculumSampler(Sampler[PatchDraw]):

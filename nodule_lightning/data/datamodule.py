@@ -11,13 +11,13 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nodule_lightning.curriculum import Curriculum
-from nodule_lightning.data.cache import Entry, read_settings
-from nodule_lightning.data.catalog import Catalog, Split, split_scans
+from nodule_lightning.cache.catalog import Catalog, Split, split_scans
+from nodule_lightning.cache.entries import read_settings
+from nodule_lightning.data.curriculum import Curriculum
 from nodule_lightning.data.curriculum_sampler import CurriculumSampler
 from nodule_lightning.data.patches import Patch, PatchBatch, PatchDataset, collate
 from nodule_lightning.errors import InputError
-from nodule_lightning.structures import Candidates, Findings
+from nodule_lightning.structures import Candidates, Entry, Findings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,15 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int8, Int64, UInt8
+from jaxtyping import Float32, Float64, Int8, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nodule_lightning.data.cache import OUTSIDE, Entry
-from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING, cut_patch, position_in_crop, visible, voxel_boxes
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.data.open_scans import OpenScans
 from nodule_lightning.data.sampler import PatchDraw
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
-from nodule_lightning.structures import Findings
+from nodule_lightning.structures import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,61 +168,6 @@ class PatchDataset(Dataset[Patch]):
         middle = (self.patch_voxels - 1) / 2
         play = max(middle - self.border_voxels - target[3] / 2, 0.0)
         return np.rint(target[:3] - middle + rng.uniform(-play, play, 3)).astype(np.int64)
-
-
-def cut_patch(
-    entry: Entry, start: Int64[np.ndarray, "3"], side: int, *, fill_outside_lungs: bool
-) -> UInt8[np.ndarray, "z y x"]:
-    """Cut a cube from its first voxel on; what lies beyond the crop is filled as the outside of the lungs is."""
-    image = np.full((side,) * 3, OUTSIDE, np.uint8)
-    low = np.clip(start, 0, entry.ct.shape)
-    high = np.clip(start + side, 0, entry.ct.shape)
-    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    place = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-    if fill_outside_lungs:
-        np.copyto(image[place], entry.ct[source], where=entry.lung[source].view(bool))
-    else:
-        image[place] = entry.ct[source]
-    return image
-
-
-def centred_start(place_zyx: Float64[np.ndarray, "*n 3"], side: int) -> Int64[np.ndarray, "*n 3"]:
-    """Give the first voxel of the patch in whose middle a place lies.
-
-    >>> centred_start(np.array([10.0, 10.4, 3.6]), 8).tolist()
-    [6, 7, 0]
-    """
-    return np.asarray(np.rint(place_zyx - (side - 1) / 2).astype(np.int64))
-
-
-def position_in_crop(
-    start: Sequence[int] | Int64[np.ndarray, "3"],
-    stop: Sequence[int] | Int64[np.ndarray, "3"],
-    crop: Sequence[int],
-) -> Float32[np.ndarray, "3 2"]:
-    """Give the places of a piece's first and last voxel along (z, y, x), the whole lung crop's being -1 and 1.
-
-    A piece that reaches beyond the crop has places beyond -1 and 1.
-
-    >>> position_in_crop((0, 4, -2), (5, 9, 9), (5, 9, 9)).tolist()
-    [[-1.0, 1.0], [0.0, 1.0], [-1.5, 1.0]]
-    """
-    ends = np.stack([np.asarray(start), np.asarray(stop) - 1], axis=1)
-    return np.asarray(2 * ends / np.maximum(np.asarray(crop) - 1, 1)[:, None] - 1, dtype=np.float32)
-
-
-def voxel_boxes(findings: Findings, entry: Entry) -> Float64[np.ndarray, "n 4"]:
-    """Bring findings to (z, y, x, diameter) in voxels of the entry."""
-    centre = entry.grid.to_index(findings.centre_xyz_mm)
-    return np.concatenate([centre, findings.effective_diameter_mm()[:, None] / entry.grid.spacing_zyx_mm[0]], axis=1)
-
-
-def visible(boxes: Float64[np.ndarray, "n 4"], lung: UInt8[np.ndarray, "z y x"]) -> Bool[np.ndarray, "n"]:
-    """Tell which boxes have their centre in the lung mask: the others a detector could neither see nor report."""
-    cell = np.rint(boxes[:, :3]).astype(np.int64)
-    inside = ((cell >= 0) & (cell < lung.shape)).all(axis=1)
-    inside[inside] = lung[tuple(cell[inside].T)] > 0
-    return np.asarray(inside)
 
 
 def boxes_in_patch(

@@ -12,11 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING
 from nodule_lightning.detection.anchors import encode
 from nodule_lightning.errors import InputError
-
-NOTHING, NODULE, IGNORED = 0, 1, 2
-"""Kinds of box in a batch: padding, to be found, and neither positive nor negative."""
 
 
 @dataclass(frozen=True, slots=True)

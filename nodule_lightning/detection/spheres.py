@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
 
-from nodule_lightning.detection.assignment import IGNORED, NODULE, Assignment
+from nodule_lightning.boxes import IGNORED, NODULE
+from nodule_lightning.detection.assignment import Assignment
 from nodule_lightning.errors import InputError
 
 

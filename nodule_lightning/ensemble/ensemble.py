@@ -15,8 +15,8 @@ from nodule_lightning.ensemble.submissions import find_submissions, read_members
 from nodule_lightning.ensemble.weight_search import FoundWeights
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
+from nodule_lightning.io.run_folder import PREDICTION, SEARCHED, SUBMISSION
 from nodule_lightning.io.tables import write_candidates, write_scan_ids
-from nodule_lightning.runs import PREDICTION, SEARCHED, SUBMISSION
 from nodule_lightning.structures import Candidates, Table
 
 

@@ -10,7 +10,7 @@ from nodule_lightning.ensemble.members import Member
 from nodule_lightning.ensemble.submissions import find_submissions, read_members, require_probabilities
 from nodule_lightning.ensemble.weight_search import FoundWeights, Truth, search_weights
 from nodule_lightning.errors import InputError
-from nodule_lightning.evaluate import require_protocol
+from nodule_lightning.evaluation.evaluate import require_protocol
 from nodule_lightning.io.tables import read_findings, read_scan_ids
 from nodule_lightning.metrics.functional import Protocol
 from nodule_lightning.structures import Findings, Table

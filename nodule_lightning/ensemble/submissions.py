@@ -5,9 +5,10 @@ from pathlib import Path
 
 from nodule_lightning.ensemble.members import Member
 from nodule_lightning.errors import InputError
+from nodule_lightning.evaluation.runs import find_runs
 from nodule_lightning.io.files import distinct_names
+from nodule_lightning.io.run_folder import SEARCHED, SUBMISSION
 from nodule_lightning.io.tables import read_candidates, read_scan_ids
-from nodule_lightning.runs import SEARCHED, SUBMISSION, find_runs
 
 
 def find_submissions(given: Sequence[Path]) -> tuple[list[Path], list[str]]:

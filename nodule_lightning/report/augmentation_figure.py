@@ -8,9 +8,9 @@ from jaxtyping import Float32
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from nodule_lightning.boxes import IGNORED, NODULE
 from nodule_lightning.data.augment import AugmentedBatch
 from nodule_lightning.data.patches import PatchBatch
-from nodule_lightning.detection.assignment import IGNORED, NODULE
 from nodule_lightning.report.canvas import BLUE, GREEN, INK, new_figure
 
 GAP: Final = 3

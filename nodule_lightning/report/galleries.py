@@ -6,13 +6,12 @@ from typing import Final, Self
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.quality import check_nodules
+from nodule_lightning.boxes import check_nodules
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.report.gallery_section import Case, Gallery
 from nodule_lightning.report.pictures import TILE_MM, Outcome, Tile, cut_tiles, outcomes
 from nodule_lightning.report.planes import draw_planes, to_jpeg
-from nodule_lightning.structures import Candidates, Findings, Table
+from nodule_lightning.structures import Candidates, Entry, Findings, Table
 
 PLANES: Final = f"Axial, coronal and sagittal plane, {TILE_MM:.0f} mm wide, as a radiologist sees them."
 

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from nodule_lightning.data.cache import Entry
 from nodule_lightning.report.canvas import INK, ORANGE, new_figure
 from nodule_lightning.report.pictures import SHOWN_DIAMETER_MM
-from nodule_lightning.structures import Candidates
+from nodule_lightning.structures import Candidates, Entry
 
 MOST_DRAWN: Final = 6
 _COLUMNS: Final = 3

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
-from nodule_lightning.data.cache import OUTSIDE
+from nodule_lightning.boxes import OUTSIDE
 from nodule_lightning.geometry import Grid
 from nodule_lightning.metrics.functional.matching import match
 from nodule_lightning.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, new_figure

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw
 
-from nodule_lightning.data.cache import OUTSIDE
+from nodule_lightning.boxes import OUTSIDE
 from nodule_lightning.geometry import Grid
 from nodule_lightning.report.canvas import SKY, YELLOW
 from nodule_lightning.report.pictures import COLOURS, TILE_MM, Outcome

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from nodule_lightning.cli import evaluate, leaderboard, phantom, plant, predict, prepare, report, train
 from nodule_lightning.cli._application import Task, run_application
 from nodule_lightning.errors import InputError
-from tests.cli.commands import Runner
+from tests.commands import Runner
 
 MAINS = {
     "phantom": phantom.main,

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from nodule_lightning.cli import evaluate, leaderboard, phantom, predict, prepare, report
-from nodule_lightning.data.cache import Entry
 from nodule_lightning.io.tables import read_scan_ids
-from nodule_lightning.structures import Candidates
+from nodule_lightning.structures import Candidates, Entry
 from tests.chest import draw_chest, write_image
-from tests.cli.commands import Runner, write_checkpoint
+from tests.commands import Runner, write_checkpoint
 
 SEARCH = ("checkpoint=a", "input=b", "output=out")
 HEADER = "seriesuid,coordX,coordY,coordZ,"
@@ -139,7 +138,7 @@ def test_predict_goes_on_past_a_scan_that_trips_something_unforeseen(
             raise RuntimeError("out of\nmemory")
         return Candidates.empty()
 
-    monkeypatch.setattr("nodule_lightning.predict.detect", search)
+    monkeypatch.setattr("nodule_lightning.search.predict.detect", search)
     ended = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out")
     assert ended.code == 1
     assert "failed: one: RuntimeError: out of memory" in ended.out

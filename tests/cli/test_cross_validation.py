@@ -10,15 +10,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 
+from nodule_lightning.cache import catalog
+from nodule_lightning.cache.catalog import Catalog, split_scans
+from nodule_lightning.cache.entries import open_entry, update_labels, write_entry
 from nodule_lightning.cli import folds, train
-from nodule_lightning.data import catalog
-from nodule_lightning.data.cache import Entry, Labels, open_entry, update_labels, write_entry
-from nodule_lightning.data.catalog import Catalog, split_scans
 from nodule_lightning.io.tables import read_scan_ids
-from nodule_lightning.prepare import prepare_scan
-from nodule_lightning.structures import Findings
+from nodule_lightning.preparation.prepare import prepare_scan
+from nodule_lightning.structures import Entry, Findings, Labels
 from tests.chest import NODULE_XYZ_MM, draw_chest
-from tests.cli.commands import TINY, Runner
+from tests.commands import TINY, Runner
 
 # Lightning warns of SLURM's being installed where a training is not started by it.
 pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")

@@ -7,7 +7,7 @@ import pytest
 
 from nodule_lightning.cli import ensemble, leaderboard
 from nodule_lightning.io.tables import read_candidates, read_scan_ids
-from tests.cli.commands import Runner
+from tests.commands import Runner
 
 HEADER = "seriesuid,coordX,coordY,coordZ,"
 FIRST = "one,1,2,3,0.5\ntwo,0,0,0,0.25\n"

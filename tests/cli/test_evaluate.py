@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from nodule_lightning.cli import evaluate
-from tests.cli.commands import Runner
+from tests.commands import Runner
 
 FILES = {"metrics.json", "froc.csv", "froc.png", "misses.csv", "false_positives.csv"}
 HEADER = "seriesuid,coordX,coordY,coordZ,"

@@ -7,7 +7,7 @@ import pytest
 
 from nodule_lightning.cli import folds, predict
 from nodule_lightning.io.tables import read_candidates, read_scan_ids, write_scan_ids
-from tests.cli.commands import Ended, Runner, write_cache, write_checkpoint
+from tests.commands import Ended, Runner, write_cache, write_checkpoint
 
 SCANS = ("one", "three", "two")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nodule_lightning.cli import leaderboard, predict
 from nodule_lightning.io.tables import read_scan_ids
-from tests.cli.commands import Runner
+from tests.commands import Runner
 
 HEADER = "seriesuid,coordX,coordY,coordZ,"
 

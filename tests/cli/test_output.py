@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from nodule_lightning.cache.entries import read_settings
 from nodule_lightning.cli import evaluate, phantom, prepare
 from nodule_lightning.cli._output import SweptOutputs
-from nodule_lightning.data.cache import read_settings
 from nodule_lightning.errors import InputError
 from tests.chest import GRID, draw_chest, write_image
-from tests.cli.commands import Runner
+from tests.commands import Runner
 
 HEADER = "seriesuid,coordX,coordY,coordZ,"
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from nodule_lightning.cli import phantom, plant
-from nodule_lightning.data.layouts import Tianchi
 from nodule_lightning.io.readers import find_scans
-from tests.cli.commands import Runner
+from nodule_lightning.preparation.layouts import Tianchi
+from tests.commands import Runner
 
 QUICK = (
     "phantom=coarse",

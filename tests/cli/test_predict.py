@@ -15,17 +15,16 @@ import torch
 from rich.console import Console
 
 from nodule_lightning.cli import predict
-from nodule_lightning.cli._instantiate import instantiate
 from nodule_lightning.cli.predict import render
-from nodule_lightning.data.cache import Entry
-from nodule_lightning.detection.inference import InferenceSettings
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.geometry import Grid
 from nodule_lightning.lungs.segmentation import FALLBACK_NOTE
 from nodule_lightning.models.heads import DetectionNetwork
-from nodule_lightning.predict import Prediction
-from nodule_lightning.structures import Candidates
+from nodule_lightning.search.inference import InferenceSettings
+from nodule_lightning.search.predict import Prediction
+from nodule_lightning.structures import Candidates, Entry
 from tests.chest import draw_chest, write_dicom, write_image
-from tests.cli.commands import TINY, Ended, Runner, recipe, write_reducer_checkpoint
+from tests.commands import TINY, Ended, Runner, recipe, write_reducer_checkpoint
 from tests.ranks import finished
 
 
@@ -164,7 +163,7 @@ def test_the_options_of_the_search_reach_it(
         seen.append((settings, torch.is_autocast_enabled("cpu"), has_norm))
         return Candidates.empty()
 
-    monkeypatch.setattr("nodule_lightning.predict.detect", search)
+    monkeypatch.setattr("nodule_lightning.search.predict.detect", search)
     given = (f"checkpoint={checkpoint}", f"input={cache}", "output=out")
     run(predict.main, *given, "memory_gb=2.5", "mirror=[x,z]", "precision=bf16")
     run(predict.main, *given, "mirror=true", "precision=fp32")

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nodule_lightning.cache.entries import list_entries, open_entry
 from nodule_lightning.cli import prepare
-from nodule_lightning.data.cache import list_entries, open_entry
 from tests.chest import GRID, draw_chest, write_image
-from tests.cli.commands import Runner
+from tests.commands import Runner
 
 
 @pytest.fixture

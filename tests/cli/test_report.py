@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nodule_lightning.cache.entries import open_entry, update_labels
 from nodule_lightning.cli import report
-from nodule_lightning.data.cache import Labels, open_entry, update_labels
-from nodule_lightning.structures import Findings
+from nodule_lightning.structures import Findings, Labels
 from tests.chest import draw_chest, write_image
-from tests.cli.commands import Runner, write_cache
+from tests.commands import Runner, write_cache
 
 
 def test_tianchi_leaves_out_the_excluded_findings_of_the_cache(run: Runner, tmp_path: Path) -> None:

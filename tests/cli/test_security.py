@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from nodule_lightning.cache.entries import open_entry
 from nodule_lightning.cli import predict, train
-from nodule_lightning.data.cache import open_entry
 from nodule_lightning.errors import InputError
-from tests.cli.commands import Runner, write_cache
+from tests.commands import Runner, write_cache
 
 SOURCES = sorted((Path(__file__).parent.parent.parent / "nodule_lightning").rglob("*.py"))
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._sweep import FAILED, forget_failure, note_failure_of
-from tests.cli.commands import Runner
+from tests.commands import Runner
 
 
 def note(folder: Path, number: int) -> Path:

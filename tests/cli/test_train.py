@@ -8,15 +8,15 @@ import torch
 from hydra import compose, initialize_config_module
 
 from nodule_lightning.cli import train
-from nodule_lightning.cli._checks import require_in_use
-from nodule_lightning.cli._resuming import require_same_split
 from nodule_lightning.cli.train import chosen
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
+from nodule_lightning.training.checks import require_in_use
+from nodule_lightning.training.resuming import require_same_split
 from tests.balls import tiny_datamodule, write_balls
 from tests.chest import lung_centre
-from tests.cli.commands import TINY, Runner, recipe, write_checkpoint, write_reducer_checkpoint
+from tests.commands import TINY, Runner, recipe, write_checkpoint, write_reducer_checkpoint
 
 # With these the tiny cache could be trained on.
 STARTS = ("data.test_subsets=[0]", "+model.anchors.spacing_mm=4.0")

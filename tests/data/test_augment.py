@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING, OUTSIDE
 from nodule_lightning.data.augment import Augment, AugmentedBatch, kind_in_patch, mirror
-from nodule_lightning.data.cache import OUTSIDE
-from nodule_lightning.data.intensity import normalise
 from nodule_lightning.data.patches import PatchBatch, boxes_in_patch
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
+from nodule_lightning.detection.intensity import normalise
 from nodule_lightning.errors import InputError
 from nodule_lightning.models.position import position_map
 

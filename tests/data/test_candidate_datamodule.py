@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from nodule_lightning.data import catalog as catalog_module
-from nodule_lightning.data.cache import open_entry
+from nodule_lightning.boxes import NODULE
+from nodule_lightning.cache import catalog as catalog_module
+from nodule_lightning.cache.entries import open_entry
 from nodule_lightning.data.candidate_datamodule import CandidateDataModule
 from nodule_lightning.data.patches import PatchBatch
-from nodule_lightning.detection.assignment import NODULE
 from nodule_lightning.errors import InputError
 from tests.balls import one_stage, tiny_datamodule, write_balls
 from tests.marked_balls import SIDE, mark_balls, tiny_candidate_datamodule

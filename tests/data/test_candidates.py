@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nodule_lightning.data.cache import OUTSIDE, Labels, write_entry
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING, OUTSIDE
+from nodule_lightning.cache.catalog import Catalog
+from nodule_lightning.cache.entries import write_entry
 from nodule_lightning.data.candidates import (
     ClassedCandidates,
     ExampleDataset,
@@ -16,9 +18,7 @@ from nodule_lightning.data.candidates import (
     ExampleSampler,
     read_by_scan,
 )
-from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
-from nodule_lightning.structures import Candidates, Findings
+from nodule_lightning.structures import Candidates, Findings, Labels
 from tests.balls import ball_entry
 
 

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nodule_lightning.curriculum import Curriculum, Stage
+from nodule_lightning.data.bank import Bank
+from nodule_lightning.data.curriculum import Curriculum, Stage
 from nodule_lightning.data.curriculum_sampler import CurriculumSampler
 from nodule_lightning.data.sampler import PatchDraw, PatchDraws, SamplingRule
 from nodule_lightning.losses.hard_mining import HardMiningLoss
-from nodule_lightning.mining.bank import Bank
 
 SCANS = [np.array([4.0, 6.0, 12.0]), np.zeros(0), np.array([8.0])]
 RULES = (

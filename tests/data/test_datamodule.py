@@ -10,11 +10,12 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from nodule_lightning.data.cache import Labels, write_entry
+from nodule_lightning.cache.entries import write_entry
 from nodule_lightning.data.datamodule import NoduleDataModule, RankStride
 from nodule_lightning.data.patches import PatchBatch
 from nodule_lightning.data.sampler import SamplingRule
 from nodule_lightning.errors import InputError
+from nodule_lightning.structures import Labels
 from tests.balls import SETTINGS, ball_entry, one_stage, tiny_datamodule, write_balls
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from nodule_lightning.data.cache import OUTSIDE, Labels, write_entry
-from nodule_lightning.data.catalog import Catalog
-from nodule_lightning.data.patches import Patch, PatchDataset, collate, random_lung_voxel, visible
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING, OUTSIDE, visible
+from nodule_lightning.cache.catalog import Catalog
+from nodule_lightning.cache.entries import write_entry
+from nodule_lightning.data.patches import Patch, PatchDataset, collate, random_lung_voxel
 from nodule_lightning.data.sampler import PatchDraw
 from nodule_lightning.detection.anchors import AnchorGrid
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING, CentreAssigner, IouAssigner
-from nodule_lightning.structures import Findings
+from nodule_lightning.detection.assignment import CentreAssigner, IouAssigner
+from nodule_lightning.structures import Findings, Labels
 from tests.balls import ORIGIN_XYZ_MM, ball_entry
 
 NODULES = [(12.0, 15.0, 33.0, 7.0), (25.0, 30.0, 20.0, 10.0)]
@@ -205,7 +206,7 @@ def test_a_process_that_may_open_few_files_cuts_from_many_scans(tmp_path: Path) 
 
 FEW_FILES = """
 import resource, sys
-from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.data.patches import PatchDataset
 from nodule_lightning.data.sampler import PatchDraw
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

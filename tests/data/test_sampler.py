@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.data.sampler import PatchDraws, SamplingRule, draw_weights, drawn_mm
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import read_findings

@@ -3,16 +3,9 @@
 import pytest
 import torch
 
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING
 from nodule_lightning.detection.anchors import AnchorGrid, decode
-from nodule_lightning.detection.assignment import (
-    IGNORED,
-    NODULE,
-    NOTHING,
-    Assigner,
-    CentreAssigner,
-    IouAssigner,
-    cube_iou,
-)
+from nodule_lightning.detection.assignment import Assigner, CentreAssigner, IouAssigner, cube_iou
 from nodule_lightning.errors import InputError
 
 GRID = AnchorGrid((5.0, 10.0, 20.0))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from nodule_lightning.boxes import IGNORED, NODULE, NOTHING
 from nodule_lightning.detection.anchors import AnchorGrid
-from nodule_lightning.detection.assignment import IGNORED, NODULE, NOTHING
 from nodule_lightning.detection.spheres import SphereAssigner
 from nodule_lightning.errors import InputError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.io.tables import read_scan_ids
 
 ROOT = Path(__file__).parent.parent.parent

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from experiments.frameworks.score import RULES, best_rule, submissions, validation_scores, validation_table
-from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.detection.spheres import SphereAssigner
 from nodule_lightning.losses.segmentation import SegmentationLoss
 from nodule_lightning.models.heads import SegmentationDetector

@@ -186,7 +186,7 @@ def test_negative_bootstraps_are_refused() -> None:
 
 def test_scoring_needs_neither_torch_nor_pandas_nor_sklearn() -> None:
     code = (
-        "import sys, nodule_lightning.metrics.functional, nodule_lightning.evaluate;"
+        "import sys, nodule_lightning.metrics.functional, nodule_lightning.evaluation.evaluate;"
         "print(sorted({'torch', 'pandas', 'sklearn', 'wandb', 'SimpleITK'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)

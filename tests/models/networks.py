@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
-from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.models.heads import DetectionNetwork
 
 CONF = Path(__file__).parents[2] / "conf"

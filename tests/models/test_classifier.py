@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.errors import InputError
 from nodule_lightning.models.classifier import CandidateClassifier
 from tests.marked_balls import tiny_classifier

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from nodule_lightning.cli._checkpoint import load_detector
-from nodule_lightning.cli._instantiate import instantiate, plain
+from nodule_lightning.config.instantiate import instantiate, plain
 from nodule_lightning.models.heads import DetectionNetwork
-from nodule_lightning.module import CHECKPOINT_KEY
-from nodule_lightning.precision import is_quick_in_bf16
-from nodule_lightning.prepare import PreparationSettings
+from nodule_lightning.preparation.prepare import PreparationSettings
+from nodule_lightning.search.precision import is_quick_in_bf16
+from nodule_lightning.training.checkpoint import load_detector
+from nodule_lightning.training.module import CHECKPOINT_KEY
 from tests.models.networks import CONF, NAMES, built, composed
 from tests.ranks import ENVIRONMENT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nodule_lightning.cli._instantiate import instantiate
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.models.heads import AnchorDetector
 from tests.models.networks import composed
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nodule_lightning.data.patches import position_in_crop
+from nodule_lightning.boxes import position_in_crop
 from nodule_lightning.models.position import position_map
 
 

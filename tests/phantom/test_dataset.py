@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nodule_lightning.data.layouts import Luna16, Tianchi
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.readers import find_scans, read_scan
 from nodule_lightning.io.tables import read_scan_ids
@@ -15,6 +14,7 @@ from nodule_lightning.phantom.layouts import TianchiLayout
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings
 from nodule_lightning.phantom.trouble import TROUBLES
+from nodule_lightning.preparation.layouts import Luna16, Tianchi
 
 QUICK = PhantomSettings(
     matrix=64,

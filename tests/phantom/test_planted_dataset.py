@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nodule_lightning.data.layouts import Luna16
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.readers import find_scans, read_scan
@@ -19,6 +18,7 @@ from nodule_lightning.phantom.dataset import write_scan
 from nodule_lightning.phantom.planted_dataset import FailedScan, PlantedScan, PlantSettings, PlantSource, plant_dataset
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.preparation.layouts import Luna16
 from nodule_lightning.structures import Findings, Scan, Table
 
 

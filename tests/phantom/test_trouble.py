@@ -16,7 +16,7 @@ from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings
 from nodule_lightning.phantom.trouble import TROUBLES, draw_trouble
 from nodule_lightning.phantom.truth import Phantom
-from nodule_lightning.quality import check_scan
+from nodule_lightning.preparation.quality import check_scan
 from tests.phantom.small import ADULT
 
 SMALL = replace(ADULT, body_scale=(0.6, 0.66), pixel_mm=(1.7, 1.8), slice_mm=(1.7, 1.9))

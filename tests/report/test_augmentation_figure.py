@@ -8,9 +8,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from nodule_lightning.boxes import IGNORED
 from nodule_lightning.data.augment import Augment, AugmentedBatch
 from nodule_lightning.data.patches import PatchBatch
-from nodule_lightning.detection.assignment import IGNORED
 from nodule_lightning.report.augmentation_figure import GAP, RIM_VOXELS, draw_augmentations
 from nodule_lightning.report.canvas import to_png
 from tests.data.test_augment import ALL, balls

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nodule_lightning.data.cache import Labels, write_entry
-from nodule_lightning.data.catalog import Catalog
+from nodule_lightning.cache.catalog import Catalog
+from nodule_lightning.cache.entries import write_entry
 from nodule_lightning.metrics.functional import FrocResult, froc
 from nodule_lightning.report.galleries import best_tiles, false_positives_gallery, misses_gallery
 from nodule_lightning.report.pictures import Outcome
-from nodule_lightning.structures import Candidates, Findings, Table
+from nodule_lightning.structures import Candidates, Findings, Labels, Table
 from tests.balls import ORIGIN_XYZ_MM, ball_entry
 from tests.metrics.cases import no_findings, no_marks
 

@@ -1,1 +1,0 @@
-"""What happens beside training: what it tells of itself."""

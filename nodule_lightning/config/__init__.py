@@ -1,0 +1,1 @@
+"""Build objects from configurations, and read and quote the values in them."""

@@ -1,0 +1,1 @@
+"""Score, rank and pool submissions, and say how each was made."""

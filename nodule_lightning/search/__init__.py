@@ -1,0 +1,1 @@
+"""Search a whole scan for candidates: tiles, memory, mirroring, second stage, outputs."""

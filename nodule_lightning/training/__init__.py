@@ -1,0 +1,1 @@
+"""Train: LightningModules, callbacks, checkpoints, checks, launching, resuming, records."""

@@ -1,0 +1,1 @@
+"""Lightning callbacks: mining, reports, weight averaging, log lines."""

@@ -1,0 +1,97 @@
+"""What a run tells its loggers of its settings: all that could explain its score, and no path."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from omegaconf import DictConfig, OmegaConf
+
+import nodule_lightning
+from nodule_lightning.config.instantiate import plain
+
+if TYPE_CHECKING:
+    from nodule_lightning.data.datamodule import ScanDataModule
+
+# The other callbacks watch; these change what is learnt.
+CALLBACKS: Final = ("average", "scan_mining")
+# The groups say it already, or it holds the files of the raw scans.
+SAID_ELSEWHERE: Final = {
+    "datamodule": ("curriculum",),
+    "data": ("layout", "root", "annotations", "excluded", "subsets"),
+}
+
+
+_REFERENCE: Final = re.compile(r"\$\{(\w+)")
+
+
+def referred(node: DictConfig) -> set[str]:
+    """Name the parts of the configuration that a node refers to."""
+    return set(_REFERENCE.findall(OmegaConf.to_yaml(node, resolve=False)))
+
+
+def groups_in_use(config: DictConfig) -> set[str]:
+    """Name the parts of the configuration that data and module of this task are made of."""
+    return referred(config.datamodule) | referred(config.module)
+
+
+def settings_to_log(
+    config: DictConfig, choices: Mapping[str, Any], datamodule: "ScanDataModule", trainer: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Gather a run's settings as plain values.
+
+    No paths are among them: they may hold a patient's name, and loggers may send what they are given to another
+    machine.
+
+    Args:
+        config: of `nodule-train`.
+        choices: which file was chosen of each group.
+        datamodule: after its `setup`.
+        trainer: the trainer's values, with `auto` replaced by what was chosen.
+    """
+    used = groups_in_use(config)
+    names = ["datamodule", *(name for name in config if name in used and isinstance(config[name], DictConfig))]
+    groups = {str(name): plain(config[name]) for name in names} | {"trainer": dict(trainer)}
+    for name, keys in SAID_ELSEWHERE.items():
+        groups[name] = {key: value for key, value in groups[name].items() if key not in keys}
+    callbacks = {name: plain(config.callbacks[name]) for name in CALLBACKS if config.callbacks.get(name) is not None}
+    split = datamodule.split
+    values = {
+        "version": nodule_lightning.__version__,
+        "name": config.name,
+        "seed": config.seed,
+        "choices": {group: name for group, name in choices.items() if not group.startswith("hydra/")},
+        **groups,
+        "callbacks": callbacks,
+        "preparation": datamodule.preparation,
+        "scans": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
+    }
+    return without_paths(values)
+
+
+def without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out, at any depth, what is a path by its name or by its value.
+
+    >>> without_paths({"lr": 0.1, "cache": "a", "log_dir": None, "more": [{"file": "a/b", "edges_mm": [5, 7]}, "c/d"]})
+    {'lr': 0.1, 'more': [{'edges_mm': [5, 7]}]}
+    """
+    return {
+        key: _plain_without_paths(value)
+        for key, value in values.items()
+        if not (_names_a_path(key) or _is_a_path(value))
+    }
+
+
+def _plain_without_paths(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    if isinstance(value, Mapping):
+        return without_paths(value)
+    if isinstance(value, list):
+        return [_plain_without_paths(item) for item in value if not _is_a_path(item)]
+    return value
+
+
+def _names_a_path(key: str) -> bool:
+    return key in ("cache", "candidates", "root", "path") or key.endswith(("dir", "dirpath", "_path"))
+
+
+def _is_a_path(value: Any) -> bool:  # noqa: ANN401 - any plain value
+    return isinstance(value, str) and ("/" in value or "\\" in value)

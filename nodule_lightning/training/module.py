@@ -1,0 +1,212 @@
+"""The LightningModules: what is common to all that are scored on whole scans, and the detector."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+import nodule_lightning
+from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.curriculum import Curriculum
+from nodule_lightning.data.datamodule import ScanDataModule, WholeScan
+from nodule_lightning.data.patches import PatchBatch
+from nodule_lightning.detection.assignment import Assigner
+from nodule_lightning.errors import InputError
+from nodule_lightning.losses.hard_mining import LossTerms
+from nodule_lightning.metrics.froc import FROC
+from nodule_lightning.models.heads import DetectionNetwork
+from nodule_lightning.search.inference import InferenceSettings, detect
+from nodule_lightning.training.schedule import Schedule, scheduler
+
+CHECKPOINT_KEY = "nodule_lightning"
+"""Where a checkpoint says what it is."""
+
+OptimizerFactory = Callable[[Iterator[Parameter]], Optimizer]
+
+
+class ScoredModule(pl.LightningModule):
+    """Train a network, and let the FROC of whole validation scans choose the checkpoint.
+
+    Args:
+        network: what is trained.
+        augment: of the patches.
+        optimizer: makes the optimizer of the parameters.
+        schedule: of the learning rate over the steps of the fit; None keeps it.
+        curriculum: names a factor of the learning rate for each epoch; None leaves it.
+        recipe: plain values from which the network can be built again; saved in the checkpoint.
+        seed: of augmentation and of dropout.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        augment: Augment,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None,
+        curriculum: Curriculum | None,
+        recipe: dict[str, Any] | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.augment = augment
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.curriculum = curriculum
+        self.recipe = recipe or {}
+        self.seed = seed
+        self.froc = FROC()
+
+    @property
+    @abstractmethod
+    def spacing_mm(self) -> float:
+        """Give the side of the voxels that the network expects."""
+        ...
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the score of the validation scans; the metric joins the ranks by itself."""
+        for name, value in self.froc.compute().items():
+            # All ranks have the same value. Its mean over three of them can differ in the last digit; the greatest not.
+            self.log(f"val/{name}", value, prog_bar=name == "froc", sync_dist=True, reduce_fx="max")
+        self.froc.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimizer, and the scheduler of its learning rate over all steps of the fit."""
+        optimizer = self.optimizer(self.parameters())
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        # The number of batches is known once the loader is made; Lightning makes it here only where it counts epochs.
+        self.trainer.fit_loop.setup_data()
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        made = scheduler(optimizer, self.schedule, self.curriculum, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": made, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down what the checkpoint is: version, recipe of the network, preparation of the scans."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        checkpoint[CHECKPOINT_KEY] = {
+            "version": nodule_lightning.__version__,
+            "model": self.recipe,
+            "preparation": datamodule.preparation if isinstance(datamodule, ScanDataModule) else {},
+        }
+
+    def seed_draws(self, batch_idx: int) -> torch.Generator:
+        """Give a generator that depends on seed, epoch, batch and rank alone, so that a resumed run draws the same.
+
+        Dropout draws from the process's own generator, which is seeded by them too, but with another number: else a
+        patch would be mirrored where its first channel is dropped.
+        """
+        origin = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx, self.global_rank))
+        own, of_process = origin.generate_state(2, np.uint64).tolist()
+        torch.manual_seed(of_process)
+        return torch.Generator(self.device).manual_seed(own)
+
+    def require_finite(self, terms: LossTerms, batch: PatchBatch) -> None:
+        """Stop where the loss is not finite.
+
+        Raises:
+            FloatingPointError: on every rank; names the scans of the batch.
+        """
+        # The loss is that of all ranks, so that they all stop here together: one alone would leave the others waiting.
+        if torch.isfinite(terms.total):
+            return
+        batches = [batch.scan_id] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(batches, batch.scan_id)
+        scans = ", ".join(sorted({scan_id for scan_ids in batches for scan_id in scan_ids}))
+        raise FloatingPointError(
+            f"the loss is {terms.total.item()} in step {self.global_step}, in a batch of the scans {scans}; "
+            "lower the learning rate or clip the gradient"
+        )
+
+    def log_loss(self, values: Mapping[str, Tensor], batch: PatchBatch) -> None:
+        """Log the parts of a loss; `total` stands in the progress bar."""
+        for name, value in values.items():
+            self.log(
+                f"loss/{name}",
+                value.detach(),
+                prog_bar=name == "total",
+                on_step=True,
+                on_epoch=False,
+                batch_size=len(batch),
+            )
+
+
+class NoduleDetector(ScoredModule):
+    """Train a detector on patches and score it on whole scans.
+
+    Args:
+        network: from normalised images to maps.
+        assigner: which anchors are positive.
+        curriculum: names the loss of each epoch, and its factor of the learning rate.
+        augment: of the patches.
+        inference: how whole scans are searched.
+        optimizer: makes the optimizer of the parameters.
+        schedule: of the learning rate over the steps of the fit; None keeps it.
+        recipe: plain values from which the network can be built again; saved in the checkpoint.
+        seed: of augmentation, of the pools of negatives and of dropout.
+
+    Raises:
+        InputError: the assigner is for another kind of head than the network's.
+        FloatingPointError: in training, on every rank, when a loss is not finite; names the scans of the batch.
+    """
+
+    def __init__(
+        self,
+        network: DetectionNetwork,
+        assigner: Assigner,
+        curriculum: Curriculum,
+        augment: Augment,
+        inference: InferenceSettings,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        recipe: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        _require_match(network, assigner)
+        super().__init__(network, augment, optimizer, schedule, curriculum, recipe, seed)
+        self.network: DetectionNetwork
+        self.curriculum: Curriculum
+        self.assigner = assigner
+        self.inference = inference
+
+    @property
+    def spacing_mm(self) -> float:
+        """Give the side of the voxels that the anchors expect."""
+        return self.network.anchors.spacing_mm
+
+    def training_step(self, batch: PatchBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Compute the loss of a batch of patches, and of each patch as `patch_loss`."""
+        generator = self.seed_draws(batch_idx)
+        augmented = self.augment(batch, generator)
+        maps = self.network(augmented.image, augmented.position)
+        anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
+        loss = self.curriculum.stage(self.current_epoch).loss
+        terms = loss(maps, self.assigner(anchors, augmented.boxes, augmented.kind), generator)
+        self.require_finite(terms, batch)
+        parts = {"total": terms.total, "positive": terms.positive, "negative": terms.negative, "box": terms.box}
+        self.log_loss(parts, batch)
+        return {"loss": terms.total, "patch_loss": terms.patch}
+
+    def validation_step(self, scan: WholeScan, batch_idx: int) -> None:
+        """Search one whole scan."""
+        candidates = detect(self.network, scan.entry, self.inference)
+        self.froc.update(scan.index, candidates, scan.nodules, scan.excluded)
+
+
+def _require_match(network: DetectionNetwork, assigner: Assigner) -> None:
+    nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int8)
+    given = assigner(network.anchors.boxes((1, 1, 1)), *nothing).target.shape[-1]
+    if given != network.numbers - 1:
+        raise InputError(
+            f"{type(assigner).__name__} is for another kind of head than {type(network).__name__}'s: "
+            "assign=spheres and loss=segmentation are for segmentations, the others for anchors"
+        )

@@ -1,0 +1,90 @@
+"""The LightningModule of the second stage: a classifier of candidates that lowers the false positives of a detector."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from nodule_lightning.boxes import NODULE
+from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.datamodule import WholeScan
+from nodule_lightning.data.patches import PatchBatch
+from nodule_lightning.losses.classification import ClassificationLoss
+from nodule_lightning.metrics.froc import FROC
+from nodule_lightning.models.classifier import CandidateClassifier
+from nodule_lightning.search.rescoring import RULES, RescoringSettings, combined, reducer_probability
+from nodule_lightning.training.module import OptimizerFactory, ScoredModule
+from nodule_lightning.training.schedule import Schedule
+
+DETECTOR = "detector"
+"""Names the score of the candidates as they came."""
+
+
+class FalsePositiveReducer(ScoredModule):
+    """Train a classifier on patches about candidates, and score the rescored candidates of whole scans.
+
+    Beside the score of the settings' own rule, which chooses the checkpoint, each validation logs `val/froc_NAME` of
+    each other rule, and `val/froc_detector` of the candidates as they came: what the second stage adds.
+
+    Args:
+        network: from normalised patches to logits.
+        loss: of the two classes.
+        augment: of the patches.
+        rescoring: how candidates are looked at again, and how both probabilities are joined.
+        optimizer: makes the optimizer of the parameters.
+        schedule: of the learning rate over the steps of the fit; None keeps it.
+        recipe: plain values from which the network can be built again; saved in the checkpoint.
+        seed: of augmentation and of dropout.
+
+    Raises:
+        InputError: the patches do not fit the network.
+        FloatingPointError: in training, on every rank, when a loss is not finite; names the scans of the batch.
+    """
+
+    def __init__(
+        self,
+        network: CandidateClassifier,
+        loss: ClassificationLoss,
+        augment: Augment,
+        rescoring: RescoringSettings,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        recipe: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        network.require_patch(rescoring.patch_voxels)
+        super().__init__(network, augment, optimizer, schedule, None, recipe, seed)
+        self.network: CandidateClassifier
+        self.loss = loss
+        self.rescoring = rescoring
+        self.other_scores = nn.ModuleDict({name: FROC() for name in (DETECTOR, *RULES) if name != rescoring.combine})
+
+    @property
+    def spacing_mm(self) -> float:
+        """Give the side of the voxels that the classifier expects."""
+        return self.network.spacing_mm
+
+    def training_step(self, batch: PatchBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Compute the loss of a batch of patches, and of each patch as `patch_loss`."""
+        augmented = self.augment(batch, self.seed_draws(batch_idx))
+        # What is in the middle stays there, however a patch is turned.
+        positive = (batch.kind == NODULE).any(dim=1)
+        terms = self.loss(self.network(augmented.image), positive)
+        self.require_finite(terms, batch)
+        self.log_loss({"total": terms.total, "positive": terms.positive, "negative": terms.negative}, batch)
+        return {"loss": terms.total, "patch_loss": terms.patch}
+
+    def validation_step(self, scan: WholeScan, batch_idx: int) -> None:
+        """Look at the candidates of one whole scan again."""
+        seen_again = reducer_probability(self.network, scan.entry, scan.candidates, self.rescoring)
+        for name, score in [(self.rescoring.combine, self.froc), *self.other_scores.items()]:
+            assert isinstance(score, FROC)
+            candidates = scan.candidates if name == DETECTOR else combined(scan.candidates, seen_again, name)
+            score.update(scan.index, candidates, scan.nodules, scan.excluded)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the score of the validation scans, and what the other rules and the candidates as they came give."""
+        super().on_validation_epoch_end()
+        for name, score in self.other_scores.items():
+            assert isinstance(score, FROC)
+            self.log(f"val/froc_{name}", score.compute()["froc"], sync_dist=True, reduce_fx="max")
+            score.reset()
