@@ -1,6 +1,7 @@
 """Run commands inside the test's process, and make what they need."""
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,13 @@ class Ended:
         assert len(lines) == 1, self.error
         assert lines[0].startswith("error: ")
         return lines[0]
+
+    @property
+    def key(self) -> str:
+        """Give the key of an input error, which ends its line in brackets, or fail."""
+        found = re.search(r" \[([a-z-]+)\]$", self.line())
+        assert found, self.error
+        return found[1]
 
     def failed_job(self) -> str:
         """Give what the end of a sweep says of the one job that failed, or fail."""

@@ -19,7 +19,6 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from nodule_lightning.cli._errors import explain, one_line
-from nodule_lightning.cli._full_disk import full_disk
 from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._sweep import (
     JobError,
@@ -30,7 +29,7 @@ from nodule_lightning.cli._sweep import (
     note_failure,
 )
 from nodule_lightning.config.quoting import quote_path_arguments
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import ErrorKey, IncompleteError, InputError, full_disk
 
 Task = Callable[[DictConfig], Any]
 INCOMPLETE = 1
@@ -100,10 +99,6 @@ def run_application(
         if guard.inside or why is None:
             raise
         _refuse(why)
-
-
-class IncompleteError(Exception):
-    """The task was done but for some of its parts, which it has named; the process ends with code 1."""
 
 
 class _Guard:
@@ -211,7 +206,7 @@ def _end(error: Exception) -> None:
         print(f"error: {one_line(why)}", file=sys.stderr)
         sys.exit(INCOMPLETE)
     _remove_empty_run_folder()
-    _refuse(why)
+    _refuse(why, error.key if isinstance(error, InputError) else None)
 
 
 def _failed_job(error: Exception) -> JobError:
@@ -250,6 +245,6 @@ def _stop_on_full_disk(error: Exception) -> None:
     sys.exit(INCOMPLETE)
 
 
-def _refuse(message: str) -> NoReturn:
-    print(f"error: {one_line(message)}", file=sys.stderr)
+def _refuse(message: str, key: ErrorKey | None = None) -> NoReturn:
+    print(f"error: {one_line(message)}{f' [{key}]' if key else ''}", file=sys.stderr)
     sys.exit(INPUT_ERROR)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nodule_lightning.cli._application import IncompleteError, run_application
+from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.config.quoting import escape_interpolations
 from nodule_lightning.config.values import flag, protocol, seed, whole_number
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import IncompleteError, InputError
 from nodule_lightning.evaluation.cross_validation import TrainedFold, find_folds, require_partition
 from nodule_lightning.io.run_folder import CHECKPOINTS
 

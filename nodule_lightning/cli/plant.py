@@ -4,10 +4,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nodule_lightning.cli._application import IncompleteError, run_application
+from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.config.values import flag, seed
+from nodule_lightning.errors import IncompleteError
 
 
 def main() -> None:

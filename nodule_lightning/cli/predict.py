@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nodule_lightning.cli._application import IncompleteError, run_application
+from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.config.values import names, optional_path, whole_number
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import IncompleteError, InputError
 
 if TYPE_CHECKING:
     from nodule_lightning.cli._search_options import SearchOptions

@@ -8,12 +8,12 @@ from omegaconf import DictConfig
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nodule_lightning.cli._application import IncompleteError, run_application
+from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.config.values import flag, whole_number, workers
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import IncompleteError, InputError
 
 if TYPE_CHECKING:
     from nodule_lightning.preparation.page import ScanCheck

@@ -25,10 +25,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import Node, OmegaConf, read_write
 
-from nodule_lightning.cli._application import IncompleteError
 from nodule_lightning.cli._sweep import is_one_of_several_tasks, is_swept, note_failure
 from nodule_lightning.config.instantiate import as_written
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import IncompleteError, InputError
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

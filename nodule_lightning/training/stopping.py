@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from nodule_lightning.cli._application import IncompleteError
-from nodule_lightning.cli._full_disk import full_disk
 from nodule_lightning.cli._sweep import is_swept
 from nodule_lightning.config.quoting import as_typed
+from nodule_lightning.errors import IncompleteError, full_disk
 from nodule_lightning.training.resuming import has_begun
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodule_lightning.cli._application import IncompleteError
+from nodule_lightning.errors import IncompleteError
 from nodule_lightning.training.stopping import stopped_once, told_how_to_go_on
 
 

@@ -1,12 +1,13 @@
 import errno
 import os
+import pickle
 
 import pytest
 
-from nodule_lightning.cli._full_disk import FULL, full_disk
+from nodule_lightning.errors import InputError, full_disk
 
 
-@pytest.mark.parametrize("number", FULL)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_what_the_system_said(number: int) -> None:
     error = OSError(number, os.strerror(number))
     assert full_disk(error) is error
@@ -33,3 +34,8 @@ def test_an_error_in_its_own_chain() -> None:
     caused.__cause__ = cause
     cause.__context__ = caused
     assert full_disk(cause) is None
+
+
+def test_the_key_of_an_error_from_another_process() -> None:
+    error = pickle.loads(pickle.dumps(InputError("a.mhd is cut short", "file-damaged")))
+    assert (str(error), error.key) == ("a.mhd is cut short", "file-damaged")
