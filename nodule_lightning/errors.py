@@ -58,9 +58,9 @@ class InputError(ValueError):
         super().__init__(message)
         self.key: ErrorKey = key
 
-    def __reduce__(self) -> tuple[type["InputError"], tuple[str, ErrorKey]]:
-        # Else an error that comes from another process would lack its key.
-        return type(self), (str(self), self.key)
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, ErrorKey], dict[str, object]]:
+        # An error from another process keeps its key and its notes.
+        return type(self), (str(self), self.key), self.__dict__
 
 
 class IncompleteError(Exception):

@@ -21,7 +21,7 @@ from nodule_lightning.search.precision import Precision, chosen_precision, compu
 from nodule_lightning.search.predict import Detector, Prediction, predict, readied
 from nodule_lightning.search.scan_source import Source
 from nodule_lightning.structures import Entry
-from nodule_lightning.training.module import CHECKPOINT_KEY
+from nodule_lightning.training.checkpoint import CHECKPOINT_KEY
 
 CPU = torch.device("cpu")
 REPEATS = 3

@@ -1,33 +1,23 @@
 """Run one command as a Hydra app: any path is accepted, and an error is one line and an exit code."""
 
-import errno
 import functools
 import os
 import shutil
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from nodule_lightning.cli._errors import explain, one_line
+from nodule_lightning.cli._errors import explain, explained, one_line
 from nodule_lightning.cli._output import SweptOutputs
-from nodule_lightning.cli._sweep import (
-    JobError,
-    begun_sweep,
-    failures,
-    is_one_of_several_tasks,
-    is_swept,
-    note_failure,
-)
+from nodule_lightning.cli._sweep import fail_job, failures, is_swept, sweep_folder
 from nodule_lightning.config.quoting import quote_path_arguments
 from nodule_lightning.errors import ErrorKey, IncompleteError, InputError, full_disk
 
@@ -35,8 +25,15 @@ Task = Callable[[DictConfig], Any]
 INCOMPLETE = 1
 INPUT_ERROR = 2
 INTERRUPTED = 130
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-# How Hydra begins what it says of flags that do not go together.
+# Hydra's flags, and whether a value follows each.
+_FLAGS: Final = {
+    **dict.fromkeys(("--help", "-h", "--hydra-help", "--version", "--multirun", "-m", "--run", "-r"), False),
+    **dict.fromkeys(("--resolve", "--shell-completion", "-sc", "--info", "-i"), False),
+    **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"), True),
+    **dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True),
+}
+_INFO: Final = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+# How Hydra's own complaints about flags that do not go together begin.
 _FLAGS_REFUSED = ("Only one of --run", "The --resolve flag", "Expecting one subcommand")
 
 
@@ -48,13 +45,13 @@ def run_application(
     optional_paths: Sequence[str] = (),
     list_paths: Sequence[str] = (),
     output_key: str = "output",
+    overrides: Sequence[str] = (),
 ) -> None:
     """Compose the configuration from the command line and hand it to the task.
 
     Ends the process with code 2 after one line on stderr where the user's input is wrong, with 1 where the task could
-    not do all of its work, with 130 after Ctrl-C.
-    Any other exception is a bug and keeps its traceback.
-    A sweep goes on past a job that fails; its end lists them, with code 1.
+    not do all of its work, with 130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
+    A sweep continues past a job that fails; its end lists them, with code 1.
 
     Args:
         task: takes the composed configuration; what it returns is what a sweeper optimises.
@@ -65,44 +62,44 @@ def run_application(
         list_paths: those of the keys that may hold several paths, `[a.csv,b.csv]`.
         output_key: the key that says where the results go, if the command has one; two jobs of a sweep may not
             share it.
+        overrides: settings beside those of the command line.
     """
     arguments = _flags_first(sys.argv[1:] if argv is None else argv)
-    # Lightning starts its child processes from sys.argv, so they must find the quoted form there.
-    sys.argv = [sys.argv[0], *quote_path_arguments(arguments, path_keys, list_paths)]
+    given, sys.argv = sys.argv, [sys.argv[0], *quote_path_arguments(arguments, path_keys, list_paths), *overrides]
     # Without it Hydra prints and swallows what this function has to see.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    application = hydra.main(version_base="1.3", config_path="pkg://nodule_lightning.conf", config_name=config_name)
-    guard = _Guard(task, path_keys, optional_paths, output_key)
     # The user's own ./conf is on the search path, and most users have none.
     warnings.filterwarnings("ignore", message="provider=hydra.searchpath.* is not available")
+    guarded = _Guard(task, path_keys, optional_paths, output_key)
+    main = hydra.main(version_base="1.3", config_path="pkg://nodule_lightning.conf", config_name=config_name)
     try:
-        application(functools.wraps(task)(guard))()
+        main(functools.wraps(task)(guarded))()
         _list_failed_jobs()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except JobError:
-        _list_failed_jobs()
-        # On a full disk nothing could be noted for that list.
-        sys.exit(INCOMPLETE)
     except SystemExit as end:
         # Lightning turns Ctrl-C into an exit with code 1.
         sys.exit(INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else end.code)
-    except (HydraException, OmegaConfBaseException, OSError) as error:
-        if guard.inside:
-            raise
-        _stop_on_full_disk(error)
-        _refuse(explain(error, config_name))
-    except (ValueError, RuntimeError) as error:
-        # A sweeper that looks for the best job has found none.
+    except Exception as error:
+        # A sweeper raises what its first failed job has raised, or that it has found no best one.
         _list_failed_jobs()
-        why = _wrong_choice(error)
-        if guard.inside or why is None:
-            raise
-        _refuse(why)
+        if guarded.has_failed:
+            # On a full disk nothing could be noted for that list.
+            sys.exit(INCOMPLETE)
+        if not guarded.inside:
+            _refuse_composition(error, config_name)
+        raise
+    finally:
+        sys.argv = given
 
 
 class _Guard:
-    """The task, with an end for wrong input that goes through Hydra's job runner without a word: SystemExit."""
+    """The task, between checks of its configuration and an exit code for what the user can mend.
+
+    Attributes:
+        inside: whether the task runs, or has ended with an error.
+        has_failed: whether it has ended with an error as a job of a sweep, which continues.
+    """
 
     def __init__(self, task: Task, path_keys: Sequence[str], optional_paths: Sequence[str], output_key: str) -> None:
         self.task = task
@@ -111,22 +108,21 @@ class _Guard:
         self.output_key = output_key
         self.outputs = SweptOutputs()
         self.inside = False
+        self.has_failed = False
 
     def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - whatever the task gives to a sweeper
+        self.inside = True
         try:
             _require_values(config, self.path_keys, self.optional_paths)
             self._require_own_output(config)
-            self.inside = True
             result = self.task(config)
         except Exception as error:
             if is_swept():
-                self.inside = False
-                failure = _failed_job(error)
-                if is_one_of_several_tasks():
-                    # Hydra would end it well, and the others would wait for it.
-                    sys.exit(INCOMPLETE)
-                raise failure from None
-            _end(error)
+                self.has_failed = True
+                fail_job(error)
+            else:
+                # Hydra would print a line of its own before it raises what a job has raised; an exit passes silently.
+                _end(error)
             raise
         self.inside = False
         return result
@@ -141,38 +137,59 @@ class _Guard:
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:
-    """Let flags stand anywhere: Hydra takes the settings in one piece alone."""
-    parser = get_args_parser()
-    parser.error = lambda message: _refuse(f"{message}; --help says what there is")  # type: ignore[method-assign]
-    settings: list[str] = parser.parse_intermixed_args(arguments).overrides
-    flags = list(arguments)
-    for setting in settings:
-        flags.remove(setting)
+    """Let flags stand anywhere: Hydra takes the settings in one piece only."""
+    flags: list[str] = []
+    settings: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name = word.partition("=")[0]
+        if not word.startswith("-"):
+            settings.append(word)
+        elif name not in _FLAGS:
+            _refuse(f"there is no flag {name}; --help says what there is", "argument-unknown")
+        else:
+            flags.append(word)
+            if _FLAGS[name] and "=" not in word:
+                flags.append(next(words, ""))
+    # Its value may be left out.
+    if settings and settings[0] in _INFO and {"--info", "-i"} & set(flags):
+        flags.append(settings.pop(0))
     return [*flags, *settings]
 
 
-def _wrong_choice(error: Exception) -> str | None:
-    """Say what is wrong with a choice that Hydra or its plugins have refused; None where it is a bug."""
+def _refuse_composition(error: Exception, config_name: str) -> None:
+    """End the process where Hydra could not compose a configuration, or a plugin of it could not begin."""
+    if isinstance(error, InputError):
+        _refuse(str(error), error.key)
+    if (full := full_disk(error)) is not None:
+        place = sweep_folder() or full.filename or Path.cwd()
+        message = f"nothing more can be written to {place}: {full.strerror}; make room, and give the command again"
+        print(f"error: {one_line(message)}", file=sys.stderr)
+        sys.exit(INCOMPLETE)
+    if isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
+        _refuse(*explain(error, config_name))
     if str(error).startswith(_FLAGS_REFUSED):
-        return str(error)
+        _refuse(str(error), "argument-conflict")
     if "Config group override" in str(error):
-        return "a group cannot be null: name one of its options, or leave it out"
+        _refuse("a group cannot be null: name one of its options, or leave it out", "argument-invalid")
     if type(error).__module__.startswith("submitit.") or 'Could not detect "srun"' in str(error):
-        return f"SLURM does not take the job: {error}"
-    return None
+        _refuse(f"SLURM does not take the job: {error}", "argument-invalid")
 
 
 def _require_values(config: DictConfig, path_keys: Sequence[str], optional_paths: Sequence[str]) -> None:
     missing = sorted(_missing(OmegaConf.to_container(config)))
     if missing:
-        raise InputError(f"missing: {' '.join(f'{key}=VALUE' for key in missing)} (--help says what each one means)")
+        raise InputError(
+            f"missing: {' '.join(f'{key}=VALUE' for key in missing)} (--help says what each one means)",
+            "argument-missing",
+        )
     for key in path_keys:
         value = OmegaConf.select(config, key)
         # An unset shell variable must not become this folder.
         if value == "" or (isinstance(value, ListConfig) and (not value or "" in value)):
-            raise InputError(f"{key} is empty; give a path, . for this folder")
+            raise InputError(f"{key} is empty; give a path, . for this folder", "argument-invalid")
         if value is None and key not in optional_paths:
-            raise InputError(f"{key} is null; give a path")
+            raise InputError(f"{key} is null; give a path", "argument-missing")
 
 
 def _missing(values: object, prefix: str = "") -> Iterator[str]:
@@ -184,8 +201,18 @@ def _missing(values: object, prefix: str = "") -> Iterator[str]:
             yield from _missing(value, f"{prefix}{name}.")
 
 
+def _end(error: Exception) -> None:
+    """End the process, unless the error is a bug."""
+    if isinstance(error, IncompleteError):
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        sys.exit(INCOMPLETE)
+    if (why := explained(error)) is not None:
+        _remove_empty_run_folder()
+        _refuse(why, error.key if isinstance(error, InputError) else None)
+
+
 def _remove_empty_run_folder() -> None:
-    """Remove the folder of a run where nothing but its log lies in it."""
+    """Remove the folder of a refused run where nothing but its log lies in it."""
     settings = HydraConfig.get()
     folder, log = Path(settings.runtime.output_dir), f"{settings.job.name}.log"
     if settings.runtime.choices["hydra/output"] != "run_folder" or {path.name for path in folder.iterdir()} - {log}:
@@ -197,52 +224,10 @@ def _remove_empty_run_folder() -> None:
         parent.rmdir()
 
 
-def _end(error: Exception) -> None:
-    """End the process, unless the error is a bug."""
-    why = _explained(error)
-    if why is None:
-        return
-    if isinstance(error, IncompleteError):
-        print(f"error: {one_line(why)}", file=sys.stderr)
-        sys.exit(INCOMPLETE)
-    _remove_empty_run_folder()
-    _refuse(why, error.key if isinstance(error, InputError) else None)
-
-
-def _failed_job(error: Exception) -> JobError:
-    """Tell and note why a job of a sweep fails; the sweeper raises what this gives when the other jobs are done."""
-    why = _explained(error)
-    if why is None:
-        traceback.print_exception(error)
-        why = f"{type(error).__name__}: {error}"
-    failure = note_failure(why)
-    print(f"error: {failure}", file=sys.stderr)
-    return failure
-
-
-def _explained(error: Exception) -> str | None:
-    """Say what the user can do something about; None where it is a bug."""
-    if isinstance(error, (IncompleteError, InputError, InterpolationResolutionError)):
-        return str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.errno in NOT_WRITABLE:
-        return f"{error.filename} cannot be written: {error.strerror}"
-    return None
-
-
 def _list_failed_jobs() -> None:
     if failed := failures():
         print(f"error: {len(failed)} of the sweep's jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(INCOMPLETE)
-
-
-def _stop_on_full_disk(error: Exception) -> None:
-    """End the process where Hydra has met a full disk, before the task or between two jobs of a sweep."""
-    if (full := full_disk(error)) is None:
-        return
-    place = begun_sweep() or full.filename or Path.cwd()
-    message = f"nothing more can be written to {place}: {full.strerror}; make room, and give the command again"
-    print(f"error: {one_line(message)}", file=sys.stderr)
-    sys.exit(INCOMPLETE)
 
 
 def _refuse(message: str, key: ErrorKey | None = None) -> NoReturn:

@@ -1,54 +1,57 @@
-"""Say in one line what is wrong with a command line that Hydra could not turn into a configuration."""
+"""Turn errors into lines for the user: of Hydra's composition, and of a task."""
 
-import difflib
+import errno
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Final
 
 from hydra import compose, initialize_config_module
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
-from nodule_lightning.config.signatures import parameters
+from nodule_lightning.config.signatures import nearest, parameters
+from nodule_lightning.errors import ErrorKey, IncompleteError, InputError
 
 # What Hydra has more of where its plugins are installed.
 PLUGGED_IN = ("hydra/launcher", "hydra/sweeper")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']*)'")
 
 
-def explain(error: Exception, config_name: str) -> str:
-    """Turn an error of the composition into one line that names the cure.
+# The system's reasons for which a place cannot be written to.
+_NOT_WRITABLE: Final = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip
+
+
+def explain(error: Exception, config_name: str) -> tuple[str, ErrorKey]:
+    """Turn an error of the composition into one line that names the cure, and the line's key.
 
     Args:
         error: what the composition raised.
         config_name: the primary configuration, whose keys are the names that could have been meant.
     """
     if isinstance(error, OverrideParseException):
-        return f"cannot read the argument {error.override!r}: write key=VALUE, and quote a value with special signs"
+        line = f"cannot read the argument {error.override!r}: write key=VALUE, and quote a value with special signs"
+        return line, "argument-invalid"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         cure = "; pip install 'nodule_lightning[sweeps]' brings more" if group in PLUGGED_IN else ""
-        return f"{group} has no {name!r}{_choices(name, list(error.options or []))}{cure}"
+        return f"{group} has no {name!r}{_choices(name, list(error.options or []))}{cure}", "argument-unknown"
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}; choose another folder"
+        return f"{error.filename}: {error.strerror}; choose another folder", "output-refused"
     if unknown := _UNKNOWN_KEY.search(str(error)):
-        return _explain_unknown(unknown[1], config_name)
-    return one_line(f"{error} {error.__cause__ or ''}")
+        return _explain_unknown(unknown[1], config_name), "argument-unknown"
+    return one_line(f"{error} {error.__cause__ or ''}"), "argument-invalid"
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Give the known name that was probably meant, as the end of a sentence; empty where none comes near.
-
-    >>> nearest("optim.lrr", ["optim.lr", "seed"])
-    '; did you mean optim.lr?'
-    """
-    # A right last part under a wrong parent comes first: `lr` for `optim.lr`.
-    leaf = name.rpartition(".")[2]
-    matches = [key for key in known if key.rpartition(".")[2] == leaf]
-    matches += difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    matches += difflib.get_close_matches(leaf, [key for key in known if "." not in key], n=1, cutoff=0.6)
-    if not matches:
-        return ""
-    return f"; did you mean {matches[0]}?"
+def explained(error: Exception) -> str | None:
+    """Return the message of an error of a task that the user can mend; None where it is a bug."""
+    if isinstance(error, (IncompleteError, InputError, InterpolationResolutionError)):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _NOT_WRITABLE:
+        return f"{error.filename} cannot be written: {error.strerror}"
+    return None
 
 
 def one_line(text: str) -> str:
@@ -75,13 +78,11 @@ def _explain_unknown(key: str, config_name: str) -> str:
     defaults = [] if target is None else [f"{parent}.{name}" for name in parameters(str(target))]
     if key in defaults:
         return f"the configuration leaves {key} at its default; to set it, write +{key}=VALUE"
-    return f"there is no key {key!r}{nearest(key, [*groups, *_keys(config), *defaults])}"
+    return f"there is no key {key!r}{nearest(key, [*groups, *_keys(OmegaConf.to_container(config)), *defaults])}"
 
 
-def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name in config:
-        key = f"{prefix}{name!s}"
-        yield key
-        node = config._get_node(name)
-        if isinstance(node, DictConfig) and OmegaConf.is_dict(node) and not node._is_none() and not node._is_missing():
-            yield from _keys(node, f"{key}.")
+def _keys(values: object, prefix: str = "") -> Iterator[str]:
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield f"{prefix}{name}"
+            yield from _keys(value, f"{prefix}{name}.")

@@ -2,11 +2,11 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import ListConfig
 
-from nodule_lightning.config.values import flag, optional_number, whole_number
+from nodule_lightning.config.values import Values, flag, optional_number, whole_number
 from nodule_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
     from nodule_lightning.search.inference import InferenceSettings
     from nodule_lightning.search.precision import Precision
+
+DEFAULTS: Final = {
+    "device": "auto",
+    "devices": 1,
+    "memory_gb": None,
+    "mirror": False,
+    "precision": "auto",
+    "compile": False,
+    "workers": None,
+}
+"""What `conf/predict.yaml` has."""
 
 # A GPU is quicker than one process that prepares; beside a search on the CPU more would only take its cores.
 _MOST_WORKERS_BESIDE_GPU = 4
@@ -68,38 +79,46 @@ class SearchOptions:
         return min(_MOST_WORKERS_BESIDE_GPU, max(cores - 1, 1)) if raw else 1
 
 
-def search_options(config: DictConfig) -> SearchOptions:
+def search_options(config: Values) -> SearchOptions:
     """Read the options.
+
+    Args:
+        config: of `nodule-predict`, or some of its settings; the others have their defaults.
 
     Raises:
         InputError: one of them is not what it must be; names it and what it may be.
     """
+    values = {**DEFAULTS, **config}
     return SearchOptions(
-        device=_device(config.device),
-        devices=_devices(config),
-        memory_gb=_memory_gb(config),
-        mirror=_axes(config.mirror),
-        precision=_precision(config.precision),
-        compiled=flag(config, "compile"),
-        workers=None if config.workers is None else whole_number(config, "workers"),
+        device=_device(values["device"]),
+        devices=_devices(values),
+        memory_gb=_memory_gb(values),
+        mirror=_axes(values["mirror"]),
+        precision=_precision(values["precision"]),
+        compiled=flag(values, "compile"),
+        workers=None if values["workers"] is None else whole_number(values, "workers"),
     )
 
 
-def _devices(config: DictConfig) -> int:
+def _devices(config: Values) -> int:
     import torch
 
-    devices, device = whole_number(config, "devices", least=1), _device(config.device)
+    devices, device = whole_number(config, "devices", least=1), _device(config["device"])
     if devices > 1 and device.index is not None:
-        raise InputError(f"device={device} names one device; with devices={devices} it must be auto, cpu or cuda")
+        raise InputError(
+            f"device={device} names one device; with devices={devices} it must be auto, cpu or cuda", "argument-invalid"
+        )
     if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise InputError(f"devices={devices} are more than the {torch.cuda.device_count()} GPUs of this machine")
+        raise InputError(
+            f"devices={devices} are more than the {torch.cuda.device_count()} GPUs of this machine", "argument-invalid"
+        )
     return devices
 
 
-def _memory_gb(config: DictConfig) -> float | None:
+def _memory_gb(config: Values) -> float | None:
     value = optional_number(config, "memory_gb")
     if value is not None and value <= 0:
-        raise InputError(f"memory_gb must be positive, or null for what is free, not {value:g}")
+        raise InputError(f"memory_gb must be positive, or null for what is free, not {value:g}", "argument-invalid")
     return value
 
 
@@ -107,9 +126,11 @@ def _axes(value: object) -> tuple[int, ...]:
     """Give the axes, (z, y, x) from 0, that are named."""
     if isinstance(value, bool):
         return (0, 1, 2) if value else ()
-    names = list(value) if isinstance(value, ListConfig) else [value]
+    names = list(value) if isinstance(value, (ListConfig, list)) else [value]
     if not names or not set(map(str, names)) <= {"x", "y", "z"}:
-        raise InputError(f"mirror must be true, false or a list of axes such as [x,z], not {value!r}")
+        raise InputError(
+            f"mirror must be true, false or a list of axes such as [x,z], not {value!r}", "argument-invalid"
+        )
     return tuple(sorted({"zyx".index(str(name)) for name in names}))
 
 
@@ -119,7 +140,7 @@ def _precision(value: object) -> "Precision":
     try:
         return Precision(str(value))
     except ValueError:
-        raise InputError(f"precision must be {', '.join(Precision)}, not {value!r}") from None
+        raise InputError(f"precision must be {', '.join(Precision)}, not {value!r}", "argument-invalid") from None
 
 
 def _device(name: object) -> "torch.device":
@@ -128,10 +149,14 @@ def _device(name: object) -> "torch.device":
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not isinstance(name, str) or name.partition(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}")
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}", "argument-invalid")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={name} cannot be used here: {error}") from None
+    except RuntimeError as error:
+        raise InputError(f"device={name} cannot be used here: {error}", "device-unavailable") from None
+    # Counting the GPUs leaves them untouched, which a process that starts others for them has to.
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device={name} cannot be used here: torch sees {torch.cuda.device_count()} GPUs", "device-unavailable"
+        )
     return device

@@ -1,10 +1,11 @@
-"""Let a sweep go on past a job that fails, and tell at its end which did and why.
+"""What becomes of a sweep's jobs: each one that fails leaves a note in the sweep's folder, and the end lists them.
 
-The jobs may run in processes or on machines of their own, so that each failure is a file in the sweep's folder.
+The jobs may run in other processes or on other machines, so that each note is a file, `failed/NUMBER.txt`.
 """
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,67 +16,62 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from nodule_lightning.cli._errors import one_line
+from nodule_lightning.cli._errors import explained, one_line
 from nodule_lightning.config.instantiate import as_written
-from nodule_lightning.errors import InputError
 
 FAILED: Final = "failed"
 
-# Those of this process; Hydra tells nobody else of them.
-_begun: list[Path] = []
+# The sweep that this process has begun; Hydra passes it to nobody else.
+_folders: list[Path] = []
 
 
-class JobError(Exception):
-    """A job of a sweep has failed, and has said why."""
-
-
-class SweepFolder(Callback):
-    """Note where a sweep writes as it begins, forget what failed when it last ran there, and follow its jobs."""
+class SweepJobs(Callback):
+    """Forget what an earlier sweep in the same folder, or an earlier start of the same job, has noted."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
-        """Note the folder, and follow jobs on SLURM."""
-        folder = Path(config.hydra.sweep.dir).absolute()
-        _begun.append(folder)
-        for path in _notes(folder):
+        """Remember where the sweep writes, and remove the notes there."""
+        _folders.append(Path(config.hydra.sweep.dir).absolute())
+        for path in _notes(_folders[-1]):
             path.unlink()
-        if str(config.hydra.launcher["_target_"]).endswith(".SlurmLauncher"):
-            _launch_on_slurm(config, folder)
 
-
-def _launch_on_slurm(config: DictConfig, folder: Path) -> None:
-    from nodule_lightning.cli._slurm import end_with_the_first_task, follow_to_the_end, require_a_task_for_each_device
-
-    try:
-        require_a_task_for_each_device(config)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        # Hydra turns any exception of a callback into a warning.
-        sys.exit(2)
-    end_with_the_first_task()
-    follow_to_the_end(folder)
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
+        """Remove the job's own note: SLURM may have queued the job again, say after its machine was lost."""
+        if is_swept():
+            _note(Path(config.hydra.sweep.dir), config.hydra.job.num).unlink(missing_ok=True)
 
 
 def is_swept() -> bool:
-    """Say whether the running job is one of a sweep."""
+    """Tell whether the running job is one of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def is_one_of_several_tasks() -> bool:
-    """Say whether submitit runs the job in several tasks of SLURM, of which the running process is one."""
-    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+def fail_job(error: Exception) -> None:
+    """Print and note why the running job of a sweep fails.
 
-
-def note_failure(why: str) -> JobError:
-    """Note in the sweep's folder that the running job has failed; give the error that says so."""
+    Ends the process if it is one of several tasks of a job on SLURM: with an exit code of 0, which Hydra would give
+    it, the other tasks would wait for it.
+    """
+    if (why := explained(error)) is None:
+        traceback.print_exception(error)
+        why = f"{type(error).__name__}: {error}"
     settings = HydraConfig.get()
-    return note_failure_of(Path(settings.sweep.dir), settings.job.num, as_written(settings.overrides.task), why)
+    line = note_failure(Path(settings.sweep.dir), settings.job.num, as_written(settings.overrides.task), why)
+    print(f"error: {line}", file=sys.stderr)
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        sys.exit(1)
 
 
-def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: str) -> JobError:
-    """Note in a sweep's folder that its job of a number has failed; give the error that says so.
+def note_failure(folder: Path, number: int, overrides: Sequence[str], why: str) -> str:
+    """Note in a sweep's folder why a job of it has failed, and return the line.
 
-    Of several processes of a job that note something, the first knows the cause: the others follow from it. On a full
-    disk there is no note, only the error.
+    Where several processes of a job note something, the first note stands: the others fail because of it. A full disk
+    takes no note.
+
+    Args:
+        folder: of the sweep.
+        number: of the job.
+        overrides: its arguments.
+        why: in any number of lines.
     """
     line = f"job {number} ({' '.join(overrides)}) failed: {one_line(why)}"
     note = _note(folder, number)
@@ -83,31 +79,24 @@ def note_failure_of(folder: Path, number: int, overrides: Sequence[str], why: st
         note.parent.mkdir(parents=True, exist_ok=True)
         with note.open("x", encoding="utf-8") as file:
             file.write(f"{line}\n")
-    return JobError(line)
+    return line
 
 
-def noted_failure(folder: Path, number: int) -> JobError | None:
-    """Give the error that is noted in a sweep's folder for its job of a number, None where there is none."""
+def noted_failure(folder: Path, number: int) -> str | None:
+    """Read the note about a job of a sweep; None where there is none."""
     note = _note(folder, number)
     # A full disk leaves an empty one.
-    return JobError(said) if note.exists() and (said := _read(note)) else None
+    return (note.exists() and _read(note)) or None
 
 
-def forget_failure() -> None:
-    """Forget what the running job has noted before it was put into the queue again, as after the loss of a machine."""
-    if is_swept():
-        settings = HydraConfig.get()
-        _note(Path(settings.sweep.dir), settings.job.num).unlink(missing_ok=True)
-
-
-def begun_sweep() -> Path | None:
-    """Give the folder of the sweep that this process has begun, if it is one."""
-    return _begun[-1] if _begun else None
+def sweep_folder() -> Path | None:
+    """Return the folder of the sweep that this process has begun, if it has begun one."""
+    return _folders[-1] if _folders else None
 
 
 def failures() -> list[str]:
-    """Give what the jobs of the sweep that this process has begun last have noted, in their order."""
-    return [said for path in _notes(_begun.pop()) if (said := _read(path))] if _begun else []
+    """Return the notes of this process's last sweep, in the order of its jobs, and forget the sweep."""
+    return [line for path in _notes(_folders.pop()) if (line := _read(path))] if _folders else []
 
 
 def _note(folder: Path, number: int) -> Path:

@@ -2,15 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from nodule_lightning.cli._application import run_application
 from nodule_lightning.cli._output import require_writable
-from nodule_lightning.config.quoting import escape_interpolations
-from nodule_lightning.config.values import flag, protocol, seed, whole_number
+from nodule_lightning.config.instantiate import plain
+from nodule_lightning.config.values import flag, names, optional_path, protocol, seed, whole_number
 from nodule_lightning.errors import IncompleteError, InputError
 from nodule_lightning.evaluation.cross_validation import TrainedFold, find_folds, require_partition
 from nodule_lightning.io.run_folder import CHECKPOINTS
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 PATH_KEYS = ("runs", "cache", "output")
 CHOICES = ("best", "last")
 ANNOTATIONS, EXCLUDED, REPORT = "annotations.csv", "annotations_excluded.csv", "report"
+# Misses and false positives that are printed.
+SHOWN: Final = 5
+_OTHER_SETTINGS: Final = ("reducer", "combine", "formats", "show")
 
 
 def main() -> None:
@@ -30,9 +32,12 @@ def main() -> None:
 
 def cross_validate(config: DictConfig) -> float:
     """Search what is not searched yet, pool, score, report, and give the score."""
+    from rich.console import Console
+
     from nodule_lightning.cache.catalog import Catalog
-    from nodule_lightning.cli.evaluate import evaluate
-    from nodule_lightning.cli.report import report
+    from nodule_lightning.cli._score_table import render_evaluation
+    from nodule_lightning.evaluation.evaluate import evaluate_submission
+    from nodule_lightning.evaluation.submission_report import ReportRequest, write_submission_report
 
     output, cache = Path(config.output), Path(config.cache)
     require_writable(output)
@@ -44,82 +49,90 @@ def cross_validate(config: DictConfig) -> float:
     folds = find_folds(Path(config.runs), config.checkpoint)
     require_partition(folds, catalog.scan_ids, partial=partial)
     _require_equally_long(folds)
-    _search(folds, cache, config.predict)
+    _search(folds, cache, plain(config.predict))
     submission, scans, given = _pool(folds, output, catalog)
-    settings = {
-        "submission": [fold.submission for fold in folds],
-        "scans": [fold.test_scans for fold in folds],
-        "annotations": given[0],
+    evaluation = evaluate_submission(
+        [fold.submission for fold in folds],
+        given[0],
         # Tianchi has no such list, whatever the cache holds.
-        "excluded": given[1] if rules == "luna16" else None,
-        "output": output,
-        "protocol": rules.value,
+        given[1] if rules == "luna16" else None,
+        [fold.test_scans for fold in folds],
+        output,
+        protocol=rules,
         **numbers,
-    }
-    score = evaluate(command("evaluate", settings))
-    page = {"submission": submission, "scans": scans, "cache": cache, "output": output / REPORT}
-    report(command("report", {**page, "protocol": rules.value, "title": str(config.title)}))
-    return score
+    )
+    Console().print(render_evaluation(evaluation, SHOWN))
+    page = ReportRequest(
+        submission,
+        cache,
+        output / REPORT,
+        rules,
+        str(config.title),
+        "nodule-folds runs=DIR cache=DIR output=DIR",
+        scans,
+    )
+    print(write_submission_report(page))
+    return evaluation.result.mean
 
 
-def command(name: str, settings: Mapping[str, object]) -> DictConfig:
-    """Compose the configuration of another command, with these settings.
-
-    Raises:
-        InputError: the command knows no such setting.
-    """
-    from hydra import compose
-
-    config = compose(name)
-    for key, value in settings.items():
-        try:
-            OmegaConf.update(config, key, _literal(value))
-        except OmegaConfBaseException:
-            raise InputError(f"nodule-{name} has no setting {key}; nodule-{name} --help lists them") from None
-    return config
-
-
-def _search(folds: Sequence[TrainedFold], cache: Path, extra: DictConfig) -> None:
-    from nodule_lightning.cli.predict import search
+def _search(folds: Sequence[TrainedFold], cache: Path, given: Mapping[str, Any]) -> None:
+    from nodule_lightning.cli.predict import Search, search_scans
+    from nodule_lightning.evaluation.record import read_record
     from nodule_lightning.io.run_folder import PREDICTION
-    from nodule_lightning.training.record import read_record
 
-    given = OmegaConf.to_container(extra)
-    assert isinstance(given, dict)
-    # A misspelt one is found before the first fold, and also where all are searched.
-    settings = {str(key): value for key, value in given.items()}
-    wanted = command("predict", settings)
-    if wanted.get("devices", 1) != 1:
-        raise InputError(
-            "predict.devices cannot be shared here, where one fold is searched after the other: share the scans of each"
-            " fold with nodule-predict devices=N output=RUN/test_best, and nodule-folds takes what is there"
-        )
+    # A misspelt setting is found before the first fold, and also where all are searched.
+    settings = _settings(given)
     incomplete = []
     for place, fold in enumerate(folds, start=1):
         heading = f"fold {place} of {len(folds)}, {fold.name}: {len(fold.scan_ids)} test scans"
         if fold.is_searched():
-            differing = _differing(read_record(fold.searched / PREDICTION), fold.checkpoint, wanted, settings)
+            differing = _differing(read_record(fold.searched / PREDICTION), fold.checkpoint, settings, given)
             if not differing:
                 print(f"{heading}, searched already")
                 continue
             heading += f", searched again, with another {', '.join(differing)}"
         print(heading, flush=True)
-        paths = {"checkpoint": fold.checkpoint, "input": cache, "scans": fold.test_scans, "output": fold.searched}
         try:
-            search(command("predict", {"show": 0, **settings, **paths}))
+            search_scans(Search(fold.checkpoint, cache, fold.searched, fold.test_scans, **settings))
         except IncompleteError as error:
             incomplete.append(f"{fold.name}: {error}")
     if incomplete:
         raise IncompleteError(f"nothing is scored, because some scans failed; {'; '.join(incomplete)}")
 
 
-def _differing(record: Mapping[str, Any], checkpoint: Path, config: DictConfig, given: Collection[str]) -> list[str]:
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the settings of `nodule-predict` that are given, as arguments of a search."""
+    from nodule_lightning.cli._search_options import DEFAULTS, search_options
+
+    if unknown := sorted(set(given) - {*DEFAULTS, *_OTHER_SETTINGS}):
+        raise InputError(
+            f"nodule-predict has no setting {unknown[0]} that holds for all folds; nodule-predict --help lists them",
+            "argument-unknown",
+        )
+    options = search_options({key: value for key, value in given.items() if key in DEFAULTS})
+    if options.devices != 1:
+        raise InputError(
+            "predict.devices cannot be shared here, where one fold is searched after the other: share the scans of each"
+            " fold with nodule-predict devices=N output=RUN/test_best, and nodule-folds takes what is there",
+            "argument-conflict",
+        )
+    values = {"reducer": None, "combine": None, "formats": [], "show": 0, **given}
+    return {
+        "options": options,
+        "reducer": optional_path(values, "reducer"),
+        "combine": values["combine"],
+        "formats": tuple(names(values, "formats")),
+        "show": whole_number(values, "show"),
+    }
+
+
+def _differing(
+    record: Mapping[str, Any], checkpoint: Path, settings: Mapping[str, Any], given: Collection[str]
+) -> list[str]:
     """Name what the record of an earlier search says otherwise: the checkpoint, or a setting that was given."""
-    from nodule_lightning.cli._search_options import search_options
-    from nodule_lightning.config.values import optional_path
     from nodule_lightning.evaluation.provenance import fingerprint_file
 
-    reducer, stage = optional_path(config, "reducer"), record.get("reducer") or {}
+    reducer, stage = settings["reducer"], record.get("reducer") or {}
     there = {
         **record,
         "checkpoint": (record.get("checkpoint") or {}).get("sha256"),
@@ -128,9 +141,9 @@ def _differing(record: Mapping[str, Any], checkpoint: Path, config: DictConfig, 
     }
     wanted = {
         "checkpoint": fingerprint_file(checkpoint),
-        **search_options(config).to_dict(),
+        **settings["options"].to_dict(),
         "reducer": None if reducer is None else fingerprint_file(reducer),
-        "combine": config.combine,
+        "combine": settings["combine"],
     }
     changing = [name for name in ("mirror", "precision", "memory_gb", "reducer", "combine") if name in given]
     return [name for name in ("checkpoint", *changing) if there.get(name) != wanted[name]]
@@ -164,9 +177,3 @@ def _require_equally_long(folds: Sequence[TrainedFold]) -> None:
             raise InputError(
                 f"{name} has trained {epoch + 1} epochs and another fold {longest + 1}: let it end, with resume=true"
             )
-
-
-def _literal(value: object) -> object:
-    if isinstance(value, list):
-        return [_literal(item) for item in value]
-    return escape_interpolations(str(value)) if isinstance(value, str | Path) else value

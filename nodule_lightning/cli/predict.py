@@ -1,7 +1,7 @@
 """`nodule-predict`: find nodules with a trained detector."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +33,60 @@ def main() -> None:
 
 def search(config: DictConfig) -> None:
     """Search every scan, write the submission, print the candidates; an error at the end says if some scans failed."""
+    from nodule_lightning.cli._search_options import search_options
+
+    search_scans(
+        Search(
+            checkpoint=Path(config.checkpoint),
+            input=Path(config.input),
+            output=Path(config.output),
+            scans=optional_path(config, "scans"),
+            options=search_options(config),
+            reducer=optional_path(config, "reducer"),
+            combine=config.combine,
+            formats=tuple(names(config, "formats")),
+            show=whole_number(config, "show"),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is searched, by what, and where the results go.
+
+    Attributes:
+        checkpoint: of the detector.
+        input: a scan, a folder of scans, or a cache.
+        output: folder for the results.
+        scans: csv that names the scans wanted; None takes all.
+        options: how the scans are searched.
+        reducer: checkpoint of a second stage.
+        combine: rule that joins both probabilities; None takes the one that the second stage was validated with.
+        formats: what to write beside the submission.
+        show: candidates of each scan to print.
+    """
+
+    checkpoint: Path
+    input: Path
+    output: Path
+    scans: Path | None
+    options: "SearchOptions"
+    reducer: Path | None = None
+    combine: str | None = None
+    formats: Sequence[object] = ()
+    show: int = 0
+
+
+def search_scans(wanted: Search) -> None:
+    """Search, write and print.
+
+    Raises:
+        InputError: something cannot be read or written, or no scan could be searched.
+        IncompleteError: some scans could not be searched; they are named.
+    """
     from rich.console import Console
 
-    from nodule_lightning.cli._search_options import search_options
+    from nodule_lightning.evaluation.record import record_of_search
     from nodule_lightning.search.outputs import (
         Format,
         find_outputs,
@@ -44,26 +95,21 @@ def search(config: DictConfig) -> None:
         write_outputs,
         write_picture,
     )
-    from nodule_lightning.search.predict import Prediction, readied
+    from nodule_lightning.search.predict import Prediction
     from nodule_lightning.search.scan_source import Failure, Source
     from nodule_lightning.training.checkpoint import load_detector
-    from nodule_lightning.training.record import record_of_search
 
-    show, output = whole_number(config, "show"), Path(config.output)
-    formats = parse_formats(names(config, "formats"))
+    output, options = wanted.output, wanted.options
+    formats = parse_formats(wanted.formats)
     require_writable(output)
-    options = search_options(config)
-    detector = load_detector(Path(config.checkpoint))
-    detector = replace(detector, inference=options.inference(detector.inference), reducer=_reducer(config, detector))
-    reducer = optional_path(config, "reducer")
-    write_record = record_of_search(output, Path(config.checkpoint), reducer, detector, options.to_dict())
-    source = Source(Path(config.input), detector.preparation, optional_path(config, "scans"))
-    detector = readied(detector, options.device, compiled=options.compiled)
+    detector = load_detector(wanted.checkpoint)
+    reducer = _reducer(wanted, detector)
+    detector = replace(detector, inference=options.inference(detector.inference), reducer=reducer)
+    write_record = record_of_search(output, wanted.checkpoint, wanted.reducer, detector, options.to_dict())
+    source = Source(wanted.input, detector.preparation, wanted.scans)
     before = find_outputs(output)
     look = partial(write_picture, output) if Format.PICTURES in formats else None
     outcomes = _outcomes(detector, source, options, look)
-    if outcomes is None:
-        return
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if predictions:
@@ -71,8 +117,8 @@ def search(config: DictConfig) -> None:
         write_record(len(predictions), len(failures))
         console = Console()
         for prediction in predictions:
-            if show:
-                console.print(render(prediction, show))
+            if wanted.show:
+                console.print(render(prediction, wanted.show))
             for note in prediction.notes:
                 console.print(Text(f"note: {prediction.scan_id}: {one_line(note)}"), soft_wrap=True)
         console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
@@ -96,25 +142,22 @@ def render(prediction: "Prediction", most: int) -> RichTable:
 
 def _outcomes(
     detector: "Detector", source: "Source", options: "SearchOptions", look: "Look | None"
-) -> "list[Prediction | Failure] | None":
-    """Search all scans; give None in a process that only helps the one that writes."""
-    from nodule_lightning.search.predict import predict
+) -> "list[Prediction | Failure]":
+    """Search all scans, in as many processes as there are devices."""
+    from nodule_lightning.search.predict import predict, readied
 
     workers = options.processes(raw=bool(source.raw))
     if options.devices == 1:
-        found = predict(detector, source, workers, options.precision, look)
+        moved = readied(detector, options.device, compiled=options.compiled)
+        found = predict(moved, source, workers, options.precision, look)
         return list(progress(found, "searching", len(source)))
-    from nodule_lightning.search.shared_search import ScanSearch, search_trainer, share
-    from nodule_lightning.training.launch import child_processes_of_this_job, follow_the_first_process
-    from nodule_lightning.training.quiet import silence_tips
+    from nodule_lightning.search.shared_search import search_share
+    from nodule_lightning.training.launch import launch
 
-    follow_the_first_process()
-    silence_tips()
-    search = ScanSearch(detector, source, workers, options.precision, look, watch)
-    trainer = search_trainer(options.device, options.devices)
-    with child_processes_of_this_job(trainer):
-        outcomes = share(search, trainer)
-    return outcomes if trainer.is_global_zero else None
+    how = (options.device.type, workers, options.precision, options.compiled, look, watch)
+    shares = launch(search_share, options.devices, detector, source, *how)
+    outcomes = {outcome.scan_id: outcome for share in shares for outcome in share}
+    return [outcomes[scan_id] for scan_id in source.scan_ids]
 
 
 def watch(entries: "Iterable[Entry | Failure]", total: int) -> "Iterator[Entry | Failure]":
@@ -122,14 +165,16 @@ def watch(entries: "Iterable[Entry | Failure]", total: int) -> "Iterator[Entry |
     return progress(entries, "searching, of the first process", total)
 
 
-def _reducer(config: DictConfig, detector: "Detector") -> "Reducer | None":
+def _reducer(wanted: Search, detector: "Detector") -> "Reducer | None":
     from nodule_lightning.training.checkpoint import load_reducer
 
-    if config.reducer is None:
-        if config.combine is not None:
-            raise InputError(f"combine={config.combine} has no effect without a second stage; give reducer=FILE")
+    if wanted.reducer is None:
+        if wanted.combine is not None:
+            raise InputError(
+                f"combine={wanted.combine} has no effect without a second stage; give reducer=FILE", "argument-conflict"
+            )
         return None
-    return load_reducer(Path(config.reducer), detector, config.combine)
+    return load_reducer(wanted.reducer, detector, wanted.combine)
 
 
 def _require_all(failures: Sequence["Failure"], scans: int) -> None:
@@ -137,8 +182,8 @@ def _require_all(failures: Sequence["Failure"], scans: int) -> None:
         return
     first = failures[0]
     if scans == 1:
-        raise InputError(first.reason)
+        raise InputError(first.reason, "file-unreadable")
     for failure in failures:
         print(f"failed: {failure.scan_id}: {one_line(failure.reason)}")
     message = f"{len(failures)} of {scans} scans failed and have no candidates; {first.scan_id}: {first.reason}"
-    raise InputError(message) if len(failures) == scans else IncompleteError(message)
+    raise InputError(message, "file-unreadable") if len(failures) == scans else IncompleteError(message)

@@ -1,213 +1,163 @@
 """`nodule-train`: train a detector, or a second stage, on a prepared cache."""
 
+import logging
+import logging.config
+import os
+import shlex
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from nodule_lightning.cli._application import run_application
-from nodule_lightning.cli._sweep import forget_failure
-from nodule_lightning.config.instantiate import as_written, instantiate, members, plain
+from nodule_lightning.cli._sweep import is_swept
+from nodule_lightning.config.instantiate import as_written, members, plain
+from nodule_lightning.config.quoting import as_typed, quoted
 from nodule_lightning.config.values import flag, seed
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.run_folder import SETS, SPLITS
-from nodule_lightning.training.checks import (
-    require_a_validation,
-    require_in_use,
-    require_nodules,
-    require_scans,
-    require_space,
-    require_spacing,
-)
-from nodule_lightning.training.launch import (
-    child_processes_of_this_job,
-    follow_the_first_process,
-    require_startable,
-    write_files_in_the_first_process_only,
-)
+from nodule_lightning.io.run_folder import LAST
+from nodule_lightning.training.launch import count_devices, global_rank, is_launched, launch
 from nodule_lightning.training.logged_settings import settings_to_log
-from nodule_lightning.training.resuming import LAST, require_new, resumed_from, resumes
-from nodule_lightning.training.stopping import Progress, stopped_once, told_how_to_go_on
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
-
-    from nodule_lightning.data.datamodule import ScanDataModule
-    from nodule_lightning.training.module import ScoredModule
+from nodule_lightning.training.plan import TrainingPlan
+from nodule_lightning.training.stopping import explain_stop, stopped_once
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
-
-# What Lightning warns of in every run, and nobody can act on.
-NOISE = (
-    "`isinstance.treespec, LeafSpec.` is deprecated",
-    "The number of training batches .* is smaller than",
-    "Checkpoint directory .* exists and is not empty",
-    "The `srun` command is available",
-)
+# For the processes of torchrun and srun but the first: they make no folder and write no log file.
+_WITHOUT_FILES: Final = ("hydra/output=none", "hydra/job_logging=console")
 
 
 def main() -> None:
     """Run the command."""
+    is_first = not (global_rank() and is_launched())
     # Only a second stage has candidates.
-    run_application(train, "train", PATH_KEYS, optional_paths=("candidates",))
+    run_application(
+        train, "train", PATH_KEYS, optional_paths=("candidates",), overrides=() if is_first else _WITHOUT_FILES
+    )
 
 
 def train(config: DictConfig) -> float:
-    """Train, print the best checkpoint and give its validation FROC."""
-    from hydra.core.hydra_config import HydraConfig
+    """Train in one process for each device, print the best checkpoint and return its validation FROC."""
+    plan, folder = plan_of(config), Path(HydraConfig.get().runtime.output_dir)
+    with stopped_once(), explain_stop(folder / LAST, lambda: continue_command(folder)):
+        processes = processes_to_start(plan.trainer)
+        if processes == 1:
+            from nodule_lightning.training.run import fit
 
-    follow_the_first_process()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    with stopped_once(), told_how_to_go_on(folder / LAST, PATH_KEYS) as progress, wandb_run_of_this_job():
-        return _train(config, folder, progress)
-
-
-def _train(config: DictConfig, folder: Path, progress: Progress) -> float:
-    import pytorch_lightning as pl
-    from hydra.core.hydra_config import HydraConfig
-
-    from nodule_lightning.training.quiet import silence_log_files, silence_tips
-    from nodule_lightning.training.record import record_of_training
-
-    require_in_use(as_written(HydraConfig.get().overrides.task), config)
-    resume, rehearsal = resumes(config), flag(config, "rehearsal")
-    pl.seed_everything(seed(config), workers=True, verbose=False)
-    silence_tips()
-    silence_log_files()
-    write_files_in_the_first_process_only()
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
-    datamodule: ScanDataModule = instantiate(config.datamodule)
-    if config.trainer.max_epochs is None:
-        config.trainer.max_epochs = datamodule.epochs
-    require_a_validation(config)
-    require_scans(datamodule.cache)
-    datamodule.setup("fit")
-    recipe = _recipe(config, datamodule)
-    last = resumed_from(folder, datamodule, recipe) if resume else None
-    if not resume:
-        require_new(folder)
-    module = _module(config, recipe)
-    require_spacing(module, datamodule)
-    require_nodules(datamodule)
-    require_space(folder, module.network)
-    progress.trainer = trainer = _trainer(config)
-    require_startable(trainer)
-    if rehearsal and last is None and trainer.is_global_zero:
-        _rehearse(config, trainer, module, datamodule, folder)
-    if trainer.is_global_zero:
-        forget_failure()
-        if resume and last is None:
-            print(f"{folder} holds no checkpoint yet: it begins with the first epoch")
-        _write_split(folder / SPLITS, datamodule)
-        _log_settings(trainer, config, datamodule)
-    with child_processes_of_this_job(trainer), record_of_training(folder, config, trainer, module, datamodule, last):
-        trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
-    return _report(trainer)
+            _close_log_files()
+            return fit(plan)
+        settings = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+        return launch(train_in_process, processes, plan, settings)[0]
 
 
-def _rehearse(
-    config: DictConfig,
-    trainer: "pl.Trainer",
-    module: "ScoredModule",
-    datamodule: "ScanDataModule",
-    folder: Path,
-) -> None:
-    from nodule_lightning.training.rehearsal import rehearse
+def train_in_process(plan: TrainingPlan, logging_settings: dict[str, Any]) -> float:
+    """Take part in a training as one of its processes; the first one writes the log file."""
+    if not global_rank():
+        # Before Lightning is imported, which logs to the terminal alone where nothing is set up.
+        logging.config.dictConfig(logging_settings)
+    from nodule_lightning.training.run import fit
 
-    seconds = rehearse(config, chosen(plain(config.trainer)), trainer, module, datamodule, folder)
-    print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
+    with stopped_once():
+        return fit(plan)
 
 
-def _module(config: DictConfig, recipe: dict[str, dict[str, Any]]) -> "ScoredModule":
+def plan_of(config: DictConfig) -> TrainingPlan:
+    """Read a composed configuration.
 
-    module: ScoredModule = instantiate(config.module)
-    module.recipe = recipe
-    return module
+    Raises:
+        InputError: a value is none, or a setting would have no effect.
+    """
+    from nodule_lightning.training.checks import require_in_use
+    from nodule_lightning.training.resuming import is_requeued
+
+    hydra = HydraConfig.get()
+    overrides = as_written(hydra.overrides.task)
+    require_in_use(overrides, config)
+    trainer = decided(plain(config.trainer))
+    names_folder = any(text.lstrip("+").startswith("paths.run=") for text in overrides)
+    return TrainingPlan(
+        # Hydra gives a folder of its own to the first process alone.
+        folder=Path(config.paths.run if global_rank() and not is_swept() else hydra.runtime.output_dir).absolute(),
+        seed=seed(config),
+        resume=flag(config, "resume") or is_requeued(),
+        rehearsal=flag(config, "rehearsal"),
+        datamodule=plain(config.datamodule),
+        module=plain(config.module),
+        trainer=trainer,
+        callbacks=tuple(members(config.callbacks)),
+        loggers=tuple(members(config.logger)),
+        recipe=plain(config.recipe),
+        settings=settings_to_log(config, hydra.runtime.choices, trainer),
+        configuration={
+            "config.yaml": OmegaConf.to_yaml(config),
+            "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+            "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(overrides)),
+        },
+        is_swept=is_swept(),
+        names_folder=names_folder,
+    )
 
 
-def _recipe(config: DictConfig, datamodule: "ScanDataModule") -> dict[str, dict[str, Any]]:
-    from nodule_lightning.training.record import fingerprint_candidates
-
-    candidates = fingerprint_candidates(datamodule)
-    return plain(config.recipe) if candidates is None else {**plain(config.recipe), "candidates": candidates}
-
-
-def _trainer(config: DictConfig) -> "pl.Trainer":
-    from hydra.errors import InstantiationException
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-    from nodule_lightning.training.quiet import drop_deprecated_arguments
-
-    values = {
-        **chosen(plain(config.trainer)),
-        "callbacks": members(config.callbacks),
-        "logger": members(config.logger),
-    }
-    try:
-        trainer: pl.Trainer = instantiate(values)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, MisconfigurationException):
-            raise InputError(f"the trainer cannot be made: {error.__cause__}") from None
-        raise
-    drop_deprecated_arguments(trainer.loggers)
-    return trainer
-
-
-def chosen(trainer: dict[str, Any]) -> dict[str, Any]:
-    """Choose what `auto` means on this machine for the precision and for batch norm over several processes."""
+def decided(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace `auto` by what it means on this machine for the precision and for batch norm over several processes."""
     import torch
 
     from nodule_lightning.search.precision import is_quick_in_bf16
 
     on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
     precise = "bf16-mixed" if is_quick_in_bf16(on_gpu) else "32-true"
-    # There is no batch norm over processes without GPUs.
+    # CPUs have no batch norm over processes.
     meant = {"precision": precise, "sync_batchnorm": on_gpu}
     return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}
 
 
-def _write_split(folder: Path, datamodule: "ScanDataModule") -> None:
-    from nodule_lightning.io.tables import write_scan_ids
+def processes_to_start(trainer: Mapping[str, Any]) -> int:
+    """Count the processes that this command has to start: one, where torchrun or a cluster has started them.
 
-    for name in SETS:
-        write_scan_ids(folder / f"{name}.csv", getattr(datamodule.split, name))
+    Raises:
+        InputError: the devices are not there, or several machines are asked for without a launcher.
+    """
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-
-def _log_settings(trainer: "pl.Trainer", config: DictConfig, datamodule: "ScanDataModule") -> None:
-    from hydra.core.hydra_config import HydraConfig
-
-    choices = HydraConfig.get().runtime.choices
-    values = settings_to_log(config, choices, datamodule, chosen(plain(config.trainer)))
-    for logger in trainer.loggers:
-        logger.log_hyperparams({**values, "processes": trainer.world_size})
-
-
-@contextmanager
-def wandb_run_of_this_job() -> Iterator[None]:
-    """Finish what wandb has begun: else the next job of a sweep, in this same process, would log into the same run."""
+    if is_launched():
+        return 1
+    if trainer.get("num_nodes", 1) != 1:
+        raise InputError(
+            f"trainer.num_nodes={trainer['num_nodes']}: this command starts processes on one machine only; start it on "
+            "each by torchrun or srun",
+            "argument-conflict",
+        )
     try:
-        yield
-    finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            wandb.finish()
+        return count_devices(str(trainer["accelerator"]), trainer["devices"])
+    except MisconfigurationException as error:
+        raise InputError(f"the trainer cannot be made: {error}", "device-unavailable") from None
 
 
-def _report(trainer: "pl.Trainer") -> float:
-    from rich.console import Console
-    from rich.text import Text
+def continue_command(folder: Path) -> str:
+    """Write the running command as a shell reads it, with its folder named, and `resume=true` where it has begun."""
+    from nodule_lightning.training.resuming import has_begun
 
-    best = trainer.checkpoint_callback
-    path = Path(getattr(best, "best_model_path", "") or "none")
-    score = getattr(best, "best_model_score", None)
-    froc = float("nan") if score is None else float(score)
-    if trainer.is_global_zero:
-        console = Console()
-        console.print("best checkpoint:", Text(str(path)), soft_wrap=True)
-        console.print(f"validation FROC: {froc:.4f}", highlight=False)
-    return froc
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return "the command of the sweep and resume=true"
+    key, place = ("paths.sweep", HydraConfig.get().sweep.dir) if is_swept() else ("paths.run", str(folder))
+    named = f"{key}={quoted(os.path.relpath(place))}"
+    given = [text for text in sys.argv[1:] if not text.lstrip("+").startswith((f"{key}=", "resume="))]
+    resume = ["resume=true"] if is_swept() or has_begun(folder) else []
+    command = shlex.join([*as_typed([*given, named], PATH_KEYS), *resume])
+    return f"the same launcher and {command}" if is_launched() else f"{Path(sys.argv[0]).name} {command}"
+
+
+def _close_log_files() -> None:
+    """Let only the first of a cluster's processes write the log file, which Hydra has opened in each."""
+    if not (global_rank() and is_launched()):
+        return
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            logging.root.removeHandler(handler)
+            handler.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,9 +8,8 @@ import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from nodule_lightning.cli._errors import nearest
 from nodule_lightning.config.quoting import escape_interpolations
-from nodule_lightning.config.signatures import imported, parameters, refused_values, takes_any
+from nodule_lightning.config.signatures import imported, nearest, parameters, refused_values, takes_any
 from nodule_lightning.errors import InputError
 
 TRUSTED = ("nodule_lightning.", "torch.nn.")

@@ -36,6 +36,15 @@ def quote_path_arguments(
     return [_quote(argument, path_keys, list_keys) for argument in arguments]
 
 
+def quoted(text: str) -> str:
+    r"""Put a text into quotes, so that Hydra reads it as it is.
+
+    >>> quoted("it's (1)")
+    "'it\\\\'s (1)'"
+    """
+    return QuotedString(text, Quote.single).with_quotes()
+
+
 def as_typed(arguments: Sequence[str], path_keys: Sequence[str]) -> list[str]:
     r"""Give arguments for people to read: paths without the quotes that `quote_path_arguments` would give them again.
 

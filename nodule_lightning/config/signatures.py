@@ -1,7 +1,8 @@
-"""What the targets of a configuration can be told."""
+"""Signatures of the targets of a configuration: which keys and types of values each one takes."""
 
+import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -9,6 +10,22 @@ from typing import Any, Union, get_args, get_origin
 import hydra.utils
 
 from nodule_lightning.errors import InputError
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Suggest the known name that was probably meant, as the end of a sentence; empty where none comes near.
+
+    >>> nearest("optim.lrr", ["optim.lr", "seed"])
+    '; did you mean optim.lr?'
+    """
+    # A right last part under a wrong parent comes first: `lr` for `optim.lr`.
+    leaf = name.rpartition(".")[2]
+    matches = [key for key in known if key.rpartition(".")[2] == leaf]
+    matches += difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    matches += difflib.get_close_matches(leaf, [key for key in known if "." not in key], n=1, cutoff=0.6)
+    if not matches:
+        return ""
+    return f"; did you mean {matches[0]}?"
 
 
 def imported(target: str) -> Callable[..., Any]:

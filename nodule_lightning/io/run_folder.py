@@ -13,8 +13,12 @@ PREDICTION: Final = "prediction.json"
 # A training: how it was made, its checkpoints, and a list of scans for each of its three sets.
 TRAINING: Final = "run.json"
 CHECKPOINTS: Final = "checkpoints"
+LAST: Final = Path(CHECKPOINTS, "last.ckpt")
 SPLITS: Final = "splits"
 SETS: Final = ("train", "validation", "test")
+# Pictures of its training data: the sizes drawn, and patches before and after augmentation.
+SAMPLING: Final = "sampling"
+AUGMENTATION: Final = "augmentation"
 
 
 def read_set(path: Path) -> set[str]:

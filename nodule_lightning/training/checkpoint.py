@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Final
 
 import torch
 from hydra.errors import HydraException
@@ -23,7 +23,19 @@ from nodule_lightning.search.inference import InferenceSettings
 from nodule_lightning.search.memory import is_out_of_memory
 from nodule_lightning.search.predict import Detector, Reducer
 from nodule_lightning.search.rescoring import RescoringSettings
-from nodule_lightning.training.module import CHECKPOINT_KEY
+
+CHECKPOINT_KEY: Final = "nodule_lightning"
+"""Under which a checkpoint holds its version, the recipe of its network and the preparation of its scans."""
+
+# Where classes of checkpoints from before the present layout of the package have gone.
+_MOVED: Final = {
+    "nodule_lightning.detection.inference.InferenceSettings": "nodule_lightning.search.inference.InferenceSettings",
+    "nodule_lightning.detection.rescoring.RescoringSettings": "nodule_lightning.search.rescoring.RescoringSettings",
+    "nodule_lightning.curriculum.Curriculum": "nodule_lightning.data.curriculum.Curriculum",
+    "nodule_lightning.curriculum.Stage": "nodule_lightning.data.curriculum.Stage",
+    "nodule_lightning.schedule.Steps": "nodule_lightning.training.schedule.Steps",
+    "nodule_lightning.schedule.WarmUpAndDecay": "nodule_lightning.training.schedule.WarmUpAndDecay",
+}
 
 _NETWORK = "network."
 # As many digits of a file's SHA-256 as a person compares.
@@ -138,8 +150,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is a checkpoint of another program; give one that nodule-train wrote")
     about = checkpoint[CHECKPOINT_KEY]
     if not all(isinstance(about.get(name), dict) for name in ("model", "preparation")):
-        raise InputError(f"{path} is a checkpoint of another model or version; give one that nodule-train wrote")
+        raise InputError(
+            f"{path} is a checkpoint of another model or version; give one that nodule-train wrote", "checkpoint-unfit"
+        )
+    about["model"] = _in_present_places(about["model"])
     return checkpoint
+
+
+def _in_present_places(values: Any) -> Any:  # noqa: ANN401 - any plain value
+    if isinstance(values, dict):
+        return {
+            key: _MOVED.get(value, value) if key == "_target_" else _in_present_places(value)
+            for key, value in values.items()
+        }
+    return [_in_present_places(value) for value in values] if isinstance(values, list) else values
 
 
 def _require_finite(network: torch.nn.Module) -> None:

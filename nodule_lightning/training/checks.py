@@ -1,7 +1,7 @@
-"""Refuse before the first step what would cost hours later.
+"""Checks before the first step of a training, for what would otherwise cost hours.
 
-That is a setting without effect, a training that is never validated, a cache that lacks scans or has other voxels than
-the model's, sets that nothing can be learnt from, and a full disk.
+A setting without effect, a training that is never validated, a cache that lacks scans or has other voxels than the
+model's, sets without a nodule, a full disk.
 """
 
 import shutil
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nodule_lightning.training.module import ScoredModule
 
 # The groups that a task, or a stage of its curriculum, may leave unused.
-LEARNT_BY: Final = ("model", "assign", "loss", "sampler", "curriculum", "inference")
+OPTIONAL_GROUPS: Final = ("model", "assign", "loss", "sampler", "curriculum", "inference")
 # The weights, their average, and the two moments of AdamW.
 _COPIES_OF_WEIGHTS: Final = 4
 # The best, the last, and the one that is being written beside the one that it replaces.
@@ -42,33 +42,41 @@ def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
         used |= referred(config.curriculum)
     for override in overrides:
         group = override.lstrip("+~").partition("=")[0].partition(".")[0]
-        if group not in LEARNT_BY or group in used:
+        if group not in OPTIONAL_GROUPS or group in used:
             continue
         if "curriculum" not in used:
             task = config.module["_target_"].rpartition(".")[2]
-            raise InputError(f"{override} has no effect, because a {task} looks at no {group}; leave it out")
+            raise InputError(
+                f"{override} has no effect, because a {task} looks at no {group}; leave it out", "argument-conflict"
+            )
         names = ", ".join(config.curriculum.stages)
         raise InputError(
             f"{override} has no effect, because each stage of the curriculum has its own {group}: "
-            f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single"
+            f"change curriculum.stages.STAGE.{group}.KEY (STAGE: {names}), or take curriculum=single",
+            "argument-conflict",
         )
 
 
-def require_a_validation(config: DictConfig) -> None:
+def require_a_validation(epochs: object, every: object) -> None:
     """Refuse a training that ends before its first validation, or never.
+
+    Args:
+        epochs: the Trainer's `max_epochs`; what is no number is left to the Trainer.
+        every: its `check_val_every_n_epoch`, likewise.
 
     Raises:
         InputError: the number of epochs is such; names both settings.
     """
-    epochs, every = config.trainer.get("max_epochs"), config.trainer.get("check_val_every_n_epoch")
     if isinstance(epochs, int) and epochs < 0:
         raise InputError(
-            f"trainer.max_epochs={epochs} has no end, and the learning rate falls towards one: name a number"
+            f"trainer.max_epochs={epochs} has no end, and the learning rate falls towards one: name a number",
+            "argument-invalid",
         )
     if isinstance(epochs, int) and isinstance(every, int) and epochs < every:
         raise InputError(
             f"trainer.max_epochs={epochs} ends before the first validation, trainer.check_val_every_n_epoch={every}: "
-            "no checkpoint would be chosen; lower the second"
+            "no checkpoint would be chosen; lower the second",
+            "argument-conflict",
         )
 
 
@@ -97,7 +105,8 @@ def require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> Non
         raise InputError(
             f"{datamodule.cache} has voxels of {cache_mm} mm, the model expects {expected_mm} mm; "
             f"set +model.anchors.spacing_mm={cache_mm}, of a segmentation +model.spacing_mm={cache_mm}, "
-            f"of a second stage +classifier.spacing_mm={cache_mm}"
+            f"of a second stage +classifier.spacing_mm={cache_mm}",
+            "cache-settings-differ",
         )
 
 
@@ -113,7 +122,8 @@ def require_nodules(datamodule: "ScanDataModule") -> None:
         if not any(len(catalog.nodules(scan_id)) for scan_id in scan_ids):
             raise InputError(
                 f"none of the {len(scan_ids)} {name} scans of {datamodule.cache} has a nodule to {use}; change "
-                "data.fold, data.test_subsets, data.validation_fraction or seed, or prepare with the annotations"
+                "data.fold, data.test_subsets, data.validation_fraction or seed, or prepare with the annotations",
+                "annotations-missing",
             )
 
 
@@ -138,5 +148,6 @@ def require_space(folder: Path, network: "torch.nn.Module") -> None:
     if free < needed:
         raise InputError(
             f"{folder} lies on a disk with {free / 1e6:.0f} MB free, and the run may need {needed / 1e6:.0f} MB for "
-            "checkpoints, logs and pictures; make room, or name another paths.output"
+            "checkpoints, logs and pictures; make room, or name another paths.output",
+            "disk-full",
         )

@@ -1,68 +1,62 @@
 """Keep the configuration of each start of a run.
 
-Hydra itself would write it before anything has been checked, over that of the run that a refused command names, and
-that of a resumed run over the one it began with.
+Hydra itself would write it before anything is checked: over that of the run that a refused command names, and over
+that which a resumed run was begun with.
 """
 
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
 from nodule_lightning.cache.entries import settings_differences
-from nodule_lightning.config.instantiate import as_written
 from nodule_lightning.io.files import write_whole
 
-# Where Hydra's users look for it.
-PLACE: Final = ".hydra"
+# Where users of Hydra look for it.
+FOLDER: Final = ".hydra"
 CONFIG: Final = "config.yaml"
-# What may differ between two starts of one run without a change of what it gives.
+# These may differ between two starts of a run without a change of its result.
 _OF_THE_START: Final = ("resume", "rehearsal", "paths")
 
 
-def write_configuration(folder: Path, config: DictConfig) -> str:
-    """Write the configuration, Hydra's own and the arguments of a start; say what differs from the start before.
+def write_configuration(folder: Path, configuration: Mapping[str, str]) -> str:
+    """Write the configuration of a start, and print what differs from the start before.
 
     Args:
         folder: of the run.
-        config: of `nodule-train`.
+        configuration: the text of each file by its name; `config.yaml` is one of them.
 
     Returns:
-        The place, seen from the run's folder: `.hydra` of the first start, `.hydra/start_2` of the next.
+        The place, relative to the run's folder: `.hydra` of the first start, `.hydra/start_2` of the next.
     """
     place, before = _places(folder)
-    if before is not None and (changed := _changes(before / CONFIG, config)):
+    if before is not None and (changed := _changes(before / CONFIG, configuration[CONFIG])):
         print(f"note: this start has other settings than the one before (then and now): {'; '.join(changed)}")
-    settings = HydraConfig.get()
-    for name, values in (
-        (CONFIG, config),
-        ("hydra.yaml", OmegaConf.create({"hydra": settings})),
-        ("overrides.yaml", OmegaConf.create(as_written(settings.overrides.task))),
-    ):
-        write_whole(place / name, OmegaConf.to_yaml(values).encode())
+    for name, text in configuration.items():
+        write_whole(place / name, text.encode())
     return place.relative_to(folder).as_posix()
 
 
 def _places(folder: Path) -> tuple[Path, Path | None]:
-    """Give the first place that is free, and the one before it."""
-    before, place = None, folder / PLACE
+    """Return the first place that is free, and the one before it."""
+    before, place = None, folder / FOLDER
     for number in count(2):
         if not (place / CONFIG).exists():
             break
-        before, place = place, folder / PLACE / f"start_{number}"
+        before, place = place, folder / FOLDER / f"start_{number}"
     return place, before
 
 
-def _changes(before: Path, config: DictConfig) -> list[str]:
+def _changes(before: Path, config: str) -> list[str]:
     try:
         then = OmegaConf.load(before)
     # It may have been edited since.
     except (OSError, ValueError, YAMLError):
         return []
-    return settings_differences(_of_the_run(then), _of_the_run(config))
+    return settings_differences(_of_the_run(then), _of_the_run(OmegaConf.create(config)))
 
 
 def _of_the_run(config: DictConfig | ListConfig) -> dict[str, Any]:

@@ -1,21 +1,18 @@
-"""What a run tells its loggers of its settings: all that could explain its score, and no path."""
+"""The settings that a run gives to its loggers: everything that could explain its score, and no path."""
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
 import nodule_lightning
 from nodule_lightning.config.instantiate import plain
 
-if TYPE_CHECKING:
-    from nodule_lightning.data.datamodule import ScanDataModule
-
-# The other callbacks watch; these change what is learnt.
+# The other callbacks only observe; these change the trained weights.
 CALLBACKS: Final = ("average", "scan_mining")
-# The groups say it already, or it holds the files of the raw scans.
-SAID_ELSEWHERE: Final = {
+# Other groups hold them already, or they name the files of the raw scans.
+REDUNDANT_KEYS: Final = {
     "datamodule": ("curriculum",),
     "data": ("layout", "root", "annotations", "excluded", "subsets"),
 }
@@ -34,27 +31,22 @@ def groups_in_use(config: DictConfig) -> set[str]:
     return referred(config.datamodule) | referred(config.module)
 
 
-def settings_to_log(
-    config: DictConfig, choices: Mapping[str, Any], datamodule: "ScanDataModule", trainer: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Gather a run's settings as plain values.
+def settings_to_log(config: DictConfig, choices: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather a run's settings as plain values, without paths.
 
-    No paths are among them: they may hold a patient's name, and loggers may send what they are given to another
-    machine.
+    Paths may hold a patient's name, and loggers may send what they are given to another machine.
 
     Args:
         config: of `nodule-train`.
-        choices: which file was chosen of each group.
-        datamodule: after its `setup`.
-        trainer: the trainer's values, with `auto` replaced by what was chosen.
+        choices: the option chosen of each group.
+        trainer: the trainer's values, with `auto` already decided.
     """
     used = groups_in_use(config)
     names = ["datamodule", *(name for name in config if name in used and isinstance(config[name], DictConfig))]
     groups = {str(name): plain(config[name]) for name in names} | {"trainer": dict(trainer)}
-    for name, keys in SAID_ELSEWHERE.items():
+    for name, keys in REDUNDANT_KEYS.items():
         groups[name] = {key: value for key, value in groups[name].items() if key not in keys}
     callbacks = {name: plain(config.callbacks[name]) for name in CALLBACKS if config.callbacks.get(name) is not None}
-    split = datamodule.split
     values = {
         "version": nodule_lightning.__version__,
         "name": config.name,
@@ -62,8 +54,6 @@ def settings_to_log(
         "choices": {group: name for group, name in choices.items() if not group.startswith("hydra/")},
         **groups,
         "callbacks": callbacks,
-        "preparation": datamodule.preparation,
-        "scans": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
     }
     return without_paths(values)
 

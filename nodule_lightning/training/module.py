@@ -25,10 +25,8 @@ from nodule_lightning.losses.hard_mining import LossTerms
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.search.inference import InferenceSettings, detect
+from nodule_lightning.training.checkpoint import CHECKPOINT_KEY
 from nodule_lightning.training.schedule import Schedule, scheduler
-
-CHECKPOINT_KEY = "nodule_lightning"
-"""Where a checkpoint says what it is."""
 
 OptimizerFactory = Callable[[Iterator[Parameter]], Optimizer]
 

@@ -1,26 +1,15 @@
-"""Let Ctrl-C, SIGTERM and a full disk stop a training at any time, once, and say how to go on."""
+"""Let Ctrl-C, SIGTERM or a full disk stop a training, and print the command that continues it."""
 
 import os
-import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
-
-from nodule_lightning.cli._sweep import is_swept
-from nodule_lightning.config.quoting import as_typed
 from nodule_lightning.errors import IncompleteError, full_disk
-from nodule_lightning.training.resuming import has_begun
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
 
 _DEFAULTS: Final[dict[signal.Signals, Any]] = {
     signal.SIGINT: signal.default_int_handler,
@@ -30,11 +19,9 @@ _DEFAULTS: Final[dict[signal.Signals, Any]] = {
 
 @contextmanager
 def stopped_once() -> Iterator[None]:
-    """Take Ctrl-C and SIGTERM where nobody else has: after the first, what is put in order does not hear of a second.
+    """Turn the first Ctrl-C or SIGTERM into an exception, and ignore later ones, which would disturb the clean-up.
 
-    Whoever insists is heard at the third.
-
-    Who has taken one of them before, such as submitit on a cluster, keeps it, and one that is ignored stays so.
+    A signal that has a handler already, such as submitit's on a cluster, keeps it; one that is ignored stays ignored.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C.
@@ -44,13 +31,14 @@ def stopped_once() -> Iterator[None]:
         yield
         return
     taken = [number for number, default in _DEFAULTS.items() if signal.getsignal(number) == default]
-    heard: list[int] = []
+    stopped = False
 
-    # Ignoring the others would not do: Lightning gives each signal the handler that it had before the fit.
+    # Setting the others to be ignored would not do: Lightning restores each signal's handler when the fit ends.
     def stop(number: int, _: object) -> None:
-        heard.append(number)
-        if len(heard) == 2:
+        nonlocal stopped
+        if stopped:
             return
+        stopped = True
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + number)
@@ -64,77 +52,40 @@ def stopped_once() -> Iterator[None]:
             signal.signal(number, _DEFAULTS[number])
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far a command has come.
-
-    Attributes:
-        trainer: of the run, once it is made.
-    """
-
-    trainer: "pl.Trainer | None" = None
-
-
 @contextmanager
-def told_how_to_go_on(checkpoint: Path, path_keys: Sequence[str]) -> Iterator[Progress]:
-    """Print the command that goes on, or begins anew, where Ctrl-C or SIGTERM stops a training or its preparation.
+def explain_stop(checkpoint: Path, command: Callable[[], str]) -> Iterator[None]:
+    """Say what a stopped training has kept, and how to continue it.
 
     Args:
-        checkpoint: the last of the run, to be.
-        path_keys: the arguments that are paths.
+        checkpoint: the last one of the run, which may not exist.
+        command: gives the command that continues the run, or begins it again; asked once it has stopped.
 
     Raises:
-        IncompleteError: the disk is full; names that command.
+        IncompleteError: the disk is full; names the disk and the command.
     """
-    progress = Progress()
     try:
-        yield progress
-    except (KeyboardInterrupt, SystemExit):
-        if not _rank():
-            print(f"{_stopped(progress.trainer, checkpoint)}. {_how_to_go_on(checkpoint, path_keys)}", file=sys.stderr)
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        print(f"stopped; {_kept(checkpoint)}. {_instruction(end, command())}", file=sys.stderr)
         raise
     except Exception as error:
         if (full := full_disk(error)) is None:
             raise
-        # What the system knows of the place, the folder for temporary files perhaps.
+        # The full disk may be another one, that of the folder for temporary files for example.
+        place = full.filename or checkpoint.parent.parent
         raise IncompleteError(
-            f"nothing more can be written to {full.filename or checkpoint.parent.parent}: {full.strerror}; "
-            f"{_stopped(progress.trainer, checkpoint)}. Make room. {_how_to_go_on(checkpoint, path_keys)}"
+            f"nothing more can be written to {place}: {full.strerror}; {_kept(checkpoint)}. Make room. Continue with "
+            f"{command()}"
         ) from None
 
 
-def _rank() -> int:
-    """Give the rank among the processes of this job, by what has started them: no trainer need be there yet."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+def _kept(checkpoint: Path) -> str:
+    return f"{checkpoint} holds the training so far" if checkpoint.exists() else "there is no checkpoint yet"
 
 
-def _stopped(trainer: "pl.Trainer | None", checkpoint: Path) -> str:
-    kept = f"{checkpoint} holds what was done before" if checkpoint.exists() else "there is no checkpoint yet"
-    if trainer is None or not trainer.fit_loop.epoch_progress.total.ready:
-        return f"stopped before the first step; {kept}"
-    if trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs:
-        return f"stopped after the last epoch; {kept}"
-    return f"stopped in epoch {trainer.current_epoch + 1}; {kept}"
-
-
-def _how_to_go_on(checkpoint: Path, path_keys: Sequence[str]) -> str:
-    if "SUBMITIT_EXECUTOR" not in os.environ:
-        goes_on = is_swept() or has_begun(checkpoint.parent.parent)
-        return f"{'Go on' if goes_on else 'Begin anew'} with\n  {_command_to_go_on(path_keys, resume=goes_on)}"
-    end = sys.exception()
+def _instruction(end: BaseException, command: str) -> str:
     # Lightning turns Ctrl-C into an exit.
-    if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
-        return "The job is in the queue again, and goes on from there"
-    return "Go on with the command of the sweep and resume=true"
-
-
-def _command_to_go_on(path_keys: Sequence[str], *, resume: bool) -> str:
-    """Give the running command with the folder named, and `resume=true` where it has begun, as a shell reads it."""
-    settings = HydraConfig.get()
-    key, folder = ("paths.sweep", settings.sweep.dir) if is_swept() else ("paths.run", settings.runtime.output_dir)
-    replaced = (f"{key}=", "resume=")
-    arguments = [argument for argument in sys.argv[1:] if not argument.lstrip("+").startswith(replaced)]
-    named = f"{key}={QuotedString(os.path.relpath(folder), Quote.single).with_quotes()}"
-    typed = as_typed([*arguments, named], path_keys)
-    return shlex.join([Path(sys.argv[0]).name, *typed, *(["resume=true"] if resume else [])])
+    by_signal = isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt)
+    if "SUBMITIT_EXECUTOR" in os.environ and by_signal:
+        return "The job is in the queue again, and continues from there"
+    return f"Continue with\n  {command}"

@@ -13,8 +13,7 @@ from nodule_lightning.config.instantiate import instantiate, plain
 from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.preparation.prepare import PreparationSettings
 from nodule_lightning.search.precision import is_quick_in_bf16
-from nodule_lightning.training.checkpoint import load_detector
-from nodule_lightning.training.module import CHECKPOINT_KEY
+from nodule_lightning.training.checkpoint import CHECKPOINT_KEY, load_detector
 from tests.models.networks import CONF, NAMES, built, composed
 from tests.ranks import ENVIRONMENT
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytorch_lightning as pl
-from torch._C._distributed_c10d import TCPStore
+from torch.distributed import TCPStore
 
 
 class FailingRank(pl.Callback):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from nodule_lightning.training import checkpoint_io
-from nodule_lightning.training.rehearsal import PLACE
 
 
 def fill_disk() -> None:
@@ -30,7 +29,7 @@ class FullDisk(pl.Callback):
     """Fill the disk once a moment of a kind has come.
 
     Args:
-        where: `checkpoint`, for which alone there is no room, `sets` (before they are written), `rehearsal`, `step`,
+        where: `checkpoint`, for which alone there is no room, `making` this callback, `step`,
             `validation`, `end` (after the last checkpoint), or `nowhere`.
         number: of the moment among those of its kind, from 1.
     """
@@ -38,11 +37,7 @@ class FullDisk(pl.Callback):
     def __init__(self, where: str, number: int = 1) -> None:
         self.where = where
         self.left = number
-        self._reach("sets")
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if str(trainer.default_root_dir).endswith(PLACE):
-            self._reach("rehearsal")
+        self._reach("making")
 
     def on_before_optimizer_step(self, *_: object) -> None:
         self._reach("step")

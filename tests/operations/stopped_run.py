@@ -35,14 +35,14 @@ class StoppedRun(pl.Callback):
         self._reach("making")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        write: Callable[..., None] = vars(record)["_write"]
+        write: Callable[..., None] = vars(record)["write_record"]
 
         def write_disturbed(*arguments: object) -> None:
             os.kill(os.getpid(), signal.Signals[self.by])
             write(*arguments)
 
         if self.again:
-            vars(record)["_write"] = write_disturbed
+            vars(record)["write_record"] = write_disturbed
         search: Callable[..., object] = vars(scan_mining)["detect"]
 
         def detect(*arguments: object) -> object:

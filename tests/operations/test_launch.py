@@ -1,219 +1,110 @@
-"""What a child process of a job is started with, and what is left when the job has trained."""
+"""Processes that torch's launcher starts: what they return and raise, and that none outlives the others."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from omegaconf import DictConfig
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-from nodule_lightning.cli._application import run_application
-from nodule_lightning.training import launch
-from nodule_lightning.training.launch import child_processes_of_this_job
-from tests.commands import Runner
+from nodule_lightning.errors import InputError
+from nodule_lightning.training.launch import LostProcessError, count_devices, launch
+from tests.operations import launched
 from tests.ranks import ENVIRONMENT
 
-LIGHTNINGS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-TRAINER = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-WAITS = """
-import time
-from nodule_lightning.cli._application import run_application
-from nodule_lightning.training.launch import follow_the_first_process
+pytestmark = pytest.mark.ddp
 
-def wait(config):
-    follow_the_first_process()
-    time.sleep(3)
+SLEEPS = """
+import sys
+from pathlib import Path
+from nodule_lightning.training.launch import launch
+from tests.operations.launched import note_and_sleep
 
-run_application(wait, "train", ("cache",))
+if __name__ == "__main__":
+    launch(note_and_sleep, 2, Path(sys.argv[1]))
 """
 
 
-class Job:
-    """Stand in for a training, and for Lightning that starts its children."""
-
-    def __init__(self) -> None:
-        self.arguments: list[list[str]] = []
-        self.folders: list[str] = []
-        self.ranks_found: list[str | None] = []
-
-    def __call__(self, config: DictConfig) -> None:
-        self.ranks_found.append(os.environ.get("LOCAL_RANK"))
-        with child_processes_of_this_job(TRAINER):
-            self.arguments.append(sys.argv[1:])
-            self.folders.append(HydraConfig.get().run.dir)
-            for name in LIGHTNINGS:
-                os.environ.setdefault(name, "0")
-
-    def main(self) -> None:
-        run_application(self, "train", ("cache", "paths.sweep", "paths.run"))
+def test_each_process_returns_its_own_and_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    before = signal.getsignal(signal.SIGTERM)
+    assert launch(launched.give, 2, "text") == [("text", "0", "2", "3"), ("text", "1", "2", "3")]
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
-@pytest.fixture(autouse=True)
-def _no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LIGHTNINGS:
-        monkeypatch.delenv(name, raising=False)
+def test_an_input_error_keeps_its_key() -> None:
+    with pytest.raises(InputError, match=r"rank \d takes no such file") as error:
+        launch(launched.refuse, 2)
+    assert error.value.key == "file-foreign"
+    assert "in refuse" in error.value.__notes__[0]
 
 
-def test_each_job_of_a_sweep_has_its_own_command_line_and_folder(run: Runner) -> None:
-    job = Job()
-    Path("more/optim").mkdir(parents=True)
-    Path("more/optim/mine.yaml").write_text("lr: 0.125\n")
-    sweep = ["-m", "cache=a, b", "seed=0,1", "optim=mine", 'paths.sweep=the "sweep"', "hydra.job.chdir=false"]
-    ended = run(job.main, *sweep, "--config-dir", "more")
-    assert ended.code == 0, ended.error
-    for number, arguments in enumerate(job.arguments):
-        assert not {"-m", "--multirun"} & set(arguments)
-        assert not [text for text in arguments if "hydra.mode" in text]
-        assert {f"seed={number}", f"hydra.job.num={number}", "cache='a, b'", "hydra.job.chdir=false"} <= set(arguments)
-        assert arguments[:2] == ["--config-name", "train"]
-        assert arguments[arguments.index("--config-dir") + 1].endswith("more")
-        assert job.folders[number] == str(Path.cwd() / 'the \\"sweep\\"' / str(number))
-    assert job.ranks_found == [None, None]
-    assert not set(LIGHTNINGS) & set(os.environ)
-    assert {"-m", "--config-dir", "more"} <= set(sys.argv)
+def test_an_error_that_cannot_be_sent_keeps_its_text() -> None:
+    with pytest.raises(RuntimeError, match="PairError: first second") as error:
+        launch(launched.raise_pair, 2)
+    assert "in raise_pair" in str(error.value)
 
 
-def test_an_interpolation_reaches_the_child_as_it_was_written(run: Runner) -> None:
-    job = Job()
-    ended = run(job.main, "cache=a", "datamodule.seed=${nowhere}", "paths.run=r")
-    assert ended.code == 0, ended.error
-    assert "datamodule.seed=${nowhere}" in job.arguments[0]
-
-
-def test_a_child_runs_the_same_job_as_its_parent(run: Runner) -> None:
-    parent = Job()
-    run(parent.main, "-m", "cache=a, b", "seed=7,8", "paths.sweep=s")
-    seen: list[tuple[int, str, str]] = []
-
-    def note(config: DictConfig) -> None:
-        seen.append((config.seed, config.cache, HydraConfig.get().runtime.output_dir))
-
-    for arguments, folder in zip(parent.arguments, parent.folders, strict=True):
-        added = [f'hydra.run.dir="{folder}"', "hydra.output_subdir=null"]  # as Lightning does
-        assert run(lambda: run_application(note, "train", ("cache",)), *arguments, *added).code == 0
-    assert seen == [(7, "a, b", str(Path("s/0").resolve())), (8, "a, b", str(Path("s/1").resolve()))]
-
-
-def test_what_a_cluster_has_set_stays(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert run(Job().main, "cache=a", "paths.run=r").code == 0
-    assert os.environ["WORLD_SIZE"] == "4"
-    assert "LOCAL_RANK" not in os.environ
-
-
-def job_with(children: Sequence[Sequence[str]], work: Callable[[], None]) -> Callable[[], None]:
-    """Give the command whose job starts children by these commands, as Lightning does."""
-
-    def task(config: DictConfig) -> None:
-        launcher = _SubprocessScriptLauncher(LightningEnvironment(), len(children) + 1, 1)
-
-        def start() -> None:
-            for rank, command in enumerate(children, start=1):
-                launcher.procs.append(subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(rank)}))
-
-        launcher._call_children_scripts = start  # type: ignore[method-assign]
-        trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
-        with child_processes_of_this_job(trainer):  # type: ignore[arg-type]
-            launcher._call_children_scripts()
-            # For those on its list that fail, Lightning would kill this process.
-            assert launcher.procs == []
-            work()
-
-    return lambda: run_application(task, "train", ("cache",))
-
-
-def comes_and(line: str) -> list[str]:
-    return ["sh", "-c", f'touch "$NODULE_TRAIN_MEETING/$LOCAL_RANK"; {line}']
-
-
-def fail() -> None:
-    raise ZeroDivisionError
-
-
-def be_busy() -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        sum(range(1000))
-
-
-def test_many_children_that_do_not_end_are_waited_for_no_longer_than_one(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(launch, "_PATIENCE_S", 1.0)
+@pytest.mark.parametrize("how", ["asleep", "busy", "deaf"])
+def test_a_killed_process_is_named_and_ends_the_others(how: str) -> None:
     began = time.monotonic()
-    with pytest.raises(ZeroDivisionError):
-        run(job_with([comes_and("exec sleep 60")] * 8, fail), "cache=a", "paths.run=r")
-    assert time.monotonic() - began < 30
-    assert capfd.readouterr().err.count("does not end by itself, and is killed") == 8
+    with pytest.raises(LostProcessError, match=r"process 1 of this job has ended with code -9 \(killed from outside"):
+        launch(launched.kill, 2, how)
+    assert time.monotonic() - began < 100
+
+
+def test_a_process_that_leaves_without_an_error_is_lost() -> None:
+    with pytest.raises(LostProcessError, match="process 1 of this job has ended with code 3"):
+        launch(launched.leave, 2)
 
 
 @pytest.mark.parametrize(
-    ("command", "code"),
-    [
-        (comes_and("kill -9 $$"), "-9 (killed from outside, for want of memory perhaps)"),
-        (comes_and("exit 3"), "3"),
-        (["sh", "-c", "exit 3"], "3"),
-    ],
-    ids=["killed", "failed", "failed before it has come"],
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
+    ids=["SIGINT", "SIGTERM", "SIGKILL"],
 )
-def test_a_lost_child_ends_the_job_of_a_process_that_is_busy_or_waits(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, command: list[str], code: str
-) -> None:
-    monkeypatch.setattr(launch, "_TO_FAIL_S", 0.1)
-    ended = run(job_with([command], be_busy), "-m", "cache=a", "seed=0", "paths.sweep=s")
-    assert ended.failed_job().endswith(f"failed: process 1 of this job has ended with code {code}")
-    assert "Traceback" not in ended.error
-    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
+def test_no_process_outlives_the_one_that_has_launched_them(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    script = tmp_path / "sleeps.py"
+    script.write_text(SLEEPS)
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", sys.executable, script, tmp_path],
+        env=ENVIRONMENT, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists())
+        process.send_signal(number)
+        # The pipe stays open as long as one process lives.
+        _, said = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    # Python itself ends a Ctrl-C that nobody has caught by the signal.
+    assert process.returncode in {code, -signal.SIGINT if number == signal.SIGINT else code}, said
+    for rank in ("0", "1"):
+        pid = int((tmp_path / rank).read_text())
+        assert not is_alive(pid)
 
 
-def test_a_failure_that_follows_from_a_killed_child_names_the_child(run: Runner) -> None:
-    def fail_after_the_child() -> None:
-        time.sleep(0.5)
-        fail()
-
-    ended = run(job_with([comes_and("kill -9 $$")], fail_after_the_child), "cache=a", "paths.run=r")
-    assert ended.code == 1
-    assert ended.error.splitlines() == [
-        "error: process 1 of this job has ended with code -9 (killed from outside, for want of memory perhaps)"
-    ]
+def is_alive(pid: int) -> bool:
+    with suppress(FileNotFoundError):
+        # A process whose parent was killed may wait for someone to ask for its exit code.
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
 
 
-def test_a_child_that_nobody_waits_for_any_more_ends_without_a_word(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NODULE_TRAIN_MEETING", str(tmp_path / "gone"))
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    job = Job()
-    ended = run(job.main, "cache=a", "paths.run=r")
-    assert (ended.code, ended.error, job.arguments) == (0, "", [])
+def wait_until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 90
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
-def test_a_failure_of_its_own_is_not_hidden_by_what_becomes_of_a_child(
-    run: Runner, capfd: pytest.CaptureFixture[str]
-) -> None:
-    job = job_with([comes_and("sleep 2; kill -6 $$")], fail)
-    with pytest.raises(ZeroDivisionError):
-        run(job, "cache=a", "paths.run=r")
-    assert "error: process 1 of this job has ended with code -6\n" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(("rank", "code"), [("1", 1), ("0", 0)])
-def test_a_child_whose_first_process_is_gone_before_it_trains_ends(tmp_path: Path, rank: str, code: int) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    started = {"NODULE_TRAIN_STARTED_BY": str(gone.pid), "LOCAL_RANK": rank}
-    command = [sys.executable, "-c", WAITS, "cache=a", "paths.run=r"]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env={**ENVIRONMENT, **started}, capture_output=True, encoding="utf-8", check=False
-    )
-    assert ended.returncode == code, ended.stderr
-    assert ("the first process of this job is gone" in ended.stderr) == (rank == "1")
+def test_devices_are_counted_as_lightning_counts_them() -> None:
+    assert [count_devices("cpu", devices) for devices in (1, 3, "2", "auto")] == [1, 3, 2, 1]
+    assert count_devices("tpu", 8) == 1

@@ -25,7 +25,8 @@ from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import AnchorDetector, DetectionNetwork, SegmentationDetector
 from nodule_lightning.search.inference import InferenceSettings
 from nodule_lightning.training.callbacks.validation_share import ValidationShare
-from nodule_lightning.training.module import CHECKPOINT_KEY, NoduleDetector
+from nodule_lightning.training.checkpoint import CHECKPOINT_KEY
+from nodule_lightning.training.module import NoduleDetector
 from tests.balls import SETTINGS, one_stage, tiny_datamodule, tiny_module, tiny_network, tiny_segmentation, write_balls
 from tests.ranks import ENVIRONMENT
 

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from nodule_lightning.errors import InputError
 from nodule_lightning.losses.classification import ClassificationLoss
 from nodule_lightning.search.rescoring import RULES, RescoringSettings
-from nodule_lightning.training.module import CHECKPOINT_KEY
+from nodule_lightning.training.checkpoint import CHECKPOINT_KEY
 from nodule_lightning.training.reducer import FalsePositiveReducer
 from tests.balls import SETTINGS, write_balls
 from tests.marked_balls import mark_balls, tiny_candidate_datamodule, tiny_classifier, tiny_reducer

@@ -20,11 +20,10 @@ from nodule_lightning.data.patches import PatchBatch, PatchDataset, collate
 from nodule_lightning.data.size_distribution import count_sizes
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_whole
+from nodule_lightning.io.run_folder import AUGMENTATION, SAMPLING
 from nodule_lightning.report.augmentation_figure import draw_augmentations
 from nodule_lightning.report.canvas import to_png
 from nodule_lightning.report.size_distribution_figure import draw_size_distribution
-
-SAMPLING, AUGMENTATION = "sampling", "augmentation"
 
 
 class TrainingData(Callback):

@@ -1,0 +1,58 @@
+"""Functions that `launch` runs in its processes."""
+
+import os
+import signal
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from torch.distributed import TCPStore
+
+from nodule_lightning.errors import InputError
+
+
+def rank() -> int:
+    return int(os.environ["RANK"])
+
+
+def give(text: str) -> tuple[str, str, str, str]:
+    return text, os.environ["RANK"], os.environ["WORLD_SIZE"], os.environ["OMP_NUM_THREADS"]
+
+
+def refuse() -> None:
+    raise InputError(f"rank {rank()} takes no such file", "file-foreign")
+
+
+class PairError(Exception):
+    """Needs two arguments, so that it cannot be read back from its text."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+def raise_pair() -> None:
+    raise PairError("first ", "second")
+
+
+def leave() -> None:
+    if rank() == 1:
+        os._exit(3)
+    time.sleep(120)
+
+
+def kill(how: str) -> None:
+    """Kill the second process while the first one sleeps, is busy, or waits in a call that no signal interrupts."""
+    if rank() == 1:
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    until = time.monotonic() + 120
+    if how == "deaf":
+        TCPStore("127.0.0.1", 0, world_size=2, is_master=True, timeout=timedelta(seconds=120))
+    while how == "busy" and time.monotonic() < until:
+        sum(range(1000))
+    time.sleep(120)
+
+
+def note_and_sleep(folder: Path) -> None:
+    (folder / str(rank())).write_text(str(os.getpid()))
+    time.sleep(120)
