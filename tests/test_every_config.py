@@ -8,11 +8,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from nodule_lightning.cli.train import chosen
 from nodule_lightning.config.instantiate import check_keys, check_types, instantiate, targets
 from nodule_lightning.config.signatures import imported
 from nodule_lightning.errors import InputError
 from nodule_lightning.phantom.settings import PhantomSettings
+from nodule_lightning.training.plan import decide_auto
 from nodule_lightning.training.schedule import scheduler
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -51,7 +51,7 @@ def check(config: DictConfig) -> None:
     assert isinstance(values, dict)
     del values["hydra"]
     if "trainer" in values:
-        values["trainer"] = chosen(values["trainer"])
+        values["trainer"] = decide_auto(values["trainer"])
     for target, given in targets(values):
         check_keys(target, set(given))
         # The others stand for values of their own file.

@@ -73,7 +73,7 @@ def wait_for(jobs: Sequence[str]) -> dict[str, str]:
         pause_s = min(2 * pause_s, POLL_S)
         if (queue := ask_queue()) is None:
             continue
-        for job in jobs:
+        for job in set(jobs) - set(ended):
             found = queue.get(job, QueuedJob("no longer in the queue", "None"))
             if found.state in OVER or job not in queue:
                 ended[job] = found.state.lower()
@@ -145,9 +145,13 @@ else:
     class SlurmSweepLauncher(SlurmLauncher):  # type: ignore[misc] # it is not typed
         """Give each job of a sweep to SLURM, and wait for all of them."""
 
+        def setup(self, *, config: DictConfig, **rest: Any) -> None:  # noqa: ANN401 - Hydra's own signature
+            """Check the configuration before the sweep makes its folder."""
+            require_a_task_for_each_device(config)
+            super().setup(config=config, **rest)
+
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """Submit the jobs as one array, wait, and return their results in order."""
-            require_a_task_for_each_device(self.config)
             # Else the other tasks of a job would wait for one that has failed. sbatch passes it on to srun.
             os.environ.setdefault("SLURM_KILL_BAD_EXIT", "1")
             sweep = Path(str(self.config.hydra.sweep.dir)).absolute()

@@ -21,7 +21,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.run_folder import LAST
 from nodule_lightning.training.launch import count_devices, global_rank, is_launched, launch
 from nodule_lightning.training.logged_settings import settings_to_log
-from nodule_lightning.training.plan import TrainingPlan
+from nodule_lightning.training.plan import TrainingPlan, decide_auto
 from nodule_lightning.training.stopping import explain_stop, stopped_once
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
@@ -75,7 +75,7 @@ def plan_of(config: DictConfig) -> TrainingPlan:
     hydra = HydraConfig.get()
     overrides = as_written(hydra.overrides.task)
     require_in_use(overrides, config)
-    trainer = decided(plain(config.trainer))
+    trainer = decide_auto(plain(config.trainer))
     names_folder = any(text.lstrip("+").startswith("paths.run=") for text in overrides)
     return TrainingPlan(
         # Hydra gives a folder of its own to the first process alone.
@@ -98,19 +98,6 @@ def plan_of(config: DictConfig) -> TrainingPlan:
         is_swept=is_swept(),
         names_folder=names_folder,
     )
-
-
-def decided(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace `auto` by what it means on this machine for the precision and for batch norm over several processes."""
-    import torch
-
-    from nodule_lightning.search.precision import is_quick_in_bf16
-
-    on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
-    precise = "bf16-mixed" if is_quick_in_bf16(on_gpu) else "32-true"
-    # CPUs have no batch norm over processes.
-    meant = {"precision": precise, "sync_batchnorm": on_gpu}
-    return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}
 
 
 def processes_to_start(trainer: Mapping[str, Any]) -> int:

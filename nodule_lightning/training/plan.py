@@ -41,3 +41,16 @@ class TrainingPlan:
     configuration: Mapping[str, str]
     is_swept: bool = False
     names_folder: bool = False
+
+
+def decide_auto(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace `auto` by what it means on this machine for the precision and for batch norm over several processes."""
+    import torch
+
+    from nodule_lightning.search.precision import is_quick_in_bf16
+
+    on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
+    precise = "bf16-mixed" if is_quick_in_bf16(on_gpu) else "32-true"
+    # CPUs have no batch norm over processes.
+    meant = {"precision": precise, "sync_batchnorm": on_gpu}
+    return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}

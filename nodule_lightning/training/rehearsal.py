@@ -72,7 +72,7 @@ def rehearse(plan: TrainingPlan, trainer: "pl.Trainer", module: "ScoredModule", 
     # In the run's folder, so that its disk is the one that is tried.
     with TemporaryDirectory(prefix="rehearsal-", dir=plan.folder) as folder, isolate_rng(), _quiet():
         short = _short_trainer(plan, trainer, folder)
-        short.fit(copy.deepcopy(module), _with_one_scan(datamodule), weights_only=True)
+        short.fit(copy.deepcopy(module), with_one_scan(datamodule), weights_only=True)
         checkpoint = Path(folder, "rehearsal.ckpt")
         short.save_checkpoint(checkpoint)
         require_usable(checkpoint)
@@ -92,7 +92,8 @@ def _short_trainer(plan: TrainingPlan, trainer: "pl.Trainer", folder: str) -> "p
     return made
 
 
-def _with_one_scan(datamodule: "ScanDataModule") -> "ScanDataModule":
+def with_one_scan(datamodule: "ScanDataModule") -> "ScanDataModule":
+    """Copy a data module, with the largest validation scan that has a nodule as the only one."""
     marked = [scan_id for scan_id in datamodule.split.validation if len(datamodule.catalog.nodules(scan_id))]
     shapes = {scan_id: read_description(datamodule.cache, scan_id)["grid"]["shape"] for scan_id in marked}
     largest = max(shapes, key=lambda scan_id: shapes[scan_id][0] * shapes[scan_id][1] * shapes[scan_id][2])

@@ -8,11 +8,11 @@ import torch
 from hydra import compose, initialize_config_module
 
 from nodule_lightning.cli import train
-from nodule_lightning.cli.train import chosen
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
 from nodule_lightning.training.checks import require_in_use
+from nodule_lightning.training.plan import decide_auto
 from nodule_lightning.training.resuming import require_same_split
 from tests.balls import tiny_datamodule, write_balls
 from tests.chest import lung_centre
@@ -243,8 +243,8 @@ def test_auto_means_what_the_machine_is_quick_in(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
     values = {"accelerator": accelerator, "precision": "auto", "sync_batchnorm": "auto", "max_epochs": 3}
-    got = chosen(values)
+    got = decide_auto(values)
     assert (got["precision"], got["sync_batchnorm"]) == expected
-    assert chosen({**values, "precision": "16-mixed", "sync_batchnorm": False}) == {
+    assert decide_auto({**values, "precision": "16-mixed", "sync_batchnorm": False}) == {
         **values, "precision": "16-mixed", "sync_batchnorm": False
     }  # fmt: skip

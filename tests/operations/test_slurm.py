@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nodule_lightning.cli._sweep import note_failure_of
+from nodule_lightning.cli._sweep import note_failure
 from tests.balls import write_balls
 from tests.operations.test_ddp import SMALL, TRAIN, TWO_PROCESSES
 from tests.ranks import ENVIRONMENT
@@ -163,7 +163,7 @@ def test_a_job_that_is_preempted_goes_on_from_its_last_checkpoint(
         wait_until(lambda: len(epochs_told(tmp_path / "sweep" / "0")) == 3, tmp_path)
         job = number_of(tmp_path)
         # As a process that sees another one die with its machine, before SLURM puts the job into the queue again.
-        note_failure_of(tmp_path / "sweep", 0, ["seed=0"], "connection closed by peer")
+        note_failure(tmp_path / "sweep", 0, ["seed=0"], "connection closed by peer")
         urgent = ["sbatch", "--wait", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"]
         subprocess.run(urgent, env=slurm, check=True, timeout=200, stdout=subprocess.DEVNULL)
         assert restarts(job, slurm) == 1

@@ -15,7 +15,7 @@ from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.structures import Labels
 from nodule_lightning.training.checks import require_nodules, require_space
-from nodule_lightning.training.rehearsal import _on_one_scan
+from nodule_lightning.training.rehearsal import with_one_scan
 from tests.balls import tiny_datamodule, write_balls
 from tests.commands import Runner, write_cache
 
@@ -102,6 +102,6 @@ def test_the_largest_scan_with_a_nodule_is_rehearsed(datamodule: NoduleDataModul
         scan_id: (len(datamodule.catalog.nodules(scan_id)) > 0, np.prod(datamodule.catalog.entry(scan_id).grid.shape))
         for scan_id in datamodule.split.validation
     }
-    [chosen] = _on_one_scan(datamodule).split.validation
+    [chosen] = with_one_scan(datamodule).split.validation
     assert sizes[chosen] == max(sizes.values())
     assert len(datamodule.split.validation) > 1
