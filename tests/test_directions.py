@@ -1,4 +1,4 @@
-"""The direction of the rooms: the commands and Hydra know the library, the library knows neither."""
+"""Direction of imports: the commands import the library; the library imports neither the commands nor Hydra."""
 
 import ast
 from collections.abc import Iterator
