@@ -110,12 +110,12 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path)
     begun = time.monotonic()
     finish(whole)
     usual_s = time.monotonic() - begun
-    lot = random.Random(0)
+    chance = random.Random(0)
     kills = 0
     for _ in range(6):
         run = start(FILL, str(raw), str(tmp_path / "killed"))
         try:
-            run.communicate(timeout=usual_s * lot.uniform(0.2, 0.6))
+            run.communicate(timeout=usual_s * chance.uniform(0.2, 0.6))
         except subprocess.TimeoutExpired:
             run.kill()
             kills += 1

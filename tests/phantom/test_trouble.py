@@ -170,7 +170,7 @@ def test_axes_may_run_against_the_world_and_nothing_moves() -> None:
         assert np.mean(made.scan.hu[made.lungs] > -500) < 0.06
         x, y, z = made.scan.grid.corners_xyz_mm().mean(axis=0)
         lungs = made.scan.grid.to_world(np.argwhere(made.lungs).astype(float))
-        # The spine, the densest of what is in the middle, lies behind; the lungs are narrower at the top.
+        # The spine, the densest structure in the middle, is at the back; the lungs are narrower at the top.
         bone = made.scan.grid.to_world(np.argwhere(made.scan.hu > 150).astype(float))
         near = np.abs(bone[:, 0] - x) < 12
         assert np.median(bone[near, 1]) > y + 30
