@@ -1,7 +1,7 @@
-"""Where a voxel lies in the patient: array index (z, y, x) to and from world millimetres (x, y, z).
+"""Conversion between array indices (z, y, x) and world coordinates (x, y, z) in mm.
 
-World coordinates are LPS (x grows to the patient's left, y to the back, z to the head), as in the csv files of
-LUNA16 and in SimpleITK. This is the only module that turns one axis order into the other.
+World coordinates are LPS (x grows to the patient's left, y to the back, z to the head), as in LUNA16's csv files and
+in SimpleITK. This is the only module that converts between the two axis orders.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Shape and place of a volume.
+    """The shape of a volume and its position in the world.
 
     Attributes:
-        shape: voxels along (z, y, x), the shape of the array.
+        shape: number of voxels along (z, y, x), the shape of the array.
         spacing_zyx_mm: distance between neighbouring voxels along the array's axes.
-        origin_xyz_mm: world place of the centre of voxel (0, 0, 0).
-        direction: row-major 3x3 matrix whose columns are the world directions of the x, y and z index axes, as
-            SimpleITK has it.
+        origin_xyz_mm: world position of the centre of voxel (0, 0, 0).
+        direction: row-major 3x3 matrix whose columns are the world directions of the x, y and z index axes, as in
+            SimpleITK.
 
     Raises:
-        InputError: a shape or spacing that is not positive, or axes that are not orthonormal.
+        InputError: the shape or spacing is not positive, or the axes are not orthonormal.
     """
 
     shape: tuple[int, int, int]
@@ -39,15 +39,17 @@ class Grid:
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise InputError(f"a volume needs three axes of at least one voxel, not shape {self.shape}")
+            raise InputError(f"a volume needs three axes of at least one voxel, not shape {self.shape}", "scan-invalid")
         if not all(np.isfinite(self.spacing_zyx_mm)) or min(self.spacing_zyx_mm) <= 0:
-            raise InputError(f"voxel spacing must be positive, not {self.spacing_zyx_mm} mm")
+            raise InputError(f"voxel spacing must be positive, not {self.spacing_zyx_mm} mm", "scan-invalid")
         axes = np.reshape(self.direction, (3, 3))
         if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
-            raise InputError(f"the direction matrix {self.direction} is not orthonormal; resample the volume first")
+            raise InputError(
+                f"the direction matrix {self.direction} is not orthonormal; resample the volume first", "scan-invalid"
+            )
 
     def to_world(self, index_zyx: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
-        """Turn (z, y, x) voxel positions into world (x, y, z) mm.
+        """Convert (z, y, x) voxel positions to world (x, y, z) in mm.
 
         >>> Grid((9, 9, 9), (2.5, 1.0, 0.5), (10.0, 20.0, 30.0)).to_world(np.array([[1.0, 2.0, 4.0]])).tolist()
         [[12.0, 22.0, 32.5]]
@@ -57,7 +59,7 @@ class Grid:
         return world
 
     def to_index(self, world_xyz_mm: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
-        """Turn world (x, y, z) mm into fractional (z, y, x) voxel positions.
+        """Convert world (x, y, z) in mm to fractional (z, y, x) voxel positions.
 
         >>> Grid((9, 9, 9), (2.5, 1.0, 0.5), (10.0, 20.0, 30.0)).to_index(np.array([[12.0, 22.0, 32.5]])).tolist()
         [[1.0, 2.0, 4.0]]
@@ -71,7 +73,7 @@ class Grid:
         start_zyx: Sequence[int] | Integer[np.ndarray, "3"],
         stop_zyx: Sequence[int] | Integer[np.ndarray, "3"],
     ) -> Self:
-        """Keep the voxels from start to stop (excluded), in the same place of the world."""
+        """Return the grid of the voxels from start to stop (exclusive); their world positions do not change."""
         start = np.asarray(start_zyx)
         origin = self.to_world(start[None].astype(np.float64))[0]
         shape = np.asarray(stop_zyx) - start
@@ -83,12 +85,12 @@ class Grid:
         )
 
     def corners_xyz_mm(self) -> Float64[np.ndarray, "8 3"]:
-        """Give the world places of the eight corner voxels' centres."""
+        """Return the world positions of the centres of the eight corner voxels."""
         unit = np.indices((2, 2, 2)).reshape(3, 8).T
         return self.to_world(unit * (np.array(self.shape, dtype=np.float64) - 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the grid in plain values, for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "shape": list(self.shape),
             "spacing_zyx_mm": list(self.spacing_zyx_mm),
@@ -98,7 +100,7 @@ class Grid:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Restore a grid from the values of `to_dict`."""
         shape = values["shape"]
         return cls(
             (int(shape[0]), int(shape[1]), int(shape[2])),

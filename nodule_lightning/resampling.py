@@ -1,4 +1,4 @@
-"""Bring a volume onto another grid: block means for a coarser one, SimpleITK for any other."""
+"""Resampling of volumes: block means for coarser grids, axis permutations, SimpleITK for any other grid."""
 
 from itertools import permutations
 
@@ -9,13 +9,13 @@ from nodule_lightning.geometry import IDENTITY_DIRECTION, Grid
 
 
 def shrink(hu: Int16[np.ndarray, "z y x"], grid: Grid, spacing_mm: float) -> tuple[Int16[np.ndarray, "Z Y X"], Grid]:
-    """Average whole blocks of voxels, as many along each axis as fit into the spacing.
+    """Average blocks of voxels: along each axis, as many as fit into the wanted spacing.
 
-    Voxels at the far end that fill no block are left out, at most one block's width less one voxel.
+    Voxels at the far end that do not fill a block are dropped; these are fewer than one block.
 
     Returns:
-        The block means, and the grid of the blocks' centres, whose spacing is at most `spacing_mm` unless it was
-        larger already. The same array where nothing is to be averaged.
+        The block means, and the grid of the block centres. Its spacing is at most `spacing_mm`, except along axes that
+        were coarser already. The same array is returned if there is nothing to average.
     """
     sizes = zip(grid.shape, grid.spacing_zyx_mm, strict=True)
     fz, fy, fx = (max(1, min(count, int(spacing_mm / step + 1e-6))) for count, step in sizes)
@@ -23,7 +23,7 @@ def shrink(hu: Int16[np.ndarray, "z y x"], grid: Grid, spacing_mm: float) -> tup
         return hu, grid
     z, y, x = grid.shape[0] // fz, grid.shape[1] // fy, grid.shape[2] // fx
     whole = hu[: z * fz, : y * fy, : x * fx].reshape(z, fz, y, fy, x * fx)
-    # Two steps keep the innermost axis contiguous in the first and costly one: five times faster than one mean.
+    # The first, costly sum keeps the innermost axis contiguous: two steps are five times faster than one mean.
     total = whole.sum(axis=(1, 3), dtype=np.int32).reshape(z, y, x, fx).sum(axis=3, dtype=np.int32)
     origin = grid.to_world(np.array([[fz - 1, fy - 1, fx - 1]]) / 2)[0]
     sz, sy, sx = grid.spacing_zyx_mm
@@ -31,16 +31,16 @@ def shrink(hu: Int16[np.ndarray, "z y x"], grid: Grid, spacing_mm: float) -> tup
     return np.rint(total / (fz * fy * fx)).astype(np.int16), blocks
 
 
-def stand_upright(values: Shaped[np.ndarray, "z y x"], grid: Grid) -> tuple[Shaped[np.ndarray, "Z Y X"], Grid]:
-    """Turn and mirror the axes so that they follow the world's as nearly as they can: slices from the feet up.
+def to_upright(values: Shaped[np.ndarray, "z y x"], grid: Grid) -> tuple[Shaped[np.ndarray, "Z Y X"], Grid]:
+    """Permute and flip the axes so that they follow the world axes as closely as possible: axial slices, feet first.
 
-    No voxel changes its place in the world; the answer is a view.
+    No voxel changes its world position. The result is a view.
     """
-    order, flips = _turn(grid)
+    order, flips = _axis_order(grid)
     first = np.zeros(3)
     for axis, is_flipped in zip(order, flips, strict=True):
         first[axis] = grid.shape[axis] - 1 if is_flipped else 0
-    # A column of the matrix belongs to an index axis in (x, y, z); the array's axes run the other way.
+    # The columns of the matrix are in (x, y, z) order, the array's axes in (z, y, x).
     columns = np.reshape(grid.direction, (3, 3))[:, [2 - axis for axis in reversed(order)]]
     direction = columns * np.where(flips[::-1], -1.0, 1.0)
     z, y, x = order
@@ -53,14 +53,14 @@ def stand_upright(values: Shaped[np.ndarray, "z y x"], grid: Grid) -> tuple[Shap
     return _mirror(values.transpose(order), flips), upright
 
 
-def lay_down(values: Shaped[np.ndarray, "Z Y X"], grid: Grid) -> Shaped[np.ndarray, "z y x"]:
-    """Undo `stand_upright`: bring a volume that stands upright back onto the grid it came from."""
-    order, flips = _turn(grid)
+def from_upright(values: Shaped[np.ndarray, "Z Y X"], grid: Grid) -> Shaped[np.ndarray, "z y x"]:
+    """Undo `to_upright`: return an upright volume to the axis order of the grid it came from."""
+    order, flips = _axis_order(grid)
     return _mirror(values, flips).transpose(np.argsort(order))
 
 
-def _turn(grid: Grid) -> tuple[tuple[int, int, int], list[bool]]:
-    """Give the array axis that runs nearest along the world's z, y and x, and whether it runs against it."""
+def _axis_order(grid: Grid) -> tuple[tuple[int, int, int], list[bool]]:
+    """Return, for world z, y and x, the array axis closest to it and whether that axis is reversed."""
     axes = np.reshape(grid.direction, (3, 3))
     x, y, z = max(permutations(range(3)), key=lambda order: float(np.abs(axes[range(3), order]).sum()))
     flips = [bool(axes[world, column] < 0) for world, column in ((2, z), (1, y), (0, x))]
@@ -72,8 +72,8 @@ def _mirror(values: Shaped[np.ndarray, "z y x"], flips: list[bool]) -> Shaped[np
 
 
 def box_grid(low_xyz_mm: np.ndarray, high_xyz_mm: np.ndarray, spacing_mm: float) -> Grid:
-    """Lay an isotropic grid along the world axes over a box of the world."""
-    # The last digits, which NIfTI does not keep, must not cost a row.
+    """Make an isotropic, axis-aligned grid that covers a box in world coordinates."""
+    # NIfTI stores fewer digits: the rounding of a corner must not cost a row.
     count_xyz = np.floor((high_xyz_mm - low_xyz_mm) / spacing_mm + 1e-3).astype(int) + 1
     nx, ny, nz = (int(count) for count in count_xyz)
     x, y, z = (float(value) for value in low_xyz_mm)
@@ -83,16 +83,16 @@ def box_grid(low_xyz_mm: np.ndarray, high_xyz_mm: np.ndarray, spacing_mm: float)
 def resample(
     values: Shaped[np.ndarray, "z y x"], grid: Grid, onto: Grid, *, linear: bool, outside: int
 ) -> Shaped[np.ndarray, "Z Y X"]:
-    """Read a volume at the voxels of another grid, in whatever directions the two lie.
+    """Resample a volume onto another grid; both may have any direction.
 
     Args:
-        values: the volume, of the number type that the answer will have.
-        grid: where the volume lies.
-        onto: where the answer lies.
-        linear: interpolate linearly; else take the nearest voxel.
+        values: the volume; the result has the same dtype.
+        grid: the grid of the volume.
+        onto: the grid of the result.
+        linear: interpolate linearly; otherwise take the nearest voxel.
         outside: the value beyond the volume.
     """
-    # SimpleITK is wanted for preparing alone: training from a ready cache imports this module without it.
+    # Imported late: training from a cache imports this module, and needs no SimpleITK.
     import SimpleITK
 
     place = grid.to_index(onto.corners_xyz_mm())

@@ -1,5 +1,6 @@
-"""The vocabulary that all other modules share: scans, findings and candidates, in world millimetres."""
+"""The data structures that all other modules share: scans, findings, candidates, entries and failures."""
 
+import traceback
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -8,13 +9,14 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float64, Int16, Int64, Shaped, UInt8
 
+from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 
 AIR_HU = -1024
-"""What stands where a scan has no value: the least that 12 bits of CT hold."""
+"""The value of padding and of voxels outside a scan: the lowest that 12-bit CT can hold."""
 
 UNKNOWN_DIAMETER_MM = 10.0
-"""Size of a finding whose reader gave none, by LUNA16's evaluation script."""
+"""Diameter assumed for a finding without one, as in LUNA16's evaluation script."""
 
 Rows = slice | Bool[np.ndarray, "n"] | Int64[np.ndarray, "m"]
 
@@ -25,9 +27,9 @@ class Scan:
 
     Attributes:
         scan_id: the `seriesuid` of the csv files.
-        hu: the volume, padding already replaced by air.
-        grid: where the volume lies in the world.
-        notes: what reading had to mend, such as missing slices.
+        hu: the volume, with padding already replaced by air.
+        grid: the position of the volume in the world.
+        notes: what the reader had to repair, such as missing slices.
     """
 
     scan_id: str
@@ -38,11 +40,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What readers marked in one scan, or in the rows of one table.
+    """Findings that readers annotated in one scan, or the rows of one table.
 
     Attributes:
-        centre_xyz_mm: world place of each centre.
-        diameter_mm: diameter of each; negative where the reader gave none (LUNA16's excluded list has -1).
+        centre_xyz_mm: centre of each finding in world coordinates.
+        diameter_mm: diameter of each finding; negative if the reader gave none (-1 in LUNA16's excluded list).
     """
 
     centre_xyz_mm: Float64[np.ndarray, "n 3"]
@@ -55,12 +57,12 @@ class Findings:
         return type(self)(self.centre_xyz_mm[rows], self.diameter_mm[rows])
 
     def effective_diameter_mm(self) -> Float64[np.ndarray, "n"]:
-        """Give the diameters, with `UNKNOWN_DIAMETER_MM` where the reader gave none."""
+        """Return the diameters, with `UNKNOWN_DIAMETER_MM` where the reader gave none."""
         return np.where(self.diameter_mm < 0, UNKNOWN_DIAMETER_MM, self.diameter_mm)
 
     @classmethod
     def empty(cls) -> Self:
-        """Give no finding at all."""
+        """Return an empty set of findings."""
         return cls(np.zeros((0, 3)), np.zeros(0))
 
     @classmethod
@@ -75,12 +77,12 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a detector marked in one scan, or in the rows of one table.
+    """Candidates of a detector in one scan, or the rows of one table.
 
     Attributes:
-        centre_xyz_mm: world place of each mark.
-        probability: score of each mark.
-        diameter_mm: diameter of each mark; negative where it is unknown (a submission csv has none).
+        centre_xyz_mm: centre of each candidate in world coordinates.
+        probability: score of each candidate.
+        diameter_mm: diameter of each candidate; negative if unknown (a submission csv has none).
     """
 
     centre_xyz_mm: Float64[np.ndarray, "n 3"]
@@ -94,12 +96,12 @@ class Candidates:
         return type(self)(self.centre_xyz_mm[rows], self.probability[rows], self.diameter_mm[rows])
 
     def best_first(self) -> Self:
-        """Sort by falling probability; equal ones keep their order."""
+        """Sort by descending probability; ties keep their order."""
         return self[np.argsort(-self.probability, kind="stable")]
 
     @classmethod
     def empty(cls) -> Self:
-        """Give no candidate at all."""
+        """Return an empty set of candidates."""
         return cls(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
 
     @classmethod
@@ -118,11 +120,11 @@ RowsT = TypeVar("RowsT", Findings, Candidates)
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[RowsT]):
-    """Findings or candidates of many scans, one row each, as a csv file holds them.
+    """Findings or candidates of many scans, one per row, as in a csv file.
 
     Attributes:
         scan_id: the `seriesuid` of each row.
-        rows: as many findings or candidates.
+        rows: the findings or candidates, as many as ids.
     """
 
     scan_id: Shaped[np.ndarray, "n"]
@@ -136,26 +138,30 @@ class Table(Generic[RowsT]):
 
     @classmethod
     def of_one_scan(cls, rows: RowsT) -> Self:
-        """Put the rows of one scan, whose position is 0, into a table."""
+        """Make a table of the rows of one scan, with 0 as its id."""
         return cls(np.zeros(len(rows), np.int64), rows)
 
     def numbered(self) -> tuple[list[Hashable], Int64[np.ndarray, "n"]]:
-        """Number the scans in the order in which they appear; give their ids, and the number of each row's scan."""
+        """Number the scans in order of first appearance.
+
+        Returns:
+            The id of each scan, and for each row the number of its scan.
+        """
         ids = self.scan_id
-        # Rows of one scan mostly stand together: one look-up for each run of equal ids, and no sorting of long texts.
+        # Rows of one scan are mostly adjacent: one look-up per run of equal ids is faster than sorting long strings.
         starts = np.flatnonzero(np.append(np.ones(min(len(ids), 1), dtype=bool), ids[1:] != ids[:-1]))
         number: dict[Hashable, int] = {}
         of_run = [number.setdefault(scan_id, len(number)) for scan_id in ids[starts].tolist()]
         return list(number), np.repeat(np.array(of_run, dtype=np.int64), np.diff(np.append(starts, len(ids))))
 
     def in_scans(self, scan_ids: Iterable[Hashable]) -> Bool[np.ndarray, "n"]:
-        """Tell which rows are of one of these scans."""
+        """Return a mask of the rows that belong to one of these scans."""
         ids, number = self.numbered()
         wanted = frozenset(scan_ids)
         return np.asarray(np.array([scan_id in wanted for scan_id in ids], dtype=bool)[number])
 
     def places_by_scan(self) -> dict[str, Int64[np.ndarray, "_"]]:
-        """Give the places of each scan's rows under its id, rising; a scan without rows is not there."""
+        """Map each scan id to the ascending indices of its rows; scans without rows are absent."""
         ids, number = self.numbered()
         order = np.argsort(number, kind="stable")
         stops: list[int] = np.cumsum(np.bincount(number, minlength=len(ids))).tolist()
@@ -163,18 +169,18 @@ class Table(Generic[RowsT]):
         return dict(sorted(places.items()))
 
     def by_scan(self) -> dict[str, RowsT]:
-        """Give each scan's rows under its id, in the order of the table; a scan without rows is not there."""
+        """Map each scan id to its rows, in the order of the table; scans without rows are absent."""
         return {scan_id: self.rows[places] for scan_id, places in self.places_by_scan().items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What is known of a scan beside its voxels.
+    """The subset and the annotated findings of a scan.
 
     Attributes:
-        subset: the part of the data set it belongs to; "" where there is none.
-        nodules: to be found.
-        excluded: findings that count neither for nor against a detector.
+        subset: the subset of the data set that it belongs to; "" if none.
+        nodules: the nodules that a detector should find.
+        excluded: findings that count neither as true nor as false positives.
     """
 
     subset: str = ""
@@ -182,12 +188,12 @@ class Labels:
     excluded: Findings = field(default_factory=Findings.empty)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values, for JSON; a finding is a row x, y, z, diameter in mm."""
+        """Convert to plain values for JSON; a finding becomes a row (x, y, z, diameter) in mm."""
         return {"subset": self.subset, "nodules": _rows(self.nodules), "excluded": _rows(self.excluded)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave."""
+        """Restore labels from the values of `to_dict`."""
         return cls(values["subset"], _findings(values["nodules"]), _findings(values["excluded"]))
 
 
@@ -197,13 +203,14 @@ class Entry:
 
     Attributes:
         scan_id: the `seriesuid` of the csv files.
-        ct: the windowed CT; a read-only memory map where it was opened from a cache.
-        lung: 1 in the dilated lungs, 0 outside; memory-mapped likewise.
-        grid: where both lie; isotropic, along the world axes.
-        original_grid: where the raw scan lay.
-        settings: the preparation's settings as plain values.
-        record: what preparing noted: `notes` (list of str), `lungs` and `scan` (the checks), `nodules` (how many are
-            annotated, in the crop and in the mask), and `source` (a digest of what tells changed raw files).
+        ct: the windowed CT; a read-only memory map if opened from a cache.
+        lung: 1 in the dilated lungs, 0 outside; memory-mapped like `ct`.
+        grid: the grid of both volumes; isotropic, along the world axes.
+        original_grid: the grid of the raw scan.
+        settings: the preparation settings as plain values.
+        record: what the preparation recorded: `notes` (list of str), `lungs` and `scan` (results of the checks),
+            `nodules` (how many are annotated, in the crop, in the mask), and `source` (a fingerprint of the raw
+            files that shows when they change).
         labels: its subset and findings.
     """
 
@@ -215,6 +222,28 @@ class Entry:
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A scan that could not be processed, in place of its result: the other scans go on.
+
+    Attributes:
+        scan_id: the scan.
+        reason: what went wrong, in one line.
+        trace: the traceback of an unexpected error; "" for an `InputError`.
+    """
+
+    scan_id: str
+    reason: str
+    trace: str = ""
+
+    @classmethod
+    def of(cls, scan_id: str, error: Exception) -> Self:
+        """Describe an error: an `InputError` by its message, any other by its type, message and traceback."""
+        if isinstance(error, InputError):
+            return cls(scan_id, str(error))
+        return cls(scan_id, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
 def _rows(findings: Findings) -> list[list[float]]:

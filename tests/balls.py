@@ -1,4 +1,4 @@
-"""Tiny prepared scans, without reading or preparing anything: bright balls in dark, noisy lungs."""
+"""Tiny cache entries made without raw scans: bright balls in dark, noisy lungs."""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from nodule_lightning.training.module import NoduleDetector
 from nodule_lightning.training.schedule import WarmUpAndDecay
 
 ORIGIN_XYZ_MM = (-50.0, 20.0, 300.0)
-# As they come back from a cache.
+# As read from a cache.
 SETTINGS = json.loads(json.dumps(PreparationSettings(spacing_mm=1.0).to_dict()))
 
 
@@ -51,7 +51,7 @@ def ball_entry(
 
 
 def write_balls(cache: Path, scans: int, seed: int = 0) -> Path:
-    """Write scans 0, 1, ...; each third has no nodule, the others one; subset: the index modulo 3."""
+    """Write scans 0, 1, ...: every third has no nodule, the others have one; the subset is the index modulo 3."""
     rng = np.random.default_rng(seed)
     for index in range(scans):
         boxes = [] if index % 3 == 2 else [(*rng.uniform(12, 28, 3), rng.uniform(5, 11))]
@@ -70,7 +70,7 @@ def tiny_segmentation(norm: str = "batch") -> SegmentationDetector:
 
 
 def one_stage(rule: SamplingRule | int = 16, loss: Loss | None = None) -> Curriculum:
-    """Make a curriculum of a rule, or of as many patches an epoch."""
+    """Make a curriculum with one stage, from a sampling rule or a number of patches per epoch."""
     if isinstance(rule, int):
         rule = SamplingRule(rule, negative_share=0.25)
     return Curriculum({"only": Stage(1, loss or HardMiningLoss(hard_per_patch=4), rule)})

@@ -1,4 +1,4 @@
-"""A plain chest drawn from formulas in world coordinates, so that any grid shows the same anatomy."""
+"""A simple chest drawn from formulas in world coordinates, so that any grid shows the same anatomy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ LUNG_RADII_XYZ_MM = np.array([38.0, 45.0, 55.0])
 GRID = Grid((54, 79, 100), (3.0, 2.8, 2.8), (-130.0, -115.0, -228.0))
 
 
-# Texts that occur nowhere else, so that a search of bytes finds them.
+# Unique texts, so that a search of bytes finds them.
 PATIENT = {
     "0008|0020": "19910823",  # StudyDate
     "0008|0050": "ACC-77310",  # AccessionNumber
@@ -81,7 +81,7 @@ def write_dicom(
     z_mm: Sequence[float] | None = None,
     prefix: str = "",
 ) -> None:
-    """Write axial slices with a rescale intercept of -1024 and all that tells who the patient is."""
+    """Write axial DICOM slices with a rescale intercept of -1024 and the patient's identifiers."""
     grid = grid or Grid((len(hu), *hu.shape[1:]), (2.5, 0.8, 0.7), (-10.0, 20.0, 30.0))
     x, y, z = grid.origin_xyz_mm
     step_z, step_y, step_x = grid.spacing_zyx_mm
@@ -115,10 +115,10 @@ TROUBLES = ("cut to pieces", "begins at the head", "very unequal", "filled with 
 
 
 def draw_trouble(name: str) -> tuple[Scan, str, tuple[float, float]]:
-    """Draw a chest with one of the seed team's failures, or with a wound.
+    """Draw a chest that needs one of the cures.
 
     Returns:
-        The scan, the cure that it needs, and the size of the right and of the left lung against a whole one.
+        The scan, the cure that it needs, and the size of the right and of the left lung relative to a normal one.
     """
     grid = GRID
     if name == "begins at the head":

@@ -1,4 +1,4 @@
-"""The tiny scans of balls with a detector's candidates of them, and a second stage as small."""
+"""Candidates for the tiny scans of balls, and a second stage of the same size."""
 
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ SIDE = 16
 
 
 def mark_balls(cache: Path, path: Path, wrong: int = 6, seed: int = 0) -> Path:
-    """Write a detector's candidates: a mark of little probability in each ball, and surer ones in empty lung."""
+    """Write candidates: one of low probability in each ball, and false positives of mostly higher probability."""
     rng = np.random.default_rng(seed)
     catalog = Catalog.open(cache)
     ids: list[str] = []

@@ -1,4 +1,4 @@
-"""One scan in every format and direction gives one entry and the same candidates, at one place of the world."""
+"""A scan in any format and direction gives the same entry and the same candidates, at the same world position."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ from nodule_lightning.structures import Candidates, Entry, Scan
 from tests.blob_detector import blob_detector
 from tests.chest import CENTRE_XYZ_MM, GRID, NODULE_XYZ_MM, ball, draw_chest, world_of, write_dicom, write_image
 
-# The shape divides into no whole blocks, so averaging from the wrong end would show.
+# The shape is not a multiple of the block size, so averaging from the wrong end would be noticed.
 PLACED = Grid((107, 173, 199), (1.5, 1.3, 1.4), (-130.25, -115.5, -228.75))
 FLIPS = {"right to left": (False, False, True), "all axes": (True, True, True), "head first": (True, False, False)}
 
@@ -44,7 +44,7 @@ def flipped(scan: Scan, flips: tuple[bool, bool, bool]) -> Scan:
 
 
 def sagittal(scan: Scan) -> Scan:
-    """Store the slices from the right to the left, as an MR might be."""
+    """Store sagittal slices, from right to left."""
     nz, ny, nx = scan.hu.shape
     z, y, x = scan.grid.spacing_zyx_mm
     # Index x runs along world y, index y along world z, index z along world x.
@@ -53,7 +53,7 @@ def sagittal(scan: Scan) -> Scan:
 
 
 def nodule_place(entry: Entry) -> Float64[np.ndarray, "3"]:
-    """Find the nodule as the centre of what is bright around where it was drawn."""
+    """Find the nodule as the centre of the bright voxels around its drawn position."""
     index = np.rint(entry.grid.to_index(NODULE_XYZ_MM[None]))[0].astype(int)
     window = tuple(slice(place - 9, place + 10) for place in index)
     bright = np.argwhere(entry.ct[window] > 120) + index - 9

@@ -1,4 +1,4 @@
-"""Grid: there and back, flips, oblique axes, crops."""
+"""Grid: round trips, flips, oblique axes and crops."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import IDENTITY_DIRECTION, Grid
 
-# The check of types looks at a random item of a tuple, with Python's own generator.
+# The type checker of the tests samples a random item of a tuple, with Python's global generator.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 
 coordinate = st.floats(-2000, 2000)
@@ -88,16 +88,18 @@ def test_corners() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "spacing", "direction", "says"),
+    ("shape", "spacing", "direction", "named"),
     [
-        ((0, 1, 1), (1.0, 1.0, 1.0), IDENTITY_DIRECTION, "at least one voxel"),
-        ((1, 1, 1), (1.0, 0.0, 1.0), IDENTITY_DIRECTION, "must be positive"),
-        ((1, 1, 1), (1.0, float("nan"), 1.0), IDENTITY_DIRECTION, "must be positive"),
-        ((1, 1, 1), (1.0, 1.0, 1.0), (1.0, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), "not orthonormal"),
+        ((0, 1, 1), (1.0, 1.0, 1.0), IDENTITY_DIRECTION, "(0, 1, 1)"),
+        ((1, 1, 1), (1.0, 0.0, 1.0), IDENTITY_DIRECTION, "(1.0, 0.0, 1.0) mm"),
+        ((1, 1, 1), (1.0, float("nan"), 1.0), IDENTITY_DIRECTION, "(1.0, nan, 1.0) mm"),
+        ((1, 1, 1), (1.0, 1.0, 1.0), (1.0, 0.5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), "(1.0, 0.5, 0.0, "),
     ],
 )
 def test_impossible_grids(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float], direction: tuple[float, ...], says: str
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], direction: tuple[float, ...], named: str
 ) -> None:
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError) as error:
         Grid(shape, spacing, direction=direction)
+    assert error.value.key == "scan-invalid"
+    assert named in str(error.value)

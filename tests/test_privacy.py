@@ -1,4 +1,4 @@
-"""What a DICOM header tells of a patient stays in the raw files: it reaches nothing that any command writes."""
+"""Patient identifiers of DICOM headers stay in the raw files: no command writes them anywhere."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def run(folder: Path, command: str, *arguments: str, code: int = 0) -> str:
 
 
 def traces(folder: Path) -> list[str]:
-    """Name the files with a word of the headers, in their bytes or in their names."""
+    """List the files that contain a word of the headers, in their bytes or names."""
     words = [word for text in PATIENT.values() for word in {text, text.split("^")[0]}]
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
@@ -38,11 +38,11 @@ def traces(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) -> None:
     pixels = (draw_chest().hu + 1024).astype(np.int16)
-    # The folder of an export often bears the patient's name as well.
+    # The folder of an export often has the patient's name too.
     raw = tmp_path / "Secret^Name"
     for series in ("1.2.3.4", "1.2.3.5"):
         write_dicom(raw / series, pixels, series)
-    # Beside them, scans that cannot be read, of which the cache's page tells.
+    # Scans that cannot be read, which preparation.html reports.
     for series in ("1.2.3.6", "1.2.3.7"):
         write_dicom(raw / "Other^Name", pixels[:8], series)
     os.truncate(write_image(raw / "truncated.mhd", pixels).with_suffix(".raw"), 1000)
@@ -59,7 +59,7 @@ def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) ->
     assert "2 scans prepared, 0 were there already, 3 failed" in said
     page = (tmp_path / "cache/preparation.html").read_text(encoding="utf-8")
     assert [f"<li>{scan_id}: " in page for scan_id in ("1.2.3.6", "truncated", "headless")] == [True] * 3
-    # The terminal alone may name a path, as nodule-predict would below.
+    # Only the terminal may show a path, as nodule-predict would below.
     shutil.rmtree(raw / "Other^Name")
     for path in (*raw.glob("*.mhd"), *raw.glob("*.raw")):
         path.unlink()
@@ -69,7 +69,7 @@ def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) ->
         "datamodule.batch_size=4", "datamodule.patch_voxels=32", "datamodule.workers=0",
     )  # fmt: skip
     checkpoint = "checkpoint=run/checkpoints/best.ckpt"
-    told = [
+    printed = [
         run(tmp_path, "predict", checkpoint, "input=cache", "output=predicted/cache"),
         run(
             tmp_path, "predict", checkpoint, f"input={raw}", "output=predicted/raw",
@@ -82,9 +82,9 @@ def test_no_identifier_of_a_patient_goes_beyond_the_raw_files(tmp_path: Path) ->
 
     written = ("cache", "run", "predicted", "report")
     assert {path.name for path in tmp_path.iterdir()} == {*written, raw.name, "nodules.csv"}
-    # wandb keeps what it is told uncompressed, so that a search of its bytes means something.
+    # wandb's file is not compressed, so a search of its bytes is meaningful.
     [kept] = (tmp_path / "run" / "wandb").rglob("*.wandb")
     assert b"negative_share" in kept.read_bytes()
     assert list((tmp_path / "run").rglob("metrics.csv"))
     assert [trace for name in written for trace in traces(tmp_path / name)] == []
-    assert not [word for word in PATIENT.values() for text in told if word in text]
+    assert not [word for word in PATIENT.values() for text in printed if word in text]

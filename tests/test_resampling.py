@@ -1,4 +1,4 @@
-"""Resampling: a field that is linear in the world stays itself on any grid."""
+"""Resampling: a field that is linear in world coordinates does not change on any grid."""
 
 import numpy as np
 import pytest

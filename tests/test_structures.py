@@ -1,10 +1,18 @@
-"""Tables: rows by scan, whatever their order."""
+"""Tables: rows by scan, in any order; failures in one line."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodule_lightning.structures import Candidates, Table
+from nodule_lightning.errors import InputError
+from nodule_lightning.structures import Candidates, Failure, Table
+
+
+def test_a_failure_has_a_trace_only_for_an_unexpected_error() -> None:
+    assert Failure.of("a", InputError("too short", "scan-invalid")) == Failure("a", "too short")
+    unexpected = Failure.of("a", ZeroDivisionError("by zero"))
+    assert unexpected.reason == "ZeroDivisionError: by zero"
+    assert "ZeroDivisionError" in unexpected.trace
 
 
 @given(st.lists(st.sampled_from(["b", "a", "10", "9"]), max_size=12))

@@ -1,1 +1,1 @@
-"""Prepared scans on disk: entries, their catalogue, and how several processes replace them safely."""
+"""The cache of prepared scans: entries on disk, their catalog, and locks for concurrent writers."""

@@ -1,6 +1,6 @@
-"""Which scans a cache is to hold: one whose filling goes on, or was killed, looks like a smaller one that is whole.
+"""The list of scans that a cache should hold. Without it, a half-filled cache looks like a complete smaller one.
 
-CACHE/scans.csv   each scan of the data set that nodule-prepare was given, whichever shard it is of
+CACHE/scans.csv   every scan of the data sets that nodule-prepare was given, of all shards
 """
 
 from collections.abc import Iterable
@@ -17,43 +17,45 @@ LIST: Final = "scans.csv"
 
 
 def note_scans(cache: Path, scan_ids: Iterable[str]) -> None:
-    """Note which scans are to be prepared, beside those of other data sets.
+    """Add scans to the list of those that the cache should hold; those already listed stay.
 
     Raises:
         InputError: the list cannot be read or written.
     """
     path = cache / LIST
     with lock(cache):
-        there = set(read_scan_ids(path)) if path.exists() else set()
-        if missing := set(scan_ids) - there:
-            write_scan_ids(path, sorted(there | missing))
+        listed = set(read_scan_ids(path)) if path.exists() else set()
+        if missing := set(scan_ids) - listed:
+            write_scan_ids(path, sorted(listed | missing))
 
 
 def require_complete(cache: Path) -> str | None:
-    """Refuse a cache that lacks scans for which nobody knows a reason; no volume is opened.
+    """Refuse a cache that lacks scans without a recorded failure. No volume is opened.
 
-    A cache that was filled before there was such a list lacks what has a folder without its JSON.
+    A scan is expected if `scans.csv` lists it or if its folder holds a volume, with or without its JSON. The second
+    rule covers caches without a list.
 
     Returns:
-        A line about those that could not be prepared, if there are any.
+        One line about the scans that could not be prepared; None if there are none.
 
     Raises:
-        InputError: scans are missing; names one of them.
+        InputError: scans are missing; the message names one of them.
     """
     path = cache / LIST
     listed = set(read_scan_ids(path)) if path.exists() else set()
     begun = {path.parent.name for path in (cache / "scans").glob("[!.]*/ct.npy")}
     expected, failures = listed | begun, read_failures(cache)
-    lacking = sorted(expected - set(list_entries(cache)))
-    if unexplained := [scan_id for scan_id in lacking if scan_id not in failures]:
+    missing = sorted(expected - set(list_entries(cache)))
+    if unexplained := [scan_id for scan_id in missing if scan_id not in failures]:
         raise InputError(
-            f"{cache} lacks {len(unexplained)} of {len(expected)} scans that nodule-prepare was to prepare, such as "
-            f"{unexplained[0]}: it is still at work, was killed, or they are gone; run it again, for each "
-            f"shard, or, to go without them, delete {path} and what is left of them in {cache / 'scans'}"
+            f"{cache} lacks {len(unexplained)} of {len(expected)} scans that nodule-prepare was given, such as "
+            f"{unexplained[0]}: it is still running, was killed, or they were deleted; run it again, for each "
+            f"shard, or, to go without them, delete {path} and what is left of them in {cache / 'scans'}",
+            "cache-incomplete",
         )
-    if not lacking:
+    if not missing:
         return None
     return (
-        f"{len(lacking)} of {len(expected)} scans of {cache} could not be prepared, such as {lacking[0]} "
-        f"({failures[lacking[0]]})"
+        f"{len(missing)} of {len(expected)} scans of {cache} could not be prepared, such as {missing[0]} "
+        f"({failures[missing[0]]})"
     )

@@ -1,14 +1,15 @@
-"""The cache on disk: one folder a scan, with a memory-mapped CT, the lung mask, and a JSON beside them.
+"""Cache entries on disk: one folder per scan, with a memory-mapped CT, the lung mask and a JSON file.
 
     CACHE/scans/SCAN_ID/ct.npy      uint8, the windowed CT on an isotropic grid along the world axes
     CACHE/scans/SCAN_ID/lung.npy    uint8, 1 in the dilated lungs, 0 outside
-    CACHE/scans/SCAN_ID/scan.json   grids, settings, subset, findings, what preparing noted
-    CACHE/scans/SCAN_ID/crop.jpg    the scan before and after, for the page that a person looks through
-    CACHE/scans.csv                 which scans it is to hold
+    CACHE/scans/SCAN_ID/scan.json   grids, settings, subset, findings, and the record of the preparation
+    CACHE/scans/SCAN_ID/crop.jpg    the scan before and after, for preparation.html
+    CACHE/scans.csv                 the scans that the cache should hold
 
-An entry appears all at once, by renaming its folder, so a killed run leaves no half entry, and it holds its scan's
-findings itself. Several runs can fill one cache: an entry changes under the cache's lock, and what a killed run left
-half-written is known by its draft's lock, which died with it. No path and nothing of a DICOM header is kept.
+An entry is self-contained and appears atomically, by a rename of its folder, so a killed run leaves no partial entry.
+Several runs may fill one cache: entries change under the cache's lock. Each draft folder has a lock of its own, which
+the system releases when its writer dies; a draft with a free lock is the leftover of a killed run. Entries hold no
+path and nothing of a DICOM header but the series UID.
 """
 
 import json
@@ -22,7 +23,7 @@ from numpy.lib.format import open_memmap
 from nodule_lightning.cache.replacing import lock, replacing_folder
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.files import write_whole
+from nodule_lightning.io.files import write_error, write_whole
 from nodule_lightning.io.tables import check_scan_id
 from nodule_lightning.structures import Entry, Labels
 
@@ -31,15 +32,15 @@ PICTURE = "crop.jpg"
 
 
 def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None:
-    """Put an entry into the cache at once, in the place of an older one.
+    """Write an entry into the cache atomically; it replaces an older entry of the same scan.
 
     Args:
-        cache: the cache's folder; made where it is missing.
+        cache: the cache's folder; created if missing.
         entry: the prepared scan.
-        picture: a JPEG of the scan before and after.
+        picture: a JPEG of the scan before and after; None writes none.
 
     Raises:
-        InputError: the cache cannot be written, say because the disk is full.
+        InputError: the cache cannot be written, for example because the disk is full.
     """
     name = check_scan_id(entry.scan_id)
     description = {
@@ -59,17 +60,17 @@ def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None
                 (draft / PICTURE).write_bytes(picture)
             (draft / "scan.json").write_text(_json(description), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{cache / 'scans' / name} cannot be written: {error.strerror}") from None
+        raise write_error(cache / "scans" / name, error) from None
 
 
 def update_labels(cache: Path, scan_id: str, labels: Labels, nodules: Mapping[str, int] | None = None) -> None:
-    """Give an entry other labels, say of a corrected csv file, in one step; its volumes stay.
+    """Replace the labels of an entry atomically, for example after a csv file was corrected. Its volumes stay.
 
     Args:
         cache: the cache's folder.
-        scan_id: the entry.
+        scan_id: the scan.
         labels: its new labels.
-        nodules: what the record says of them; None leaves that as it is.
+        nodules: the new nodule counts of the record; None keeps the old ones.
 
     Raises:
         InputError: there is no such entry, or it cannot be written.
@@ -77,17 +78,17 @@ def update_labels(cache: Path, scan_id: str, labels: Labels, nodules: Mapping[st
     path = cache / "scans" / scan_id / "scan.json"
     try:
         with lock(cache):
-            there = read_description(cache, scan_id)
-            record = there["record"] if nodules is None else {**there["record"], "nodules": dict(nodules)}
-            wanted = {**there, "record": record, "labels": labels.to_dict()}
-            if wanted != there:
-                write_whole(path, _json(wanted).encode())
+            old = read_description(cache, scan_id)
+            record = old["record"] if nodules is None else {**old["record"], "nodules": dict(nodules)}
+            new = {**old, "record": record, "labels": labels.to_dict()}
+            if new != old:
+                write_whole(path, _json(new).encode())
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise write_error(path, error) from None
 
 
 def open_entry(cache: Path, scan_id: str) -> Entry:
-    """Open an entry; its volumes are memory-mapped and read only where they are looked at.
+    """Open an entry with memory-mapped, read-only volumes.
 
     Raises:
         InputError: there is no such entry, it was written by another version, or its files do not agree.
@@ -99,20 +100,25 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
         ct, lung = (open_memmap(folder / name, mode="r") for name in ("ct.npy", "lung.npy"))
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
-        # What numpy raises depends on where in the foreign bytes it stumbles: ValueError, EOFError, TokenError, ...
-        raise InputError(f"{folder} is damaged; delete it and prepare the scan again") from None
+            raise InputError(
+                f"{error.filename or folder} cannot be read: {error.strerror}", "file-unreadable"
+            ) from None
+        # Which exception numpy raises depends on the damaged bytes: ValueError, EOFError, TokenError, ...
+        raise _damaged(folder) from None
     if not ct.shape == lung.shape == grid.shape:
-        raise InputError(f"{folder} is damaged: its shapes differ; delete it and prepare the scan again")
+        raise _damaged(folder, ": its shapes differ")
     if not ct.dtype == lung.dtype == np.uint8:
-        raise InputError(f"{folder} is damaged: its volumes are not uint8; delete it and prepare the scan again")
+        raise _damaged(folder, ": its volumes are not uint8")
     original = Grid.from_dict(description["original_grid"])
     labels = Labels.from_dict(description["labels"])
     return Entry(scan_id, ct, lung, grid, original, description["settings"], description["record"], labels)
 
 
 def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
-    """Read the JSON of an entry: `grid`, `original_grid`, `settings`, `record`, `labels`, in plain values.
+    """Read the JSON of an entry, without its volumes.
+
+    Returns:
+        `grid`, `original_grid`, `settings`, `record` and `labels`, in plain values.
 
     Raises:
         InputError: there is no such entry, it is damaged, or it was written by another version.
@@ -121,14 +127,19 @@ def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{cache} holds no scan {scan_id}; prepare it first") from None
+        raise InputError(f"{cache} holds no scan {scan_id}; prepare it first", "scan-unknown") from None
     except ValueError:
-        raise InputError(f"{path} is damaged; delete its folder and prepare the scan again") from None
+        raise _damaged(path) from None
     if isinstance(description, dict) and description.get("format") != FORMAT_VERSION:
-        raise InputError(f"{path} is of another version of the cache; prepare into a new folder")
+        raise InputError(f"{path} is of another version of the cache; prepare into a new folder", "file-foreign")
     if not _is_whole(description):
-        raise InputError(f"{path} is damaged; delete its folder and prepare the scan again")
+        raise _damaged(path)
     return description
+
+
+def _damaged(path: Path, detail: str = "") -> InputError:
+    folder = "its folder" if path.suffix == ".json" else "it"
+    return InputError(f"{path} is damaged{detail}; delete {folder} and prepare the scan again", "file-damaged")
 
 
 def _is_whole(description: Any) -> bool:  # noqa: ANN401 - whatever the file holds
@@ -142,46 +153,50 @@ def _is_whole(description: Any) -> bool:  # noqa: ANN401 - whatever the file hol
 
 
 def list_entries(cache: Path) -> list[str]:
-    """Give the ids of all prepared scans, sorted; none where there is no cache."""
+    """List the ids of all prepared scans, sorted; empty if there is no cache."""
     found = (cache / "scans").glob("*/scan.json")
     return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
 
 
 def read_settings(cache: Path) -> dict[str, Any]:
-    """Give the settings that all entries were prepared with, as a checkpoint keeps them.
+    """Read the settings that all entries were prepared with, as plain values.
 
     Raises:
-        InputError: the cache is empty, or its entries were not all prepared alike.
+        InputError: the cache is empty, or its entries differ in their settings.
     """
     scan_ids = list_entries(cache)
     if not scan_ids:
-        raise InputError(f"{cache} holds no prepared scan; fill it with nodule-prepare")
+        raise InputError(f"{cache} holds no prepared scan; fill it with nodule-prepare", "cache-empty")
     first: dict[str, Any] = read_description(cache, scan_ids[0])["settings"]
     for scan_id in scan_ids[1:]:
         if differing := settings_differences(first, read_description(cache, scan_id)["settings"]):
-            raise InputError(f"{cache}: {scan_ids[0]} and {scan_id} differ in {'; '.join(differing)}; prepare again")
+            raise InputError(
+                f"{cache}: {scan_ids[0]} and {scan_id} differ in {'; '.join(differing)}; prepare again",
+                "cache-settings-differ",
+            )
     return first
 
 
 def require_settings(cache: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a cache that was prepared otherwise.
+    """Refuse a cache that was prepared with other settings.
 
     Args:
         cache: the cache's folder.
-        settings: what `PreparationSettings.to_dict` gives.
+        settings: the wanted settings, from `PreparationSettings.to_dict`.
 
     Raises:
-        InputError: the cache is empty or mixed, or some settings differ; it names each with both values.
+        InputError: the cache is empty, mixed or differs; the message names each setting with both values.
     """
     if differing := settings_differences(read_settings(cache), settings):
         raise InputError(
             f"{cache} was prepared with other settings (there and wanted): {'; '.join(differing)}; "
-            "prepare into another folder"
+            "prepare into another folder",
+            "cache-settings-differ",
         )
 
 
 def settings_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Name every setting in which two differ, with both values.
+    """List the settings in which two differ, each with both values.
 
     >>> settings_differences({"spacing_mm": 1.0, "lungs": {"closing_mm": 10}}, {"spacing_mm": 2.0, "lungs": {}})
     ['lungs.closing_mm 10 and None', 'spacing_mm 1.0 and 2.0']

@@ -1,6 +1,6 @@
-"""Put whole folders into a cache, among several processes that may be killed at any moment.
+"""Atomic replacement of folders in a cache, safe with several processes that may be killed at any moment.
 
-Locks are taken on regular files that are open for writing: NFS locks nothing else.
+Locks are taken on regular files opened for writing: NFS supports no others.
 """
 
 import fcntl
@@ -16,12 +16,12 @@ from nodule_lightning.io.files import drafts_of
 DRAFT: Final = ".tmp-"
 OLD: Final = ".old-"
 LOCK: Final = ".lock"
-# The files of a cache that are replaced one by one, under its lock.
+# Files of a cache that are replaced individually, under its lock.
 FILES: Final = ("preparation.html", "scans.csv", "failures/*.txt", "scans/*/scan.json")
 
 
 def remove_leftovers(cache: Path) -> None:
-    """Delete what killed runs left half-written, and bring back an entry whose successor did not take its place."""
+    """Delete what killed runs left half-written, and restore an old entry whose replacement was interrupted."""
     if not (cache / "scans").is_dir():
         return
     with lock(cache):
@@ -32,7 +32,7 @@ def remove_leftovers(cache: Path) -> None:
             else:
                 old.replace(final)
         for draft in (cache / "scans").glob(f"{DRAFT}*"):
-            # The lock of a run that still writes is held; that of a killed one died with it.
+            # A live writer still holds the lock of its draft; the lock of a killed one is free.
             with suppress(OSError), held(draft / LOCK, wait=False):
                 shutil.rmtree(draft, ignore_errors=True)
         for pattern in FILES:
@@ -42,7 +42,7 @@ def remove_leftovers(cache: Path) -> None:
 
 @contextmanager
 def lock(cache: Path) -> Iterator[None]:
-    """Keep every other process that asks for it from changing the cache meanwhile."""
+    """Hold the cache's lock; other processes that take it wait. The cache's folder is created if missing."""
     (cache / "scans").mkdir(parents=True, exist_ok=True)
     with held(cache / "scans" / LOCK):
         yield
@@ -50,14 +50,14 @@ def lock(cache: Path) -> Iterator[None]:
 
 @contextmanager
 def held(file: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a file's lock; it is given back when the process dies, however it does.
+    """Hold the lock of a file. The system releases it when the process dies.
 
     Args:
-        file: made where it is missing; its folder must be there.
-        wait: until another gives it back.
+        file: the file; created if missing, but its folder must exist.
+        wait: wait until the lock is free.
 
     Raises:
-        OSError: another holds it, and `wait` is False.
+        OSError: another process holds the lock and `wait` is False.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -69,16 +69,19 @@ def held(file: Path, *, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def replacing_folder(cache: Path, name: str) -> Iterator[Path]:
-    """Give an empty folder, which takes the place of `scans/NAME` at once when all went well.
+    """Provide an empty draft folder that replaces `scans/NAME` atomically if the block succeeds.
+
+    Yields:
+        The draft folder.
 
     Raises:
-        OSError: it cannot be made or written to; what was there stays.
+        OSError: the draft cannot be created or written; the old folder stays.
     """
     final = cache / "scans" / name
     draft = final.with_name(f"{DRAFT}{name}-{os.getpid()}-{os.urandom(4).hex()}")
     with ExitStack() as writing:
         try:
-            # Made and locked in one step, or another run would take it for a killed one's.
+            # Created and locked in one step: another run deletes a draft without a lock as a leftover.
             with lock(cache):
                 draft.mkdir()
                 writing.enter_context(held(draft / LOCK))
@@ -86,14 +89,14 @@ def replacing_folder(cache: Path, name: str) -> Iterator[Path]:
             with lock(cache):
                 writing.close()
                 (draft / LOCK).unlink()
-                _take_place(draft, final)
+                _swap_in(draft, final)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _take_place(draft: Path, final: Path) -> None:
-    """Put a folder in the place of another, under the cache's lock; what was there stays if that fails."""
-    # A folder cannot replace one that is not empty, so an older entry steps aside first.
+def _swap_in(draft: Path, final: Path) -> None:
+    """Move a draft to its final name; call under the cache's lock. The old folder stays if that fails."""
+    # A rename cannot replace a folder that is not empty, so the old one is moved aside first.
     old = final.with_name(f"{OLD}{final.name}")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():

@@ -20,7 +20,8 @@ def main() -> None:
 
 def write(config: DictConfig) -> None:
     """Write the planted scans and the csv files; an error at the end says if some scans failed."""
-    from nodule_lightning.phantom.planted_dataset import FailedScan, PlantedScan, PlantSource, plant_dataset
+    from nodule_lightning.phantom.planted_dataset import PlantedScan, PlantSource, plant_dataset
+    from nodule_lightning.structures import Failure
 
     seed(config)
     settings = instantiate(config.plant)
@@ -29,7 +30,7 @@ def write(config: DictConfig) -> None:
     total = len(source) * settings.copies
     outcomes = list(progress(plant_dataset(source, output, settings, truth=flag(config, "truth")), "planting", total))
     written = [scan for scan in outcomes if isinstance(scan, PlantedScan)]
-    failed = [scan for scan in outcomes if isinstance(scan, FailedScan)]
+    failed = [scan for scan in outcomes if isinstance(scan, Failure)]
     for scan in failed:
         print(f"failed: {scan.scan_id}: {scan.reason}")
     nodules = sum(len(scan.nodules) for scan in written)

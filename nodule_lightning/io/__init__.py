@@ -1,1 +1,1 @@
-"""Everything that reads or writes the user's files: scans and csv tables."""
+"""Input and output: scans, csv tables, viewer formats, atomic writes and worker processes."""

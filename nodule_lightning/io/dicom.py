@@ -1,4 +1,4 @@
-"""Find and read DICOM series, through GDCM, without letting anything of their headers out but geometry and id."""
+"""Reading of DICOM series through GDCM. Of the headers, only the geometry and the series UID leave this module."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ _LOCALISER_SLICES = 3
 _POSITION_TAG = "0020|0032"
 _SAME_PLACE_MM = 0.005
 _WIDEST_GAP_MM = 25.0
-# Of the usual distance: positions are written with few digits.
+# Tolerance as a share of the usual slice distance: positions are stored with few digits.
 _EVEN = 0.02
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell a DICOM file by its mark; an index of a disk is none."""
+    """Recognise a DICOM file by its magic bytes; a DICOMDIR index does not count."""
     with path.open("rb") as file:
         return path.name.upper() != "DICOMDIR" and file.read(132)[128:] == b"DICM"
 
@@ -36,43 +36,46 @@ def _series(folder: Path) -> dict[str, Sequence[str]]:
 
 
 def _volumes(series: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Leave out the localisers, series of at most three slices, unless there is nothing else."""
+    """Leave out localisers, that is series of at most three slices, unless there are no others."""
     return {name: files for name, files in series.items() if len(files) > _LOCALISER_SLICES} or series
 
 
 def first_series(folder: Path) -> str | None:
-    """Give the id of the one volume in a folder, or of the first of several; None where there is none."""
+    """Return the UID of the first series in a folder, preferring volumes over localisers; None if there is none."""
     return next(iter(_volumes(_series(folder))), None)
 
 
 def pick_series(folder: Path) -> tuple[str, Sequence[str]]:
-    """Give the id and the ordered files of the one volume in a folder.
+    """Return the UID and the ordered files of the only volume in a folder.
 
     Raises:
-        InputError: there is no series, or several of more than three slices.
+        InputError: there is no series, or several with more than three slices.
     """
     series = _series(folder)
     if not series:
-        raise InputError(f"{folder} holds no DICOM series and is no scan file")
+        raise InputError(f"{folder} holds no DICOM series and is no scan file", "file-missing")
     volumes = _volumes(series)
     if len(volumes) > 1:
         listed = ", ".join(f"{name} ({len(files)} slices)" for name, files in series.items())
-        raise InputError(f"{folder} holds several DICOM series: {listed}; put one in a folder of its own and pass that")
+        raise InputError(
+            f"{folder} holds several DICOM series: {listed}; put one in a folder of its own and pass that",
+            "argument-invalid",
+        )
     name, files = next(iter(volumes.items()))
     return check_scan_id(name), files
 
 
 def read_series(folder: Path, files: Sequence[str]) -> tuple[SimpleITK.Image, tuple[str, ...]]:
-    """Read the files of one series into evenly spaced slices.
+    """Read the files of one series into a volume with evenly spaced slices.
 
-    Slices that are there twice are taken once. Where slices are missing or unevenly spaced, the volume is interpolated
-    between the true places. A few files of another size or direction, such as a localiser, are left out.
+    Duplicate slices are taken once. Missing or unevenly spaced slices are interpolated from their true positions. Up
+    to three files of another size or direction, such as a localiser, are left out.
 
     Returns:
-        The volume, and in words what had to be mended.
+        The volume, and notes on what had to be repaired.
 
     Raises:
-        InputError: a slice is damaged, two slices at one place differ, the gap is wide, or the gantry was tilted.
+        InputError: a slice is damaged, two slices at one position differ, a gap is too wide, or the gantry was tilted.
     """
     try:
         return _read_files(folder, files)
@@ -93,7 +96,9 @@ def _read_files(folder: Path, files: Sequence[str]) -> tuple[SimpleITK.Image, tu
         try:
             image = reader.Execute()
         except RuntimeError:
-            raise InputError(f"{folder} cannot be read: a slice is damaged or of another size") from None
+            raise InputError(
+                f"{folder} cannot be read: a slice is damaged or of another size", "file-damaged"
+            ) from None
     if len(files) < 2 or not all(reader.HasMetaDataKey(index, _POSITION_TAG) for index in range(len(files))):
         return image, ()
     texts = [reader.GetMetaData(index, _POSITION_TAG) for index in range(len(files))]
@@ -107,7 +112,9 @@ def _refuse_tilt(folder: Path, image: SimpleITK.Image, position_xyz_mm: Float64[
     normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
     sideways = position_xyz_mm - np.outer(position_xyz_mm @ normal, normal)
     if np.ptp(sideways, axis=0).max() > 1:
-        raise InputError(f"{folder}: the slices are shifted sideways (tilted gantry); resample the series first")
+        raise InputError(
+            f"{folder}: the slices are shifted sideways (tilted gantry); resample the series first", "scan-invalid"
+        )
 
 
 def _place_slices(
@@ -116,19 +123,19 @@ def _place_slices(
     depth_mm: Float64[np.ndarray, "slice"],
     position_xyz_mm: Float64[np.ndarray, "slice 3"],
 ) -> tuple[SimpleITK.Image, tuple[str, ...]]:
-    """Bring the slices into order and onto even distances."""
+    """Sort the slices by depth and interpolate them to even distances."""
     order = np.argsort(depth_mm, kind="stable")
     values = SimpleITK.GetArrayViewFromImage(image)
     kept, repeats = _without_repeats(folder, values, depth_mm, order)
     if len(kept) < 2:
-        raise InputError(f"{folder}: all slices lie at one place")
+        raise InputError(f"{folder}: all slices lie at one position; export the series again", "scan-invalid")
     depth = depth_mm[kept]
     even, notes = even_depths(depth)
     if repeats:
-        notes = (f"{repeats} slices were there twice and are taken once", *notes)
+        notes = (f"{repeats} duplicate slices were left out", *notes)
     widest = float(np.diff(depth).max())
     if widest > _WIDEST_GAP_MM:
-        raise InputError(f"{folder}: {widest:.0f} mm without a slice; copy the series again")
+        raise InputError(f"{folder}: {widest:.0f} mm without a slice; copy the series again", "scan-invalid")
     placed = SimpleITK.GetImageFromArray(values[kept] if even is depth else _between(values, depth, kept, even))
     placed.SetDirection(image.GetDirection())
     placed.SetSpacing((*image.GetSpacing()[:2], float(even[-1] - even[0]) / (len(even) - 1)))
@@ -148,20 +155,21 @@ def _without_repeats(
             kept.append(index)
         elif not np.array_equal(values[index], values[kept[-1]]):
             raise InputError(
-                f"{folder}: different slices of one series lie at one place ({depth_mm[index]:.2f} mm): "
-                "several phases or reconstructions; put each in a folder of its own"
+                f"{folder}: different slices of one series lie at one position ({depth_mm[index]:.2f} mm): "
+                "several phases or reconstructions; put each in a folder of its own",
+                "scan-invalid",
             )
     return np.array(kept, dtype=np.int64), len(order) - len(kept)
 
 
 def even_depths(depth_mm: Float64[np.ndarray, "slice"]) -> tuple[Float64[np.ndarray, "even"], tuple[str, ...]]:
-    """Lay even distances over slices from the first to the last.
+    """Find evenly spaced positions from the first slice to the last.
 
     Args:
-        depth_mm: where the slices lie, rising.
+        depth_mm: ascending positions of the slices along their normal.
 
     Returns:
-        The even places, the same array where the slices are even already, and what to say about it.
+        The even positions, or the same array if the slices are even already, and notes on what changes.
     """
     gaps = np.diff(depth_mm)
     usual = float(np.median(gaps))
@@ -173,8 +181,8 @@ def even_depths(depth_mm: Float64[np.ndarray, "slice"]) -> tuple[Float64[np.ndar
     missing = int(np.rint(gaps / usual - 1).clip(min=0).sum())
     first = int(np.argmax(gaps)) + 1
     if missing:
-        return even, (f"{missing} slices are missing, first after slice {first}: filled in between their neighbours",)
-    return even, (f"the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: brought to {usual:.2f} mm",)
+        return even, (f"{missing} slices are missing, the first after slice {first}: interpolated",)
+    return even, (f"the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: resampled to {usual:.2f} mm",)
 
 
 def _between(
@@ -193,7 +201,7 @@ def _between(
 
 
 def _largest_group(files: Sequence[str]) -> list[str]:
-    """Give the files that agree in size and direction with most others, in order."""
+    """Return the largest group of files with the same size and direction, in their order."""
     groups: dict[tuple[object, ...], list[str]] = {}
     reader = SimpleITK.ImageFileReader()
     for file in files:
@@ -210,10 +218,10 @@ def _largest_group(files: Sequence[str]) -> list[str]:
 
 @contextmanager
 def silent() -> Iterator[BinaryIO]:
-    """Keep ITK's and GDCM's own lines off the terminal: they are written by C++ and may quote the header.
+    """Redirect what ITK and GDCM print on stderr: it comes from C++ and may quote the header.
 
     Yields:
-        A file that takes the lines instead; to be read from its start.
+        The file that receives the lines; seek to its start to read them.
     """
     terminal = os.dup(2)
     with TemporaryFile() as lines:

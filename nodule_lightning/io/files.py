@@ -1,4 +1,4 @@
-"""Write a whole file or nothing."""
+"""Atomic writes of files, csv text, and short distinct names for paths."""
 
 import csv
 import os
@@ -7,15 +7,18 @@ from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import ErrorKey, InputError, full_disk
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside the final one, which takes its place when all went well: a reader never sees half a file.
+    """Provide a draft beside a file that replaces it atomically if the block succeeds.
+
+    Yields:
+        The path of the draft.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be created or written.
     """
     draft = path.with_name(_draft_name(path.name, os.getpid()))
     try:
@@ -23,14 +26,20 @@ def replacing(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+        raise write_error(path, error, "; choose another place") from error
     finally:
         with suppress(OSError):
             draft.unlink()
 
 
+def write_error(path: Path, error: OSError, cure: str = "") -> InputError:
+    """Make the error of a path that cannot be written; its key tells a full disk from any other cause."""
+    key: ErrorKey = "disk-full" if full_disk(error) else "output-refused"
+    return InputError(f"{path} cannot be written: {error.strerror}{cure}", key)
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file at once.
+    """Write a file atomically.
 
     Raises:
         InputError: as `replacing`.
@@ -40,7 +49,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Lay rows out as a csv file."""
+    """Format rows as the bytes of a csv file, UTF-8 with LF line ends."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -49,10 +58,10 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Name each path by what tells it from the others: its own name, with as many parents as that takes.
+    """Name each path by the shortest part that distinguishes it: its own name, with as many parents as needed.
 
-    What all paths end with tells nothing and is left out. Where no parents tell paths apart, as with one file given
-    twice, the names are numbered.
+    A common ending is left out. If the parents do not distinguish the paths either, as with one file given twice, the
+    names are numbered.
 
     >>> distinct_names([Path("runs/a/test/submission.csv"), Path("runs/b/test/submission.csv")])
     ['a', 'b']
@@ -72,10 +81,10 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def drafts_of(folder: Path, pattern: str) -> list[Path]:
-    """List the drafts that processes, killed or still writing, have made of files.
+    """List the drafts of files that are being written, or that a killed process left behind.
 
     Args:
-        folder: where the pattern begins.
+        folder: the folder that the pattern is relative to.
         pattern: a glob of the final files.
     """
     parent, _, name = pattern.rpartition("/")

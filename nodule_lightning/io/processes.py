@@ -1,4 +1,4 @@
-"""Work on many tasks in several processes, of which any may be killed."""
+"""Process pools that survive the death of a worker: only the task that killed it is lost."""
 
 import os
 import signal
@@ -18,16 +18,16 @@ Result = TypeVar("Result")
 def run_in_processes(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, killed: Callable[[Task], Result]
 ) -> Iterator[Result]:
-    """Do the work in several processes; a task that kills its process costs only itself.
+    """Apply a function to tasks in several processes, in any order.
 
     Args:
-        work: what is done, once for each task. It must be importable, and not raise.
-        tasks: what it is done to.
-        workers: processes.
-        killed: the result of a task that kills its process.
+        work: the function. It must be importable and must not raise.
+        tasks: its arguments, one per call.
+        workers: number of processes.
+        killed: makes the result of a task whose process died, for example for lack of memory.
 
-    Returns:
-        The results as they come to be done.
+    Yields:
+        The results, in the order in which they finish.
     """
     waiting = list(enumerate(tasks))
     while waiting:
@@ -36,7 +36,7 @@ def run_in_processes(
             done.add(place)
             yield result
         waiting = [item for item in waiting if item[0] not in done]
-        # Tasks are begun in order, so one of the first that are left has killed its process: alone, it shows.
+        # Tasks start in order, so one of the first unfinished ones killed the pool. Running each alone finds it.
         suspects, waiting = waiting[:workers], waiting[workers:]
         for suspect in suspects:
             alone = [result for _, result in _until_broken(work, [suspect], 1)]
@@ -46,16 +46,19 @@ def run_in_processes(
 def run_ahead(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, killed: Callable[[Task], Result]
 ) -> Generator[Result, None, None]:
-    """Do the work in other processes ahead of whoever takes the results, and give these in the tasks' order.
+    """Apply a function to tasks in several processes, ahead of the consumer, in the order of the tasks.
 
-    At most `workers` + 1 results and tasks are under way or wait to be taken, so that memory is bounded however slow
-    the taker is. Close the iterator to end the processes, also after Ctrl-C, which they leave to this process.
+    At most `workers` + 1 tasks are running or finished but not consumed, so memory is bounded even if the consumer is
+    slow. Close the generator to end the processes. They ignore Ctrl-C: this process handles it, and closes them.
 
     Args:
-        work: what is done, once for each task. It must be importable, and not raise.
-        tasks: what it is done to.
-        workers: processes.
-        killed: the result of a task that kills its process.
+        work: the function. It must be importable and must not raise.
+        tasks: its arguments, one per call.
+        workers: number of processes.
+        killed: makes the result of a task whose process died, for example for lack of memory.
+
+    Yields:
+        The results, in the order of the tasks.
     """
     place = 0
     while place < len(tasks):
@@ -63,7 +66,7 @@ def run_ahead(
             for result in results:
                 yield result
                 place += 1
-        # One of those under way has killed its process: alone, it shows.
+        # One of the running tasks killed the pool. Running each alone finds it.
         for suspect in tasks[place : place + workers + 1]:
             alone = list(_in_order_until_broken(work, [suspect], 1))
             yield alone[0] if alone else killed(suspect)
@@ -73,7 +76,7 @@ def run_ahead(
 def _in_order_until_broken(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int
 ) -> Generator[Result, None, None]:
-    """Give results in order, until all are there or a process has died."""
+    """Yield results in order until all are done or a process dies."""
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_quiet_worker, (workers,))
     waiting: deque[Future[Result]] = deque()
     try:
@@ -92,8 +95,8 @@ def _in_order_until_broken(
 def _until_broken(
     work: Callable[[Task], Result], items: Sequence[tuple[int, Task]], workers: int
 ) -> Iterator[tuple[int, Result]]:
-    """Give results as they come, until all are there or a process has died."""
-    # Forking a process in which ITK or torch has started threads can hang it.
+    """Yield places and results as they finish, until all are done or a process dies."""
+    # A forked process can hang if ITK or torch has already started threads.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (workers,))
     try:
         places = {pool.submit(work, task): place for place, task in items}
@@ -106,7 +109,7 @@ def _until_broken(
 
 
 def _begin_quiet_worker(workers: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the one that takes the results ends the others.
+    # Ctrl-C interrupts every process of the terminal. The parent handles it and shuts the workers down.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _begin_worker(workers)
 
@@ -119,7 +122,7 @@ def _begin_worker(workers: int) -> None:
 
 
 def _end_with_parent() -> None:
-    # When the command is killed, its processes would otherwise wait for work for ever.
+    # If the parent is killed, its workers would wait for tasks forever.
     parent = parent_process()
     if parent is not None:
         parent.join()

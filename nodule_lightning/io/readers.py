@@ -1,7 +1,7 @@
-"""Read a CT from disk, in Hounsfield units: .mhd with .raw or .zraw, .mha, .nrrd, NIfTI, or a folder of DICOM slices.
+"""Readers of CT in Hounsfield units: .mhd with .raw or .zraw, .mha, .nrrd, NIfTI, or a folder of DICOM slices.
 
-The only thing kept of a DICOM header is the geometry and the SeriesInstanceUID, which is the scan's id: no patient
-identifier goes any further than this module.
+Of a DICOM header, only the geometry and the SeriesInstanceUID, which becomes the scan id, leave this module. Patient
+identifiers do not.
 """
 
 import gzip
@@ -25,18 +25,18 @@ from nodule_lightning.structures import AIR_HU, Scan
 
 SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nrrd", ".nii")
 LARGEST_EXTENT_MM = 3000
-# The folder of true masks, and the files beside it that say that it is one.
+# The folder of true masks in a generated data set, and the files beside it by which such a data set is recognised.
 TRUTH = "truth"
-CLAIM, PLANTED = "phantom.json", "planted.csv"
-_MADE_HERE = {CLAIM, PLANTED}
-_SAME_PLACE_MM = 1.0
+MANIFEST, PLANTED = "phantom.json", "planted.csv"
+_GENERATED = {MANIFEST, PLANTED}
+_SAME_POSITION_MM = 1.0
 
 
 def read_scan(path: Path) -> Scan:
     """Read one CT.
 
-    Padding below -1024 HU becomes -1024. DICOM's slope and intercept are applied. A volume without a negative value
-    may be one that was stored with 1024 added; see `to_hu` for when it is taken as such.
+    Padding below -1024 HU becomes -1024. DICOM's slope and intercept are applied. A file without negative values may
+    have been stored with an offset of 1024; see `to_hu` for how that is recognised.
 
     Args:
         path: a scan file, or the folder of one DICOM series.
@@ -46,7 +46,7 @@ def read_scan(path: Path) -> Scan:
             series or several; its slices contradict each other.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} does not exist", "file-missing")
     if path.is_dir():
         scan_id, files = pick_series(path)
         image, notes = read_series(path, files)
@@ -58,59 +58,62 @@ def read_scan(path: Path) -> Scan:
 
 
 def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:
-    """Read a label map that lies on the grid of a scan, such as a lung mask.
+    """Read a label map on the grid of a scan, such as a lung mask.
 
     Raises:
-        InputError: the file is missing or damaged, or lies elsewhere than the scan.
+        InputError: the file is missing or damaged, or its grid differs from the scan's.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} does not exist", "file-missing")
     image = _read_file(path)
     _check_volume(path, image)
-    there = _grid(path, image)
-    if there.shape != grid.shape or np.abs(there.corners_xyz_mm() - grid.corners_xyz_mm()).max() > _SAME_PLACE_MM:
-        raise InputError(f"{path} does not lie where its scan lies: shape {there.shape} against {grid.shape}")
+    own = _grid(path, image)
+    if own.shape != grid.shape or np.abs(own.corners_xyz_mm() - grid.corners_xyz_mm()).max() > _SAME_POSITION_MM:
+        raise InputError(
+            f"{path} is not on the grid of its scan: shape {own.shape} against {grid.shape}; delete or replace it",
+            "scan-invalid",
+        )
     labels: Integer[np.ndarray, "z y x"] = SimpleITK.GetArrayFromImage(image)
     return labels
 
 
 def find_scans(folder: Path) -> dict[str, Path]:
-    """Find every scan in a folder and below it.
+    """Find all scans in a folder and its subfolders.
 
-    Hidden files are passed over, and the true masks that `nodule-phantom` and `nodule-plant` write beside their scans.
+    Hidden files are ignored, and so are the true masks that `nodule-phantom` and `nodule-plant` write.
 
     Args:
-        folder: a folder of scan files and DICOM folders at any depth, or one scan.
+        folder: a folder of scan files and DICOM folders at any depth, or one scan file.
 
     Returns:
-        The file or DICOM folder under each scan id, sorted by id. A DICOM folder with several series stands under
-        the first one's id, so that reading it says what is wrong; its name might be the patient's.
+        The file or DICOM folder of each scan, by scan id, sorted. A DICOM folder with several series is listed under
+        the first series, and reading it then reports the problem. Its name is not used: it may be the patient's.
 
     Raises:
         InputError: the folder is missing or holds no scan, or two scans have the same id.
     """
     if not folder.exists():
-        raise InputError(f"{folder} does not exist")
+        raise InputError(f"{folder} does not exist", "file-missing")
     if folder.is_file():
         return {_file_id(folder): folder}
     found: dict[str, Path] = {}
     for parent, folders, names in os.walk(folder):
-        masks = {TRUTH} if not _MADE_HERE.isdisjoint(names) else set()
+        masks = {TRUTH} if not _GENERATED.isdisjoint(names) else set()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in masks)
         for scan_id, path in _scans_in(Path(parent), sorted(names)):
             if scan_id in found:
-                raise InputError(f"{found[scan_id]} and {path} are both the scan {scan_id}; keep one")
+                raise InputError(f"{found[scan_id]} and {path} are both the scan {scan_id}; keep one", "scan-repeated")
             found[scan_id] = path
     if not found:
-        raise InputError(f"{folder} holds no scan: neither {', '.join(SUFFIXES)} nor a DICOM series")
+        raise InputError(f"{folder} holds no scan: neither {', '.join(SUFFIXES)} nor a DICOM series", "file-missing")
     return dict(sorted(found.items()))
 
 
 def source_files(path: Path) -> list[Path]:
-    """List the files that hold a scan: a header with its data file, or all files of a DICOM folder.
+    """List the files of a scan: a header with its data file, or all files of a DICOM folder.
 
     Raises:
-        InputError: a header names a data file that is missing.
+        InputError: the data file that a header names is missing.
     """
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())
@@ -121,28 +124,28 @@ def source_files(path: Path) -> list[Path]:
         return [path]
     data = path.parent / os.fsdecode(match[1])
     if not data.is_file():
-        raise InputError(f"{path}: the data file that it names is missing; copy it too")
+        raise InputError(f"{path}: the data file that it names is missing; copy it too", "file-missing")
     return [path, data]
 
 
 def to_hu(values: Shaped[np.ndarray, "z y x"], *, may_be_offset: bool) -> Int16[np.ndarray, "z y x"]:
-    """Turn stored pixels into Hounsfield units.
+    """Convert stored values to Hounsfield units.
 
-    Some converters store CT without a sign, with 1024 added, and forget to say so. A volume is taken as such when
-    all three hold: no value is negative (a CT in HU always has air, at -1000); the 1st percentile is under 200
-    (there is air); and at least a tenth of the voxels lie between 824 and 1324 with a median within 100 of 1024
-    (fat, water and muscle are there, at -200..300 HU). A true HU volume cut off at zero fails the third, because
-    hardly any tissue is that dense; it is left as it is.
+    Some converters store CT as unsigned values with an offset of 1024 that the file does not mention. A volume is
+    treated as such if three conditions hold: no value is negative (CT in HU always contains air at -1000); the 1st
+    percentile is below 200 (there is air); and at least a tenth of the voxels lie between 824 and 1324 with a median
+    within 100 of 1024 (fat, water and muscle at -200..300 HU). A true HU volume clipped at zero fails the third
+    condition, because hardly any tissue is that dense, and stays as it is.
 
     Args:
-        values: the pixels, of any number type; NaN counts as air.
-        may_be_offset: False where the file itself says how to get HU, as DICOM does.
+        values: the stored values, of any dtype; NaN becomes air.
+        may_be_offset: False if the format itself defines HU, as DICOM does.
     """
     offset = 1024 if may_be_offset and _looks_offset(values) else 0
     if values.dtype == np.int16 and not offset:
         return np.asarray(np.maximum(values, np.int16(AIR_HU)))
     hu = np.empty(values.shape, dtype=np.int16)
-    # Slice by slice, so that a large scan is never held in a wider type.
+    # Slice by slice, so that the whole scan is never held in a wider dtype.
     for source, target in zip(values, hu, strict=True):
         plane = np.nan_to_num(source.astype(np.float32), nan=AIR_HU + offset)
         target[:] = np.rint(plane - offset).clip(AIR_HU, np.iinfo(np.int16).max)
@@ -173,7 +176,7 @@ def _file_id(path: Path) -> str:
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         cure = "pass the folder of its series" if is_dicom(path) else f"use {', '.join(SUFFIXES)} or a DICOM folder"
-        raise InputError(f"{path} is not a scan file: {cure}")
+        raise InputError(f"{path} is not a scan file: {cure}", "file-foreign")
     return check_scan_id(path.name[: -len(suffix)])
 
 
@@ -186,18 +189,20 @@ def _read_file(path: Path) -> SimpleITK.Image:
             reader.ReadImageInformation()
             _check_nifti(path, reader)
             image = reader.Execute()
-            # ITK goes on with noise where the compressed data of a MetaImage are damaged, and only prints this.
+            # If the compressed data of a MetaImage are damaged, ITK returns noise and only prints this.
             lines.seek(0)
             if b"Uncompress failed" in lines.read():
                 raise EOFError
             return image
         except (RuntimeError, EOFError, OSError, zlib.error):
-            # SimpleITK's own message names source files of ITK and mostly says "No such file".
-            raise InputError(f"{path} cannot be read: it is damaged or cut short, copy it again") from None
+            # SimpleITK's own message quotes ITK's source files and mostly says "No such file".
+            raise InputError(
+                f"{path} cannot be read: it is damaged or cut short, copy it again", "file-damaged"
+            ) from None
 
 
 def _check_nifti(path: Path, reader: SimpleITK.ImageFileReader) -> None:
-    """Refuse a NIfTI file that is cut short: ITK fills up its missing end in silence."""
+    """Refuse a truncated NIfTI file: ITK silently fills in the missing end."""
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return
     length = path.stat().st_size
@@ -212,15 +217,18 @@ def _check_nifti(path: Path, reader: SimpleITK.ImageFileReader) -> None:
 def _check_volume(path: Path, image: SimpleITK.Image) -> None:
     size, components = image.GetSize(), image.GetNumberOfComponentsPerPixel()
     if len(size) != 3 or min(size) < 2:
-        raise InputError(f"{path} is not a volume: its size is {'x'.join(map(str, size))}, three axes are needed")
+        raise InputError(
+            f"{path} is not a volume: its size is {'x'.join(map(str, size))}, three axes are needed", "scan-invalid"
+        )
     extents_mm = [count * step for count, step in zip(size, image.GetSpacing(), strict=True)]
     if max(extents_mm) > LARGEST_EXTENT_MM:
         raise InputError(
             f"{path} is {max(extents_mm) / 1000:.1f} m long by its header, longer than any patient: its spacing "
-            f"{', '.join(f'{step:g}' for step in image.GetSpacing())} mm must be wrong"
+            f"{', '.join(f'{step:g}' for step in image.GetSpacing())} mm must be wrong",
+            "scan-invalid",
         )
     if components != 1:
-        raise InputError(f"{path} holds {components} values a voxel (colour?); a CT has one")
+        raise InputError(f"{path} holds {components} values per voxel (colour?); a CT has one", "scan-invalid")
 
 
 def _grid(path: Path, image: SimpleITK.Image) -> Grid:
@@ -228,4 +236,4 @@ def _grid(path: Path, image: SimpleITK.Image) -> Grid:
     try:
         return Grid((nz, ny, nx), (sz, sy, sx), (ox, oy, oz), tuple(image.GetDirection()))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}", error.key) from None

@@ -1,16 +1,16 @@
-"""The names of the files in the folder of a training (`nodule-train`) and in that of a search (`nodule-predict`)."""
+"""File names in the output folders of `nodule-train` and `nodule-predict`."""
 
 from pathlib import Path
 from typing import Final
 
 from nodule_lightning.io.tables import read_scan_ids
 
-# A search: its candidates, the scans that it searched, and how both were made.
+# nodule-predict: the candidates, the searched scans, and how both were made.
 SUBMISSION: Final = "submission.csv"
 SEARCHED: Final = "scans.csv"
 PREDICTION: Final = "prediction.json"
 
-# A training: how it was made, its checkpoints, and a list of scans for each of its three sets.
+# nodule-train: the record of the run, its checkpoints, and one list of scans per set.
 TRAINING: Final = "run.json"
 CHECKPOINTS: Final = "checkpoints"
 LAST: Final = Path(CHECKPOINTS, "last.ckpt")
@@ -22,7 +22,7 @@ AUGMENTATION: Final = "augmentation"
 
 
 def read_set(path: Path) -> set[str]:
-    """Read one of a training's sets of scans, which may be empty: a list of scans in general may not.
+    """Read one set of a training run. Unlike the list in `read_scan_ids`, it may be empty.
 
     Raises:
         InputError: as `read_scan_ids`.

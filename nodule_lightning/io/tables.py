@@ -1,7 +1,7 @@
-"""The csv files: findings, candidates, scan ids and subsets, without any dependency but NumPy.
+"""Csv files of findings, candidates, scan ids and subsets; needs only NumPy.
 
-Columns are found by name in any order and others are passed over; comma and tab both separate. Files are written
-beside their final name and then moved into place.
+Columns are matched by name, in any order, and unknown ones are ignored. The separator is a comma or a tab. Files are
+written atomically.
 """
 
 import csv
@@ -17,27 +17,27 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import ErrorKey, InputError
 from nodule_lightning.io.files import csv_bytes, write_whole
 from nodule_lightning.structures import Candidates, Findings, Table
 
 COORDINATES = ("coordX", "coordY", "coordZ")
 _IN_MM = (*COORDINATES, "diameter_mm")
-# A kilometre: no scanner's table reaches there. Squares of larger numbers may be none.
+# A kilometre is beyond any scanner. Much larger numbers would overflow when squared.
 _FURTHEST_MM = 1e6
-# Of an id that is too long.
+# How many characters of a too long id a message shows.
 _SHOWN = 40
 _TIANCHI_ID = re.compile(r"LKDS[-_ ]?(\d{1,20})", re.IGNORECASE)
 
 
 def check_scan_id(scan_id: str) -> str:
-    """Give the one spelling of a scan id, or refuse an id that could not name a folder.
+    """Normalise a scan id, and refuse one that cannot name a folder.
 
-    Tianchi's files spell the same scan LKDS-00001 and LKDS_00001; the first is the one spelling.
+    Tianchi's files spell the same scan LKDS-00001 and LKDS_00001; the normal form is LKDS-00001.
 
     Raises:
-        InputError: an empty id, one with a separator or control character, one that starts with a dot, or one too
-            long for a file name.
+        InputError: the id is empty, has a separator or control character, starts with a dot, or is too long for a
+            file name.
 
     >>> check_scan_id(" LKDS_00001 ")
     'LKDS-00001'
@@ -48,21 +48,25 @@ def check_scan_id(scan_id: str) -> str:
     unsafe = not scan_id.isprintable() or set(scan_id) & set("/\\") or scan_id.startswith(".")
     if len(scan_id.encode(errors="surrogatepass")) > 200:
         begin = f"{scan_id[:_SHOWN]!r}... ({len(scan_id)} characters)"
-        raise InputError(f"{begin} cannot be a scan id: it must be a plain file name of at most 200 bytes")
+        raise InputError(
+            f"{begin} cannot be a scan id: it must be a plain file name of at most 200 bytes", "scan-invalid"
+        )
     if not scan_id or unsafe:
-        raise InputError(f"{scan_id!r} cannot be a scan id: it must be a plain file name without separators")
+        raise InputError(
+            f"{scan_id!r} cannot be a scan id: it must be a plain file name without separators", "scan-invalid"
+        )
     return scan_id
 
 
 def read_findings(path: Path, *, sized: bool = True) -> Table[Findings]:
-    """Read marks with the columns `seriesuid,coordX,coordY,coordZ,diameter_mm`.
+    """Read findings from the columns `seriesuid,coordX,coordY,coordZ,diameter_mm`.
 
     Args:
         path: the csv file.
-        sized: every mark must have a diameter; in an excluded list -1 stands for one that the reader did not give.
+        sized: require a positive diameter; an excluded list has -1 where the reader gave none.
 
     Raises:
-        InputError: the file is missing, lacks a column, or holds something that is not a number, an id or a diameter.
+        InputError: the file is missing, lacks a column, or has a value that is not a number, an id or a diameter.
     """
     columns = _read_columns(path, (*COORDINATES, "diameter_mm"))
     numbers = _numbers(columns, (*COORDINATES, "diameter_mm"))
@@ -72,10 +76,10 @@ def read_findings(path: Path, *, sized: bool = True) -> Table[Findings]:
 
 
 def read_candidates(path: Path) -> Table[Candidates]:
-    """Read a submission with the columns `seriesuid,coordX,coordY,coordZ,probability` and perhaps `diameter_mm`.
+    """Read a submission from the columns `seriesuid,coordX,coordY,coordZ,probability` and optionally `diameter_mm`.
 
     Raises:
-        InputError: the file is missing, lacks a column, or holds something that is not a number, a place or an id.
+        InputError: the file is missing, lacks a column, or has a value that is not a number, a position or an id.
     """
     columns = _read_columns(path, (*COORDINATES, "probability"), ("diameter_mm",))
     numbers = _numbers(columns, (*COORDINATES, "probability"))
@@ -85,21 +89,24 @@ def read_candidates(path: Path) -> Table[Candidates]:
 
 
 def read_classed_candidates(path: Path) -> tuple[Table[Candidates], Int8[np.ndarray, "n"] | None]:
-    """Read candidates that a second stage learns from: a submission, or the file of LUNA16's second track.
+    """Read candidates to train a second stage on: a submission, or `candidates_V2.csv` of LUNA16's second track.
 
-    That file, `candidates_V2.csv`, has the columns `seriesuid,coordX,coordY,coordZ,class` and no probability: each of
-    its marks gets the probability 1, so that the second stage alone ranks them.
+    The latter has the columns `seriesuid,coordX,coordY,coordZ,class` and no probability. Its candidates get the
+    probability 1, so that the second stage alone ranks them.
 
     Returns:
-        The candidates, and the class of each, 1 for a nodule and 0 for none; None where there is no such column.
+        The candidates, and the class of each: 1 for a nodule, 0 otherwise. None if there is no such column.
 
     Raises:
-        InputError: the file is missing, lacks a column, has neither a probability nor a class, or holds something
-            that is not a number, an id or a class.
+        InputError: the file is missing, lacks a column, has neither a probability nor a class, or has a value that is
+            not a number, an id or a class.
     """
     columns = _read_columns(path, COORDINATES, ("probability", "class", "diameter_mm"))
     if "probability" not in columns.place and "class" not in columns.place:
-        raise InputError(f"{path}, line 1: it has neither a column probability, as a submission, nor a column class")
+        raise InputError(
+            f"{path}, line 1: it has neither a column probability, as a submission, nor a column class",
+            "table-column-missing",
+        )
     probability, diameter_mm, given = (
         _numbers(columns, (name,))[:, 0] if name in columns.place else None
         for name in ("probability", "diameter_mm", "class")
@@ -116,19 +123,19 @@ def read_classed_candidates(path: Path) -> tuple[Table[Candidates], Int8[np.ndar
 
 
 def read_scan_ids(path: Path) -> list[str]:
-    """Read the scans of an evaluation, one id a line; the header `seriesuid` may be absent, as in LUNA16's file.
+    """Read a list of scans, one id per line; the header `seriesuid` is optional, as in LUNA16's file.
 
     Raises:
         InputError: the file is missing, holds no id, or holds one twice.
     """
     columns = _read_columns(path, ())
     if not columns.rows:
-        raise InputError(f"{path} holds no scan id")
+        raise InputError(f"{path} holds no scan id; list one per line", "table-value-invalid")
     return _each_once(columns)
 
 
 def read_subsets(path: Path) -> dict[str, str]:
-    """Read which subset each scan belongs to, from the columns `seriesuid,subset`.
+    """Read the subset of each scan from the columns `seriesuid,subset`.
 
     Raises:
         InputError: the file is missing, lacks a column, or holds a scan twice.
@@ -139,7 +146,7 @@ def read_subsets(path: Path) -> dict[str, str]:
 
 
 def write_findings(path: Path, table: Table[Findings]) -> None:
-    """Write marks so that `read_findings` gives the same numbers back."""
+    """Write findings; `read_findings` restores the same numbers exactly."""
     numbers = np.column_stack([table.rows.centre_xyz_mm, table.rows.diameter_mm])
     rows = zip(table.scan_id.tolist(), numbers.tolist(), strict=True)
     write_whole(
@@ -148,12 +155,12 @@ def write_findings(path: Path, table: Table[Findings]) -> None:
 
 
 def write_candidates(path: Path, table: Table[Candidates], *, sized: bool = False) -> None:
-    """Write a submission as the leaderboard takes it, of which the diameter is no part.
+    """Write a submission in the format of the leaderboard, which has no diameter.
 
     Args:
         path: the csv file.
-        table: the marks.
-        sized: write the column `diameter_mm` too, -1 where a diameter is unknown.
+        table: the candidates.
+        sized: add the column `diameter_mm`, with -1 for unknown diameters.
     """
     columns = ("probability", "diameter_mm") if sized else ("probability",)
     numbers = np.column_stack([table.rows.centre_xyz_mm, *(getattr(table.rows, name) for name in columns)])
@@ -164,12 +171,12 @@ def write_candidates(path: Path, table: Table[Candidates], *, sized: bool = Fals
 
 
 def write_scan_ids(path: Path, scan_ids: Iterable[str]) -> None:
-    """Write scan ids, one a line, under the header `seriesuid`."""
+    """Write scan ids, one per line, under the header `seriesuid`."""
     write_whole(path, csv_bytes(("seriesuid",), ([scan_id] for scan_id in scan_ids)))
 
 
 def join_findings(tables: Iterable[Table[Findings]]) -> Table[Findings]:
-    """Put tables one after the other; no table gives an empty one."""
+    """Concatenate tables; without any, the result is empty."""
     tables = list(tables)
     scan_id = np.concatenate([np.zeros(0, dtype=np.str_), *[table.scan_id for table in tables]])
     return Table(scan_id, Findings.concatenate(table.rows for table in tables))
@@ -177,7 +184,7 @@ def join_findings(tables: Iterable[Table[Findings]]) -> Table[Findings]:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """The rows of a file as text, without its header and blank lines, and the place of each column."""
+    """The rows of a csv file as text, without header and blank lines, and the position of each column."""
 
     path: Path
     place: dict[str, int]
@@ -188,11 +195,11 @@ class _Columns:
         place = self.place[name]
         return [row[place] for row in self.rows]
 
-    def error(self, index: int, what: str) -> InputError:
-        """Say what is wrong with a row, by its line in the file; reads the file again to count its lines."""
+    def error(self, index: int, problem: str, key: ErrorKey = "table-value-invalid") -> InputError:
+        """Make the error of a row, with its line number; reads the file again to count the lines."""
         with _opened(self.path) as reader:
             lines = [reader.line_num for row in reader if row]
-        return InputError(f"{self.path}, line {lines[index + self.has_header]}: {what}")
+        return InputError(f"{self.path}, line {lines[index + self.has_header]}: {problem}", key)
 
 
 @contextmanager
@@ -203,14 +210,14 @@ def _opened(path: Path) -> Iterator[CsvReader]:
             file.seek(0)
             yield csv.reader(file, delimiter=delimiter)
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
+        raise InputError(f"{path} does not exist", "file-missing") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a csv file: {error}") from None
+        raise InputError(f"{path} cannot be read as a csv file: {error}", "file-unreadable") from None
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Spare Python the search for cycles among a million new rows, which takes as long as reading them."""
+    """Suspend garbage collection: its search for cycles among a million new rows takes as long as reading them."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -224,7 +231,7 @@ def _read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = (
     with _opened(path) as reader, _no_garbage_collection():
         rows = [row for row in reader if row]
     place = _header(path, rows[0] if rows else [], (*needed, *optional), len(needed))
-    # A list of bare ids has no header: its first row is data.
+    # A list of ids may have no header: its first row is then data.
     columns = _Columns(path, place or {"seriesuid": 0}, rows[1:] if place else rows, has_header=bool(place))
     width = max(columns.place.values()) + 1
     if min(map(len, columns.rows), default=width) < width:
@@ -234,13 +241,13 @@ def _read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = (
 
 
 def _header(path: Path, first: Sequence[str], wanted: Sequence[str], needed: int) -> dict[str, int]:
-    """Find the wanted columns, of which the first `needed` must be there; nothing where there is no header."""
+    """Map the wanted columns to their positions; empty if there is no header. The first `needed` must be present."""
     found = [name.strip().lower() for name in first]
     place = {name: found.index(name.lower()) for name in ("seriesuid", *wanted) if name.lower() in found}
     missing = [name for name in ("seriesuid", *wanted[:needed]) if name not in place]
     if missing and needed:
-        there = ", ".join(first) or "nothing"
-        raise InputError(f"{path}, line 1: the column {missing[0]} is missing; found {there}")
+        present = ", ".join(first) or "nothing"
+        raise InputError(f"{path}, line 1: the column {missing[0]} is missing; found {present}", "table-column-missing")
     return {} if missing else place
 
 
@@ -261,7 +268,7 @@ def _each_once(columns: _Columns) -> list[str]:
     seen: set[str] = set()
     for index, scan_id in enumerate(scan_ids):
         if scan_id in seen:
-            raise columns.error(index, f"the scan {scan_id} stands there twice; keep one line")
+            raise columns.error(index, f"the scan {scan_id} is listed twice; keep one line", "scan-repeated")
         seen.add(scan_id)
     return scan_ids
 

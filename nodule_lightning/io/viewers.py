@@ -1,6 +1,6 @@
-"""What other programs open: the point marks of grand-challenge.org and the markups of 3D Slicer, one file a scan.
+"""Candidates as files for other programs: points of grand-challenge.org and markups of 3D Slicer, one file per scan.
 
-Both hold world millimetres in LPS, as the csv files do, so that a mark lies at its place in the original scan.
+Both hold world coordinates in mm (LPS), as the csv files do, so the points fit the original scan.
 """
 
 import json
@@ -15,13 +15,13 @@ _SLICER_SCHEMA: Final = (
 
 
 def point_marks(candidates: Candidates) -> bytes:
-    """Lay candidates out as "Multiple points", the answer of an algorithm on grand-challenge.org.
+    """Format candidates as "Multiple points", an output type of algorithms on grand-challenge.org.
 
-    The file knows no diameter: it stands in each point's name. Source: `MPOI` in `components/schemas.py` of
-    comic/grand-challenge.org, which forbids any key that is not here.
+    The format has no field for a diameter, so it is part of each point's name. Source: `MPOI` in
+    `components/schemas.py` of comic/grand-challenge.org, which forbids other keys than these.
 
     Args:
-        candidates: of one scan, in the order in which they are to stand.
+        candidates: the candidates of one scan, in the order of the file.
     """
     points = [
         {"name": _size(diameter_mm), "type": "Point", "point": place, "probability": probability}
@@ -38,13 +38,13 @@ def point_marks(candidates: Candidates) -> bytes:
 
 
 def slicer_markups(candidates: Candidates) -> bytes:
-    """Lay candidates out as a point list of 3D Slicer, labelled with their probabilities.
+    """Format candidates as a point list of 3D Slicer, labelled with their probabilities.
 
-    Source: `markups-schema-v1.0.3.json` of Slicer/Slicer. Slicer turns LPS into its own RAS while it reads. Versions
-    of 2022 take a point for undefined that does not say the contrary.
+    Source: `markups-schema-v1.0.3.json` of Slicer/Slicer. Slicer converts LPS to its own RAS on reading. Versions of
+    2022 treat a point without `positionStatus` as undefined.
 
     Args:
-        candidates: of one scan, in the order in which they are to stand.
+        candidates: the candidates of one scan, in the order of the file.
     """
     points = [
         {

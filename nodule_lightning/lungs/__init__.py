@@ -1,1 +1,1 @@
-"""Find the lungs in a CT, so that the network sees nothing else."""
+"""Lung segmentation: the crop and mask that restrict what the network sees."""

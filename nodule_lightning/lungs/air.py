@@ -1,6 +1,6 @@
-"""Tell the air of the lungs from all other air by the rules.
+"""Separation of the air in the lungs from all other air, by rules.
 
-All work on upright axial slices of a coarse grid, without memory or chance.
+All functions expect upright axial slices on a coarse grid, and are deterministic.
 """
 
 import cc3d
@@ -22,22 +22,22 @@ Labels = Integer[np.ndarray, "z y x"]
 
 
 def find_lungs(air: Mask, thin: Mask | None, grid: Grid, body: Body, rules: Rules) -> Lungs:
-    """Drop the room's air, remove the airway, apply the rules of the volume, tell the two lungs apart.
+    """Find the lungs in a mask of air: drop outside air and airway, keep plausible parts, separate the two lungs.
 
     Args:
-        air: what may be lung.
-        thin: the part of it that may be the room's; None where all of it may.
-        grid: where both lie.
+        air: the voxels that may be lung.
+        thin: the voxels of `air` that may be outside air; None if all may be.
+        grid: the grid of both masks.
         body: the patient.
         rules: what counts as lung.
     """
     inner = remove_airway(drop_outer_air(air, thin, close_leaks=rules.close_leaks), grid, body)
-    lungs = tell_apart(keep_parts(inner, grid, body, rules), grid, body, rules)
+    lungs = separate_lungs(keep_parts(inner, grid, body, rules), grid, body, rules)
     return add_other_side(lungs, inner, body) if rules.one_lung else lungs
 
 
 def drop_specks(air: Mask, grid: Grid, rules: Rules) -> Mask:
-    """Drop, in each slice, spots that are small or long and thin."""
+    """Drop spots that are small or elongated, slice by slice."""
     labels, count = label_in_slices(air)
     if count == 0:
         return air
@@ -49,13 +49,13 @@ def drop_specks(air: Mask, grid: Grid, rules: Rules) -> Mask:
 
 
 def drop_outer_air(air: Mask, thin: Mask | None = None, *, close_leaks: bool = False) -> Mask:
-    """Drop the air that reaches the scan's sides; the first and last slices are no sides, lungs may reach them.
+    """Drop air that is connected to the lateral sides of the scan. The first and last slice do not count as sides.
 
     Args:
-        air: what is air.
-        thin: the part of it that is as thin as the room's; None where all is. The rest is dropped only where it lies
-            on the room's, as the half filled voxels at the skin do.
-        close_leaks: let nothing pass that is at most two voxels wide.
+        air: the mask of air.
+        thin: the voxels of `air` as thin as room air; None if all are. The others are dropped only where they touch
+            dropped air, as half-filled voxels at the skin do.
+        close_leaks: let no connection pass that is at most two voxels wide.
     """
     passable = air if thin is None else thin
     wide = ndimage.binary_erosion(passable, border_value=1) if close_leaks else passable
@@ -71,11 +71,11 @@ def drop_outer_air(air: Mask, thin: Mask | None = None, *, close_leaks: bool = F
 
 
 def keep_parts(air: Mask, grid: Grid, body: Body, rules: Rules) -> Mask:
-    """Keep the two largest parts of plausible volume that lie near the middle; lungs that touch are one part."""
+    """Keep the two largest parts of plausible volume near the middle of the body; touching lungs are one part."""
     labels: Labels = cc3d.connected_components(air, connectivity=6)
     volume_l = np.bincount(labels.ravel()) * voxel_l(grid)
     volume_l[0] = 0
-    # The least air of both lungs is asked for; a single lung holds its share.
+    # The minimum is for both lungs together; a single lung has at least its share of it.
     plausible = np.flatnonzero((volume_l >= rules.min_volume_l / (1 + rules.max_ratio)) & (volume_l > 0))
     plausible = plausible[volume_l[plausible] <= rules.max_volume_l]
     near = [part for part in plausible if _mean_distance_mm(labels == part, grid, body, rules) < rules.max_distance_mm]
@@ -84,7 +84,7 @@ def keep_parts(air: Mask, grid: Grid, body: Body, rules: Rules) -> Mask:
 
 
 def remove_airway(lungs: Mask, grid: Grid, body: Body) -> Mask:
-    """Remove trachea and main bronchi: narrow in every slice, near the middle, and long."""
+    """Remove trachea and main bronchi: parts that are narrow in every slice, near the middle, and long."""
     labels, count = label_in_slices(lungs)
     area_mm2 = np.bincount(labels.ravel(), minlength=count + 1) * grid.spacing_zyx_mm[1] * grid.spacing_zyx_mm[2]
     narrow = area_mm2 <= _AIRWAY_MM2 * body.scale**2
@@ -100,11 +100,10 @@ def remove_airway(lungs: Mask, grid: Grid, body: Body) -> Mask:
     return np.asarray(lungs & ~airway[tubes])
 
 
-def tell_apart(lungs: Mask, grid: Grid, body: Body, rules: Rules) -> Lungs:
-    """Tell the right lung from the left: wear the air down until two cores remain, give each voxel to the nearer.
+def separate_lungs(lungs: Mask, grid: Grid, body: Body, rules: Rules) -> Lungs:
+    """Separate the right lung from the left: erode until two cores remain, then assign each voxel to the nearer one.
 
-    Where no two cores of plausible sizes come about, all of it is one lung, on the side of the body's middle where
-    most of it lies.
+    If no two cores of plausible size appear, all of it is one lung, on the side where most of it lies.
     """
     if not lungs.any():
         return Lungs(lungs, lungs, grid)
@@ -123,7 +122,7 @@ def tell_apart(lungs: Mask, grid: Grid, body: Body, rules: Rules) -> Lungs:
 
 
 def add_other_side(lungs: Lungs, air: Mask, body: Body) -> Lungs:
-    """Take, beside a single lung, whatever air there is on the other side of the body's middle."""
+    """Complement a single lung with the air on the other side of the body's middle, at the same height."""
     found, grid = lungs.both, lungs.grid
     if not found.any() or (lungs.right.any() and lungs.left.any()):
         return lungs
@@ -145,24 +144,24 @@ def _split(lungs: Mask, grid: Grid, body: Body, rules: Rules) -> tuple[Mask, Mas
         if len(size) < 3:
             continue
         first, second = (int(part) for part in np.argsort(-size, kind="stable")[:2])
-        # Wear takes more of a small lung: the cores may differ more than the lungs.
+        # Erosion takes a larger share of a small lung: the cores may differ more than the lungs.
         if size[first] > _CORE_RATIO * rules.max_ratio * size[second]:
             continue
         if not _side_by_side(labels, first, second, grid, body):
             continue
-        right, left = _nearer(lungs, labels == first, labels == second, grid)
+        right, left = _assign_to_nearer(lungs, labels == first, labels == second, grid)
         if max(right.sum(), left.sum()) <= rules.max_ratio * min(right.sum(), left.sum()):
             return right, left
     return lungs, np.zeros_like(lungs)
 
 
 def _side_by_side(labels: Labels, first: int, second: int, grid: Grid, body: Body) -> bool:
-    # The lobes of one lung come apart too, but lie above each other.
+    # The lobes of one lung separate too, but lie above each other.
     one, other = (np.nonzero(labels == part)[2].mean() * grid.spacing_zyx_mm[2] for part in (first, second))
     return bool(abs(one - other) >= _LUNGS_APART_MM * body.scale)
 
 
-def _nearer(lungs: Mask, one: Mask, other: Mask, grid: Grid) -> tuple[Mask, Mask]:
+def _assign_to_nearer(lungs: Mask, one: Mask, other: Mask, grid: Grid) -> tuple[Mask, Mask]:
     to_one, to_other = (edt.edt(~core, anisotropy=grid.spacing_zyx_mm) for core in (one, other))
     first, second = lungs & (to_one <= to_other), lungs & (to_one > to_other)
     if np.nonzero(first)[2].mean() > np.nonzero(second)[2].mean():
@@ -171,7 +170,7 @@ def _nearer(lungs: Mask, one: Mask, other: Mask, grid: Grid) -> tuple[Mask, Mask
 
 
 def _mean_distance_mm(part: Mask, grid: Grid, body: Body, rules: Rules) -> float:
-    """Average, over the slices where the part is large, its smallest distance to the body's middle."""
+    """Return the smallest distance to the body's middle, averaged over the slices where the part is large."""
     area_mm2 = part.sum(axis=(1, 2)) * grid.spacing_zyx_mm[1] * grid.spacing_zyx_mm[2]
     large = part[area_mm2 > rules.min_slice_mm2]
     if not len(large):
@@ -181,7 +180,7 @@ def _mean_distance_mm(part: Mask, grid: Grid, body: Body, rules: Rules) -> float
 
 
 def _eccentricity(labels: Labels, area: Int[np.ndarray, "part"], grid: Grid) -> Float64[np.ndarray, "part"]:
-    """Give the eccentricity of the ellipse that has each spot's moments; 0 is a circle."""
+    """Return the eccentricity of the ellipse with the same moments as each spot; 0 is a circle."""
     z, y, x = np.nonzero(labels)
     del z
     part = labels[labels > 0]
@@ -192,7 +191,7 @@ def _eccentricity(labels: Labels, area: Int[np.ndarray, "part"], grid: Grid) -> 
 
     middle_y, middle_x = mean(y * dy), mean(x * dx)
     off_y, off_x = y * dy - middle_y[part], x * dx - middle_x[part]
-    # A pixel is a square, not a point.
+    # The second term is the variance of a square pixel.
     yy, xx, xy = mean(off_y**2) + dy**2 / 12, mean(off_x**2) + dx**2 / 12, mean(off_y * off_x)
     spread = np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
     major, minor = (yy + xx) / 2 + spread, (yy + xx) / 2 - spread

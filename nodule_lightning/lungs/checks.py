@@ -1,4 +1,4 @@
-"""The checks that say whether found lungs are to be believed."""
+"""Plausibility checks of segmented lungs."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from nodule_lightning.lungs.body import Body
 from nodule_lightning.lungs.morphology import Mask, label_in_slices, voxel_l
 from nodule_lightning.lungs.rules import Lungs, Rules
 
-LOOSE_HU: Final = -150.0
+AERATED_HU: Final = -150.0
 MAX_LEFT_OUT: Final = 0.25
 _MIN_HEIGHT_MM, _MAX_HEIGHT_MM = 100.0, 400.0
 _MAX_OFFSET_MM = 90.0
@@ -18,7 +18,7 @@ _AIRWAY_OFFSET_MM = 20.0
 
 
 def enclosed_air(air: Mask) -> Mask:
-    """Keep the air that reaches no side of its own slice: lungs, airway, gas in the bowel."""
+    """Keep the air that does not reach a side of its own slice: lungs, airway, bowel gas."""
     labels, count = label_in_slices(air)
     is_enclosed = np.ones(count + 1, dtype=bool)
     for side in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
@@ -26,26 +26,26 @@ def enclosed_air(air: Mask) -> Mask:
     return np.asarray(air & is_enclosed[labels])
 
 
-def left_out(hu: Int16[np.ndarray, "z y x"], loose: Mask, threshold_hu: float) -> float:
-    """Give the share of all that is below -150 HU inside the body that a threshold leaves out: dense lung.
+def left_out(hu: Int16[np.ndarray, "z y x"], aerated: Mask, threshold_hu: float) -> float:
+    """Return the share of the aerated voxels (below -150 HU, in the body) at or above a threshold: dense lung.
 
-    In the two scans of LIDC-IDRI it is 0.10 and 0.13 for -600 HU, the partly filled voxels at surfaces and vessels.
+    For -600 HU it is 0.10 and 0.13 in LIDC-IDRI-0001 and 0002: partly filled voxels at surfaces and vessels.
     """
-    return float((loose & (hu >= threshold_hu)).sum() / max(1, loose.sum()))
+    return float((aerated & (hu >= threshold_hu)).sum() / max(1, aerated.sum()))
 
 
 def failed_checks(lungs: Lungs, enclosed: Mask, share_left_out: float, body: Body, rules: Rules) -> tuple[str, ...]:
-    """Name what is wrong with found lungs.
+    """Check segmented lungs for plausibility.
 
     Args:
-        lungs: what was found.
-        enclosed: the air that reaches no side of its own slice, be it joined to the room elsewhere or not.
-        share_left_out: what `left_out` gives for the rules' threshold.
-        body: the patient; the measures are scaled to it.
-        rules: what the lungs were found by.
+        lungs: the lungs.
+        enclosed: the air that does not reach a side of its own slice, even if connected to the room elsewhere.
+        share_left_out: the result of `left_out` for the threshold of the rules.
+        body: the patient; lengths are scaled to it.
+        rules: the rules that found the lungs.
 
     Returns:
-        The failed checks; none where the lungs are to be believed.
+        The failed checks in words; empty if the lungs are plausible.
     """
     volume_l = sum(lungs.volume_l)
     if volume_l == 0:
@@ -90,13 +90,13 @@ def _pair(lungs: Lungs, rules: Rules) -> list[str]:
 
 
 def _single(lungs: Lungs, enclosed: Mask, body: Body, rules: Rules) -> list[str]:
-    """Believe in a single lung only where the other holds next to nothing: else it was not found, not filled."""
+    """Accept a single lung only if the other side holds little air. Otherwise the other lung was missed."""
     found = lungs.both
     slices = np.flatnonzero(found.any(axis=(1, 2)))
     dx = lungs.grid.spacing_zyx_mm[2]
     side = 1 if lungs.left.sum() < lungs.right.sum() else -1
     offset_mm = side * (np.arange(found.shape[2]) * dx - body.middle_yx_mm[1])
-    # The airway runs down the middle.
+    # The airway near the middle does not count.
     beyond = enclosed[slices[0] : slices[-1] + 1][:, :, offset_mm > _AIRWAY_OFFSET_MM * body.scale]
     other_l, lung_l = float(beyond.sum()) * voxel_l(lungs.grid), max(lungs.volume_l)
     if other_l * rules.max_ratio >= lung_l:

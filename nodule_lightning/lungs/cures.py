@@ -1,6 +1,7 @@
-"""The cures of the seed team's four failures, and one of our own: each is another set of rules, or what they ask for.
+"""Cures: changed rules that are tried when the segmented lungs fail the checks.
 
-The talk's authors found and cured each failure by hand, scan by scan.
+`pieces`, `slices`, `unequal` and `one_lung` automate corrections that a team of the Tianchi 2017 challenge (Shi, Hong
+Kong Baptist University) made by hand, scan by scan. `leaks` is new.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,27 +21,27 @@ _LUNG_SHARE, _MARGIN_MM = 0.1, 12.0
 
 
 def join_pieces(rules: Rules) -> Rules:
-    """Binarise at -150 HU: diffuse disease is denser than -600 HU, and cuts the lungs to pieces."""
+    """Threshold at -150 HU: diffuse disease is denser than -600 HU and cuts the lungs to pieces."""
     return replace(rules, threshold_hu=-150.0)
 
 
 def clear_other_slices(rules: Rules) -> Rules:
-    """Look in the slices that hold lung alone: in the head, the airway is open to the room; bowel holds gas too."""
+    """Search only the slices that hold lung: in the head, the airway is open to the room; the bowel contains gas."""
     return replace(rules, only_lung_slices=True)
 
 
 def allow_unequal(rules: Rules) -> Rules:
-    """Accept a small lung: 1500 mm2 and 92 mm in place of 6000 mm2 and 62 mm."""
+    """Accept a small lung: 1500 mm2 and 92 mm instead of 6000 mm2 and 62 mm."""
     return replace(rules, min_slice_mm2=1500.0, max_distance_mm=92.0)
 
 
 def close_leaks(rules: Rules) -> Rules:
-    """Let no air pass that is at most two voxels wide: a thin chest wall, or gas under the skin, opens a lung."""
+    """Close connections up to two voxels wide: a thin chest wall or gas under the skin opens a lung to the room."""
     return replace(rules, close_leaks=True)
 
 
 def allow_one_lung(rules: Rules) -> Rules:
-    """Accept a single lung, and what little air the other side holds: it is filled with fluid, or was removed."""
+    """Accept a single lung, and whatever air the other side holds: that lung is filled with fluid or was removed."""
     return replace(rules, one_lung=True, min_volume_l=rules.min_volume_l / 2)
 
 
@@ -54,7 +55,7 @@ CURES: Final[dict[str, Callable[[Rules], Rules]]] = {
 
 
 def attempts(cures: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Say what is tried: no cure, each alone, then several together; a single lung is believed last of all.
+    """Yield the combinations of cures in order: none, each alone, then several; all with a single lung come last.
 
     >>> list(attempts(("slices", "one_lung")))
     [(), ('slices',), ('one_lung',), ('slices', 'one_lung')]
@@ -69,14 +70,13 @@ def attempts(cures: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 def keep_lung_slices(air: Mask, grid: Grid, body: Body) -> Mask:
     """Clear the slices above and below the lungs: those with much less air inside the body than the fullest one.
 
-    The slices of the lungs are found by the air inside the body of each slice alone, so a connection to the room
-    elsewhere does not mislead.
+    Each slice is judged by the air inside the body in that slice, so a connection to the room elsewhere does no harm.
     """
-    held = (air & body.inside).sum(axis=(1, 2))
-    if not held.any():
+    inner_air = (air & body.inside).sum(axis=(1, 2))
+    if not inner_air.any():
         return air
-    middle = _fullest(held, max(1, round(60 * body.scale / grid.spacing_zyx_mm[0])))
-    is_lung = held > _LUNG_SHARE * held[middle]
+    middle = _fullest(inner_air, max(1, round(60 * body.scale / grid.spacing_zyx_mm[0])))
+    is_lung = inner_air > _LUNG_SHARE * inner_air[middle]
     above, below = np.flatnonzero(~is_lung[middle:]), np.flatnonzero(~is_lung[middle::-1])
     margin = int(np.ceil(_MARGIN_MM * body.scale / grid.spacing_zyx_mm[0]))
     stop = min(len(air), middle + int(above[0]) + margin) if len(above) else len(air)
@@ -86,7 +86,7 @@ def keep_lung_slices(air: Mask, grid: Grid, body: Body) -> Mask:
     return cleared
 
 
-def _fullest(held: np.ndarray, width: int) -> int:
-    """Give the slice around which most air is held: a single slice may be full of bowel gas."""
-    total = np.convolve(held, np.ones(min(width, len(held))), mode="same")
+def _fullest(inner_air: np.ndarray, width: int) -> int:
+    """Return the slice with most air in a window around it: a single slice may be full of bowel gas."""
+    total = np.convolve(inner_air, np.ones(min(width, len(inner_air))), mode="same")
     return int(np.argmax(total))

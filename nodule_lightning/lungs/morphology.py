@@ -1,4 +1,4 @@
-"""Balls, hulls and boxes of masks, in millimetres."""
+"""Morphology of masks with sizes in mm: dilation, closing, convex hulls and bounding boxes."""
 
 import edt
 import numpy as np
@@ -13,7 +13,7 @@ _IN_SLICE = np.array([[[0] * 3] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0] * 3
 
 
 def dilate(mask: Mask, grid: Grid, radius_mm: float) -> Mask:
-    """Add what lies within a radius of the mask."""
+    """Dilate a mask with a ball."""
     if not mask.any() or radius_mm <= 0:
         return mask
     wider: Mask = edt.edt(~mask, anisotropy=grid.spacing_zyx_mm) <= radius_mm
@@ -21,12 +21,12 @@ def dilate(mask: Mask, grid: Grid, radius_mm: float) -> Mask:
 
 
 def close(mask: Mask, grid: Grid, radius_mm: float) -> Mask:
-    """Fill what a ball of this radius cannot reach from outside, and holes."""
+    """Close a mask with a ball, and fill its holes."""
     if not mask.any():
         return mask
     box, near = crop_to(mask, grid, radius_mm)
     part = mask[box]
-    # Beyond the scan counts as inside, so lungs cut off by the first or last slice are not eaten from there.
+    # The outside of the scan counts as inside: lungs cut off by the first or last slice are not eroded from there.
     closed = edt.edt(dilate(part, near, radius_mm), anisotropy=grid.spacing_zyx_mm) > radius_mm
     whole = mask.copy()
     whole[box] = ndimage.binary_fill_holes(closed | part)
@@ -34,7 +34,7 @@ def close(mask: Mask, grid: Grid, radius_mm: float) -> Mask:
 
 
 def fill_hulls(mask: Mask, growth: float) -> Mask:
-    """Fill, in each slice, the convex hull of each part, unless that makes the part `growth` times larger."""
+    """Fill the convex hull of each part of each slice, unless the hull is more than `growth` times as large."""
     filled = mask.copy()
     for plane, target in zip(mask, filled, strict=True):
         labels, count = ndimage.label(plane)
@@ -47,13 +47,20 @@ def fill_hulls(mask: Mask, growth: float) -> Mask:
 
 
 def label_in_slices(mask: Mask) -> tuple[Int32[np.ndarray, "z y x"], int]:
-    """Number the connected parts of each slice; a part is never in two slices."""
+    """Label the connected parts within each slice; no part spans two slices.
+
+    Returns:
+        The labels, and their number.
+    """
     labels, count = ndimage.label(mask, structure=_IN_SLICE)
     return labels, int(count)
 
 
 def crop_to(mask: Mask, grid: Grid, margin_mm: float) -> tuple[tuple[slice, slice, slice], Grid]:
-    """Give the box around a mask that is not empty, with a margin, and its grid: distances cost by the voxel."""
+    """Return the bounding box of a non-empty mask with a margin, and its grid.
+
+    Distance transforms are costly per voxel, so they are computed in such a box.
+    """
     box = ndimage.find_objects(mask.view(np.uint8))[0]
     margin = np.ceil(margin_mm / np.array(grid.spacing_zyx_mm)).astype(int) + 1
     start = np.maximum([side.start for side in box] - margin, 0)
@@ -63,11 +70,11 @@ def crop_to(mask: Mask, grid: Grid, margin_mm: float) -> tuple[tuple[slice, slic
 
 
 def world_box(mask: Mask, grid: Grid) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
-    """Give the least and greatest world place of a mask's voxels, their own extent counted in."""
+    """Return the lowest and highest world coordinates of a non-empty mask, including the extent of its voxels."""
     rows = mask.any(axis=2)
     first, last = mask[rows].argmax(axis=1), mask.shape[2] - 1 - mask[rows, ::-1].argmax(axis=1)
     z, y = np.nonzero(rows)
-    # The extremes lie at the ends of the rows, in whatever directions the grid lies.
+    # For any grid direction, the extremes lie at the ends of rows.
     ends = np.concatenate([np.stack([z, y, first], axis=1), np.stack([z, y, last], axis=1)])
     world = grid.to_world(ends.astype(np.float64))
     half = max(grid.spacing_zyx_mm) / 2
@@ -75,7 +82,7 @@ def world_box(mask: Mask, grid: Grid) -> tuple[Float64[np.ndarray, "3"], Float64
 
 
 def voxel_l(grid: Grid) -> float:
-    """Give the volume of one voxel in litres."""
+    """Return the volume of one voxel in litres."""
     return float(np.prod(grid.spacing_zyx_mm)) / 1e6
 
 
@@ -86,7 +93,7 @@ def _hull(part: Bool[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
     try:
         sides = ConvexHull(ends).equations
     except QhullError:
-        # A single row or column, or a slanting line, is its own hull.
+        # A single row, column or diagonal has no area and is its own hull.
         return part
     y, x = np.ogrid[: part.shape[0], : part.shape[1]]
     inside = np.ones(part.shape, dtype=bool)

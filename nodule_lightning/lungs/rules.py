@@ -1,4 +1,4 @@
-"""The rules that tell lungs from other air, after the preprocessing of grt123 (Liao et al., 2019, lfz/DSB2017)."""
+"""Rules that distinguish lungs from other air, after the preprocessing of grt123 (Liao et al., 2019, lfz/DSB2017)."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -10,22 +10,22 @@ from nodule_lightning.lungs.settings import LungSettings
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What counts as lung; a cure is another set of rules.
+    """What counts as lung; a cure changes some of it.
 
     Attributes:
-        threshold_hu: what is below is air.
-        room_hu: the air of the room is below, whatever the threshold.
-        min_speck_mm2: a smaller spot in one slice is dropped.
-        max_eccentricity: so is a longer and thinner one.
-        min_volume_l: both lungs together have at least this much air; a part has at least the share of it that
-            `max_ratio` leaves to the smaller lung.
-        max_volume_l: a part has at most this much.
-        min_slice_mm2: slices in which a part is smaller do not count for its distance.
-        max_distance_mm: the mean over its slices of the smallest distance to the body's middle is below.
-        max_ratio: the larger lung has at most this many times the air of the smaller.
-        only_lung_slices: clear the slices above and below the lungs right after binarising.
-        close_leaks: air that only a narrow passage joins to the room is not the room's.
-        one_lung: a single lung is enough.
+        threshold_hu: voxels below are air.
+        room_hu: voxels of room air are below, whatever `threshold_hu` is.
+        min_speck_mm2: smaller spots in a slice are dropped.
+        max_eccentricity: more elongated spots in a slice are dropped.
+        min_volume_l: least air of both lungs together. The least air of a single part is
+            `min_volume_l / (1 + max_ratio)`.
+        max_volume_l: most air of a part.
+        min_slice_mm2: slices in which a part is smaller are ignored in its distance.
+        max_distance_mm: limit for the smallest distance of a part to the body's middle, averaged over its slices.
+        max_ratio: limit for the air of the larger lung over that of the smaller.
+        only_lung_slices: clear the slices above and below the lungs after thresholding.
+        close_leaks: treat air that only a narrow passage connects to the room as inside.
+        one_lung: accept a single lung.
     """
 
     threshold_hu: float
@@ -43,7 +43,7 @@ class Rules:
 
     @classmethod
     def of(cls, settings: LungSettings) -> Self:
-        """Take the rules for adults from the settings."""
+        """Make the rules for adults from the settings."""
         return cls(
             settings.threshold_hu,
             settings.threshold_hu,
@@ -57,7 +57,7 @@ class Rules:
         )
 
     def scaled(self, scale: float) -> Self:
-        """Fit the rules to a smaller body."""
+        """Scale volumes, areas and lengths to a smaller body; 1 is an adult."""
         return replace(
             self,
             min_volume_l=self.min_volume_l * scale**3,
@@ -68,12 +68,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Lungs:
-    """Air that passed the rules.
+    """The air in the two lungs.
 
     Attributes:
-        right: the lung with the smaller x, the patient's right; empty where there is none.
-        left: the other.
-        grid: where both lie.
+        right: mask of the patient's right lung, at smaller x; may be empty.
+        left: mask of the left lung; may be empty.
+        grid: the grid of both masks.
     """
 
     right: Mask
@@ -82,18 +82,18 @@ class Lungs:
 
     @property
     def both(self) -> Mask:
-        """Give the air of the two."""
+        """The union of both masks."""
         both: Mask = self.right | self.left
         return both
 
     @property
     def volume_l(self) -> tuple[float, float]:
-        """Give the air of the right and of the left lung."""
+        """The volume of air in the right and in the left lung, in litres."""
         return float(self.right.sum()) * voxel_l(self.grid), float(self.left.sum()) * voxel_l(self.grid)
 
     @property
     def ratio(self) -> float:
-        """Tell how many times larger the larger lung is; infinite where there is only one, 1 where there is none."""
+        """The volume of the larger lung over that of the smaller; infinite with one lung, 1 without any."""
         low, high = sorted(self.volume_l)
         if high == 0:
             return 1.0

@@ -1,4 +1,4 @@
-"""What an experimenter turns about the lung crop."""
+"""Settings of the lung segmentation."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ SLICES: Final = "slices"
 LEAKS: Final = "leaks"
 UNEQUAL: Final = "unequal"
 ONE_LUNG: Final = "one_lung"
-# The order in which they are tried; a single lung is believed only when nothing else has helped.
+# In the order in which they are tried; a single lung is accepted only if no other cure helps.
 EVERY_CURE: Final = (PIECES, SLICES, UNEQUAL, LEAKS, ONE_LUNG)
-# Finer than a CT's own voxels gains nothing; coarser than this no longer shows the surface of a lung.
+# A finer grid than the CT's own gains nothing; a coarser one no longer shows the surface of a lung.
 COARSE_BOUNDS_MM: Final = (0.5, 10.0)
 
 
@@ -23,29 +23,29 @@ COARSE_BOUNDS_MM: Final = (0.5, 10.0)
 class LungSettings:
     """How the lungs are found.
 
-    The lengths, areas and volumes of the rules and checks hold for adults; for a smaller body, measured in the scan
-    itself, they shrink with its size.
+    Lengths, areas and volumes are for adults. For a smaller body, measured in the scan, those of the rules and checks
+    are scaled down.
 
     Attributes:
-        source: `rules` of this package, `luna16_masks` as LUNA16 ships them, the `lungmask` package, or `none`: the
-            body's box.
-        coarse_mm: the grid of the search; a voxel is the mean of a block at most this wide.
-        threshold_hu: what is below is air.
-        min_speck_mm2: a smaller spot of air in one slice is dropped.
-        max_eccentricity: a longer and thinner spot is dropped: the gap between body and table.
-        min_volume_l: both lungs together have at least this much air; a part has at least the share of it that
-            `max_ratio` leaves to the smaller lung, min_volume_l / (1 + max_ratio).
-        max_volume_l: a part has at most this much, and so have both together.
-        min_slice_mm2: slices in which a part is smaller do not count for its distance.
-        max_distance_mm: the mean over its slices of the smallest distance to the body's middle is below.
-        max_ratio: the larger lung has at most this many times the air of the smaller.
-        closing_mm: vessels, and nodules at the pleura, up to twice this wide are taken into the lungs.
-        hull_growth: in each slice the mask is the lung's convex hull, unless that is this many times larger.
-        dilation_mm: how far the mask then goes beyond the lungs.
-        cures: what is tried, in this order, when the checks fail.
+        source: `rules` of this package, `luna16_masks` as shipped with LUNA16, the `lungmask` package, or `none` for
+            the body's box.
+        coarse_mm: spacing of the grid for the search; voxels are block means at most this wide.
+        threshold_hu: voxels below are air.
+        min_speck_mm2: smaller spots of air in a slice are dropped.
+        max_eccentricity: more elongated spots in a slice are dropped, such as the gap between body and table.
+        min_volume_l: least air of both lungs together. The least air of a single part is
+            `min_volume_l / (1 + max_ratio)`.
+        max_volume_l: most air of a part, and of both lungs together.
+        min_slice_mm2: slices in which a part is smaller are ignored in its distance.
+        max_distance_mm: limit for the smallest distance of a part to the body's middle, averaged over its slices.
+        max_ratio: limit for the air of the larger lung over that of the smaller.
+        closing_mm: radius of the closing that includes vessels, and nodules at the pleura, in the lungs.
+        hull_growth: in each slice the mask is the lung's convex hull, unless that is more than this many times larger.
+        dilation_mm: how far the mask extends beyond the lungs.
+        cures: the cures that are tried, in this order, if the checks fail.
 
     Raises:
-        InputError: a value out of range, an unknown source or cure.
+        InputError: a value is out of range, or the source or a cure is unknown.
     """
 
     source: str = "rules"
@@ -66,16 +66,28 @@ class LungSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "cures", tuple(self.cures))
         if self.source not in SOURCES:
-            raise InputError(f"lungs: source must be one of {', '.join(SOURCES)}, not {self.source!r}")
+            raise InputError(
+                f"lungs: source must be one of {', '.join(SOURCES)}, not {self.source!r}", "argument-invalid"
+            )
         least, most = COARSE_BOUNDS_MM
         if not least <= self.coarse_mm <= most:
-            raise InputError(f"lungs: coarse_mm must be from {least} to {most}, not {self.coarse_mm}")
+            raise InputError(
+                f"lungs: coarse_mm must be from {least} to {most}, not {self.coarse_mm}", "argument-invalid"
+            )
         for name in ("closing_mm", "dilation_mm"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"lungs: {name} must be at least 0, not {getattr(self, name)}")
+                raise InputError(f"lungs: {name} must be at least 0, not {getattr(self, name)}", "argument-invalid")
         if not 0 <= self.min_volume_l < self.max_volume_l:
-            raise InputError(f"lungs: min_volume_l {self.min_volume_l} is not below max_volume_l {self.max_volume_l}")
+            raise InputError(
+                f"lungs: min_volume_l {self.min_volume_l} must be below max_volume_l {self.max_volume_l}",
+                "argument-conflict",
+            )
         if self.max_ratio < 1 or self.hull_growth < 1:
-            raise InputError("lungs: max_ratio and hull_growth must be at least 1")
+            raise InputError(
+                f"lungs: max_ratio and hull_growth must be at least 1, not {self.max_ratio} and {self.hull_growth}",
+                "argument-invalid",
+            )
         if unknown := [name for name in self.cures if name not in EVERY_CURE]:
-            raise InputError(f"lungs: there is no cure {unknown[0]!r}; there are {', '.join(EVERY_CURE)}")
+            raise InputError(
+                f"lungs: there is no cure {unknown[0]!r}; there are {', '.join(EVERY_CURE)}", "argument-invalid"
+            )

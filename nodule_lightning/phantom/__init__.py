@@ -1,1 +1,1 @@
-"""A chest CT made from a seed, with nodules whose place and size are known."""
+"""Synthetic chest CT made from a seed, with nodules of known position and size."""

@@ -1,4 +1,4 @@
-"""The scanner: blur, thick slices, noise with a kernel's texture, and the round field of view."""
+"""Simulation of the scanner: blur, slice thickness, noise with the texture of a kernel, circular field of view."""
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int16
@@ -14,14 +14,14 @@ def acquire(
     noise_hu: float,
     generator: Generator,
 ) -> Int16[np.ndarray, "z y x"]:
-    """Turn ideal densities into the slices that a scanner would give.
+    """Simulate the slices that a scanner makes of ideal densities.
 
     Args:
-        hu: ideal densities; several fine slices lie within the thickness of one.
-        fine_per_slice: how many fine slices one slice averages: the partial-volume effect.
+        hu: ideal densities in fine slices.
+        fine_per_slice: number of fine slices that one slice averages: the partial-volume effect.
         pixel_mm: pixel spacing.
         noise_hu: standard deviation of the noise.
-        generator: source of chance.
+        generator: random generator.
     """
     blur = generator.uniform(0.3, 0.6) / pixel_mm
     shape = (len(hu) // fine_per_slice, *hu.shape[1:])
@@ -29,7 +29,7 @@ def acquire(
     outside = _outside_field_of_view(shape[1], shape[2])
     padding_hu = generator.choice([-1024.0, -2000.0, -3024.0])
     slices = np.empty(shape, dtype=np.int16)
-    # Slice by slice: what is in the processor's cache is worked on several times as fast.
+    # Slice by slice, which is several times faster: a slice fits into the processor's cache.
     for index, target in enumerate(slices):
         ideal = hu[index * fine_per_slice : (index + 1) * fine_per_slice].mean(axis=0)
         plane = ndimage.gaussian_filter(ideal, blur, truncate=3)
@@ -41,10 +41,10 @@ def acquire(
 
 
 def _kernel_noise(shape: tuple[int, int, int], generator: Generator) -> Float32[np.ndarray, "z y x"]:
-    """Draw noise of unit variance, correlated within slices as a reconstruction kernel does, a little across them."""
+    """Draw noise of unit variance with the in-plane correlation of a reconstruction kernel, and a little across."""
     noise = generator.standard_normal(shape, dtype=np.float32)
     grain = generator.uniform(0.5, 1.0)
-    # A sharp kernel has less noise at low frequencies: take a part of the very smooth away.
+    # A sharp kernel has less noise at low frequencies: part of the smooth component is removed.
     sharpness = generator.uniform(0.2, 0.9)
     rows, columns = np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2])
     squared = (2 * np.pi) ** 2 * (rows[:, None] ** 2 + columns**2) / 2

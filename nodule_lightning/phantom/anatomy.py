@@ -1,4 +1,4 @@
-"""All that fills a chest: soft tissue, lungs, heart, great vessels, airway, bones and table."""
+"""Painting of the chest: soft tissue, lungs, heart, great vessels, airway, bones and table."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from nodule_lightning.phantom.trees import Tree, paint_tree
 
 AIR_HU, FAT_HU, MUSCLE_HU, BONE_HU, MARROW_HU = -1000.0, -100.0, 45.0, 480.0, 130.0
 FLUID_HU, FOAM_HU, DISEASE_HU = 12.0, -930.0, -380.0
-# The spine's levels from here on lie in the head.
+# Levels of the spine from here on are in the head.
 SKULL_LEVEL = 13
 
 
@@ -38,7 +38,7 @@ def paint_soft_tissue(canvas: Canvas, thorax: Thorax) -> None:
 
 
 def paint_airways(canvas: Canvas, thorax: Thorax, branches: Tree) -> None:
-    """Paint the trachea, the two main bronchi and their branches, all walls before the air that joins them."""
+    """Paint the trachea, the main bronchi and their branches: all walls first, so that none closes a junction."""
     trunk = _trunk(thorax, reaches_head=bool(canvas.z_mm[-1] > thorax.scale * 150))
     paint_tree(canvas, trunk, MUSCLE_HU, wall_mm=1.5)
     paint_tree(canvas, branches, -150.0, wall_mm=0.7)
@@ -47,7 +47,7 @@ def paint_airways(canvas: Canvas, thorax: Thorax, branches: Tree) -> None:
 
 
 def main_bronchus_mm(thorax: Thorax) -> float:
-    """Give the radius of a main bronchus, where its branches begin."""
+    """Return the radius of a main bronchus where its branches begin."""
     return thorax.scale * 5.5
 
 
@@ -65,16 +65,16 @@ def _trunk(thorax: Thorax, *, reaches_head: bool) -> Tree:
 
 
 def paint_lung(canvas: Canvas, thorax: Thorax, side: int, generator: Generator) -> Depth:
-    """Fill one lung with parenchyma: denser at the back, mottled, with a fissure across.
+    """Fill one lung with parenchyma: denser at the back, mottled, with a fissure.
 
     Args:
-        canvas: the window of the canvas that holds this lung.
+        canvas: the window of the canvas with this lung.
         thorax: the chest.
         side: -1 (right) or 1 (left).
-        generator: source of chance.
+        generator: random generator.
 
     Returns:
-        How deep each voxel of the window lies in the lung's aerated part, in mm and roughly; negative outside.
+        Approximate depth in mm of each voxel of the window inside the aerated part of the lung; negative outside.
     """
     s = thorax.scale
     uneven = s * 1.5 * smooth_noise(canvas, s * 18.0, generator)
@@ -101,10 +101,10 @@ def paint_lung(canvas: Canvas, thorax: Thorax, side: int, generator: Generator) 
 
 
 def _disease(canvas: Canvas, grain_mm: float, generator: Generator) -> Depth:
-    """Draw the share of each voxel in thick sheets that leave no way from one island of air to the next.
+    """Draw thick sheets of dense tissue that isolate islands of air; returns the share of each voxel in a sheet.
 
-    The three sheets are the zero levels of three independent noises: they part space into eight classes, each of too
-    little volume to hang together.
+    The sheets follow the zero levels of three independent noise fields, which divide space into eight classes. Each
+    class has too little volume to be connected.
     """
     nearest = np.full(canvas.hu.shape, np.inf, dtype=np.float32)
     for _ in range(3):
@@ -119,7 +119,7 @@ def paint_bones(canvas: Canvas, thorax: Thorax, generator: Generator) -> None:
     lowest, highest = (int(end / (s * 22)) for end in (canvas.z_mm[0], canvas.z_mm[-1]))
     for level in range(min(-7, lowest), max(8, min(highest + 2, SKULL_LEVEL))):
         height = s * (level * 22 + offset)
-        # The spine of the neck lies further to the front.
+        # The spine moves forward in the neck.
         vertebra = np.array([0.0, s * (74 - 34 * min(max(height / s - 140, 0) / 50, 1)), height])
         paint_segment(
             canvas, vertebra, vertebra + np.array([0.0, 0.0, s * 15]), (s * 15, s * 15), generator.uniform(170, 260)
@@ -132,7 +132,7 @@ def paint_bones(canvas: Canvas, thorax: Thorax, generator: Generator) -> None:
 
 
 def paint_table(canvas: Canvas, thorax: Thorax) -> None:
-    """Paint the curved table that the body lies on; the wide one has a core of foam, as airy as a lung."""
+    """Paint the curved table under the body; the wide one, used with arms, has a foam core with the density of lung."""
     half_mm = thorax.scale * (400 if thorax.arms else 190)
     top = thorax.body_mm[1] + thorax.scale * 4
     y, x = canvas.y_mm[:, None], canvas.x_mm[None, :]
@@ -147,13 +147,13 @@ def paint_table(canvas: Canvas, thorax: Thorax) -> None:
 
 
 def smooth_noise(canvas: Canvas, grain_mm: float, generator: Generator) -> Depth:
-    """Draw noise of unit variance whose grains are about `grain_mm` wide."""
+    """Draw smooth noise of unit variance with grains about `grain_mm` wide."""
     axes = (canvas.z_mm, canvas.y_mm, canvas.x_mm)
     coarse_shape = [int(np.ptp(axis) / grain_mm) + 3 for axis in axes]
     coarse = generator.standard_normal(coarse_shape, dtype=np.float32)
     fine = coarse
     for dimension, axis in enumerate(axes):
-        # One axis at a time, each a small matrix product: far quicker than a three-dimensional zoom.
+        # One small matrix product per axis is much faster than a three-dimensional zoom.
         position = (axis - axis[0]) / np.float32(grain_mm)
         low = position.astype(int)
         share = (position - low).astype(np.float32)

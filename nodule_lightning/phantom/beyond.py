@@ -1,4 +1,4 @@
-"""What a scan shows beyond the chest: neck and head, abdomen, arms."""
+"""Painting of what lies beyond the chest: neck and head, abdomen, arms."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from nodule_lightning.phantom.canvas import Canvas, paint_ellipsoid, paint_segme
 from nodule_lightning.phantom.thorax import Generator, Thorax
 
 BRAIN_HU, LIVER_HU = 35.0, 60.0
-# Centre and half-axes of each, for an adult: throat and mouth, then the sinuses.
+# Centre and half-axes of each cavity in an adult: throat and mouth, then the sinuses.
 _HEAD_AIR = (
     ((0, -40, 268), (24, 28, 9)),
     ((0, -50, 300), (13, 34, 16)),
@@ -16,12 +16,12 @@ _HEAD_AIR = (
     ((0, -72, 345), (24, 8, 12)),
     ((0, -12, 318), (13, 11, 10)),
 )
-# Likewise, from the throat to the room: wide enough that voxels of 3 mm show the way in a small body too.
+# The openings from the throat to the room, wide enough to be open at 3 mm voxels in a small body too.
 _OPENINGS = (((0, -67, 268), (22, 70, 11)), ((0, -57, 297), (10, 54, 10)))
 
 
 def paint_head(canvas: Canvas, thorax: Thorax) -> None:
-    """Paint a head on the neck: skull, brain, jaw, and the air of mouth, nose and sinuses; the throat is an airway."""
+    """Paint a head on the neck: skull, brain, jaw, and the air in mouth, nose and sinuses."""
     s = thorax.scale
     centre = s * np.array([0.0, 2.0, 335.0])
     for reach, hu in ((0.0, MUSCLE_HU), (-7.0, BONE_HU * 1.6), (-14.0, BRAIN_HU)):
@@ -40,14 +40,14 @@ def paint_head(canvas: Canvas, thorax: Thorax) -> None:
 
 
 def open_mouth_and_nose(canvas: Canvas, thorax: Thorax) -> None:
-    """Join the throat, through its painted wall, to the room: there, all air of the airways is open to the outside."""
+    """Open the throat to the room through its painted wall, so that the air of the airways is connected to outside."""
     s = thorax.scale
     for middle, half in _OPENINGS:
         paint_ellipsoid(canvas, s * np.array(middle, float), s * np.array(half, float), AIR_HU)
 
 
 def paint_abdomen(canvas: Canvas, thorax: Thorax, generator: Generator) -> None:
-    """Paint liver, spleen, fat, a stomach with a bubble of gas and a bowel with many; lungs are painted over it."""
+    """Paint liver, spleen, fat, and gas in stomach and bowel. Call before the lungs are painted."""
     s = thorax.scale
     lowest = float(canvas.z_mm[0])
     half_x, half_y, _ = thorax.outline_mm(s * -200)
@@ -78,7 +78,7 @@ def paint_abdomen(canvas: Canvas, thorax: Thorax, generator: Generator) -> None:
 
 
 def paint_arms(canvas: Canvas, thorax: Thorax) -> None:
-    """Paint two arms that hang beside the body, with their bones."""
+    """Paint both arms beside the body, with their bones."""
     s = thorax.scale
     low, high = float(canvas.z_mm[0]) - s * 60, s * 120
     for side in (-1, 1):

@@ -1,4 +1,4 @@
-"""Paint soft-edged shapes into a volume: the partial-volume effect without supersampling."""
+"""Painting of shapes with soft edges into a volume: the partial-volume effect without supersampling."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ Coordinates = tuple[Float32[np.ndarray, "z 1 1"], Float32[np.ndarray, "1 y 1"], 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A volume in Hounsfield units under construction, its voxels known by their world place.
+    """A volume in Hounsfield units under construction, with the world coordinates of its voxels.
 
     Attributes:
-        hu: the volume; painting changes it in place.
+        hu: the volume; painting modifies it in place.
         z_mm: world z of each slice.
         y_mm: world y of each row.
         x_mm: world x of each column.
-        voxel_mm: mean edge of a voxel, over which shapes fade out.
+        voxel_mm: mean edge of a voxel, the width of soft edges.
     """
 
     hu: Float32[np.ndarray, "z y x"]
@@ -33,7 +33,7 @@ class Canvas:
 
     @classmethod
     def blank(cls, grid: Grid, hu: float) -> Self:
-        """Start with the same value everywhere on an axis-aligned grid."""
+        """Make a canvas with one value everywhere, on an axis-aligned grid."""
         axes = (
             origin + spacing * np.arange(count, dtype=np.float32)
             for origin, spacing, count in zip(grid.origin_xyz_mm[::-1], grid.spacing_zyx_mm, grid.shape, strict=True)
@@ -44,11 +44,11 @@ class Canvas:
 
     @property
     def coordinates(self) -> Coordinates:
-        """Give the world place of all voxels as open (z, y, x) grids."""
+        """The world coordinates of all voxels as open (z, y, x) grids."""
         return self.z_mm[:, None, None], self.y_mm[None, :, None], self.x_mm[None, None, :]
 
     def window(self, low_xyz_mm: Sequence[float] | Point, high_xyz_mm: Sequence[float] | Point) -> Self:
-        """Give the part of the canvas between two corners; painting there paints the whole."""
+        """Return a view of the canvas between two corners; painting on it paints on the whole."""
         parts = [
             slice(*np.searchsorted(axis, (low, high)))
             for axis, low, high in zip(
@@ -58,12 +58,12 @@ class Canvas:
         return self._part(self.hu, parts)
 
     def slices(self) -> Iterator[Self]:
-        """Give each slice as a canvas: its sums stay in the processor's cache."""
+        """Yield each slice as a canvas; a slice fits into the processor's cache, which makes painting faster."""
         for index in range(len(self.z_mm)):
             yield self._part(self.hu, [slice(index, index + 1), slice(None), slice(None)])
 
     def over(self, volume: Float32[np.ndarray, "z y x"]) -> Self:
-        """Put another volume of the same shape in the place of this one."""
+        """Return a canvas at the same position for another volume of the same shape."""
         return type(self)(volume, self.z_mm, self.y_mm, self.x_mm, self.voxel_mm)
 
     def _part(self, volume: Float32[np.ndarray, "z y x"], parts: Sequence[slice]) -> Self:
@@ -71,14 +71,19 @@ class Canvas:
         return type(self)(volume[z, y, x], self.z_mm[z], self.y_mm[y], self.x_mm[x], self.voxel_mm)
 
     def blend(self, coverage: Float[np.ndarray, "z y x"], hu: float | Float[np.ndarray, "z y x"]) -> None:
-        """Mix a material in, by the share of each voxel that it covers."""
+        """Mix in a material.
+
+        Args:
+            coverage: the share of each voxel that the material covers.
+            hu: density of the material.
+        """
         change = hu - self.hu
         change *= coverage
         self.hu[...] += change
 
 
 def soft_edge(inside_mm: Float[np.ndarray, "*shape"], voxel_mm: float) -> Float[np.ndarray, "*shape"]:
-    """Give the share of a voxel that a shape covers, from the depth of the voxel's centre inside the shape.
+    """Return the share of a voxel that a shape covers, from the depth of the voxel's centre inside the shape.
 
     >>> soft_edge(np.array([-1.0, 0.0, 0.25, 1.0]), 1.0).tolist()
     [0.0, 0.5, 0.75, 1.0]
@@ -94,7 +99,7 @@ def paint_segment(
 ) -> None:
     """Paint a tapered tube with round ends: a piece of vessel, airway or rib.
 
-    A tube thinner than a voxel keeps its radius of one third of a voxel but pales, as in a real scan.
+    A tube thinner than a third of a voxel is painted at that radius but fainter, as in a real scan.
     """
     voxel_mm = canvas.voxel_mm
     reach_mm = max(radii_mm) + voxel_mm
@@ -104,7 +109,7 @@ def paint_segment(
     if part.hu.size == 0:
         return
     z, y, x = part.coordinates
-    # Plain Python floats keep the arrays in single precision, which halves the time.
+    # Python floats keep the arrays in single precision, which halves the time.
     axis = [float(value) for value in stop_xyz_mm - start_xyz_mm]
     dx, dy, dz = x - np.float32(start_xyz_mm[0]), y - np.float32(start_xyz_mm[1]), z - np.float32(start_xyz_mm[2])
     length2 = max(sum(value * value for value in axis), 1e-6)
@@ -117,7 +122,7 @@ def paint_segment(
 
 
 def paint_ellipsoid(canvas: Canvas, centre_xyz_mm: Point, radii_xyz_mm: Sequence[float] | Point, hu: float) -> None:
-    """Paint an axis-aligned ellipsoid, its edge about as soft as a voxel is wide."""
+    """Paint an axis-aligned ellipsoid with an edge about one voxel wide."""
     radii = np.asarray(radii_xyz_mm, dtype=np.float64)
     reach = radii + canvas.voxel_mm
     part = canvas.window(centre_xyz_mm - reach, centre_xyz_mm + reach)

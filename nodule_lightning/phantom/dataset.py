@@ -1,4 +1,4 @@
-"""Write phantoms to disk in the layout of a challenge, so that all other commands read them as they read real scans."""
+"""Writing of phantom data sets in the layout of a challenge; all other commands read them like real scans."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.files import replacing
-from nodule_lightning.io.readers import CLAIM, TRUTH
+from nodule_lightning.io.readers import MANIFEST, TRUTH
 from nodule_lightning.phantom.layouts import Layout, Written, layout_named
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings, check_seed
@@ -27,18 +27,18 @@ TROUBLE = "trouble.csv"
 
 @dataclass(frozen=True, slots=True)
 class PhantomDataset:
-    """What a data set of phantoms is made of; the same values give the same bytes.
+    """The definition of a phantom data set; equal definitions give equal bytes.
 
     Attributes:
-        settings: what each scan is drawn from.
-        seed: another seed gives other scans.
-        scans: how many scans without trouble.
-        trouble: how many scans of each kind of trouble, on top.
+        settings: the distributions that each scan is drawn from.
+        seed: seed of the data set.
+        scans: number of scans without trouble.
+        trouble: number of additional scans of each kind of trouble.
         layout: `luna16` or `tianchi`.
 
     Raises:
-        InputError: there is no scan, less than no scan of a kind or more than the layout has ids for, a negative seed,
-            or an unknown kind or layout.
+        InputError: there is no scan, a count is negative or exceeds the ids of the layout, the seed is negative, or a
+            kind or the layout is unknown.
     """
 
     settings: PhantomSettings
@@ -53,51 +53,55 @@ class PhantomDataset:
         for kind, count in self.counts.items():
             draw_trouble(kind, 0, 0)
             if count < 0:
-                raise InputError(f"{f'trouble.{kind}' if kind else 'scans'} must be 0 or more, not {count}")
+                name = f"trouble.{kind}" if kind else "scans"
+                raise InputError(f"{name} must be 0 or more, not {count}", "argument-invalid")
             layout.scan_id(self.seed, max(count - 1, 0), kind)
         if len(self) < 1:
-            raise InputError("scans must be at least 1 where no scan with trouble is asked for")
+            raise InputError("scans must be at least 1 if no scan with trouble is asked for", "argument-invalid")
 
     @property
     def counts(self) -> dict[str, int]:
-        """Give the number of scans of each kind of trouble, those without under ""."""
+        """The number of scans of each kind of trouble; "" is the kind without trouble."""
         return {"": self.scans, **(self.trouble or {})}
 
     def __len__(self) -> int:
         return sum(self.counts.values())
 
     def cases(self) -> list[tuple[str, int]]:
-        """List all scans by their trouble and their number within it."""
+        """List all scans by their kind of trouble and their index within it."""
         return [(kind, index) for kind in ("", *TROUBLES) for index in range(self.counts.get(kind, 0))]
 
 
 def write_dataset(
     output: Path, dataset: PhantomDataset, *, workers: int = 2, truth: bool = False
 ) -> Generator[Written]:
-    """Write every scan, then the csv files; yield each scan as it is done.
+    """Write a data set: all scans, then the csv files.
 
-    Where there is trouble, trouble.csv (seriesuid,trouble) says which scan has which.
-    Scans are the same for any number of workers. The csv files come last and go first, so a folder that has them is
-    whole. A data set may grow, which leaves its scans as they are.
+    With scans of trouble, trouble.csv (seriesuid,trouble) lists the kind of each scan. The scans do not depend on the
+    number of workers. The csv files are deleted first and written last, so a folder that has them is complete. A data
+    set may be enlarged, which does not change the scans that it has.
 
     Args:
         output: a new or empty folder, or one that holds the same data set with as many scans or fewer.
         dataset: what to write.
-        workers: processes.
-        truth: write also `truth/ID_lungs.nii.gz` (1 in the lungs) and `truth/ID_nodules.nii.gz` (1 in the first
+        workers: number of processes.
+        truth: also write `truth/ID_lungs.nii.gz` (1 in the lungs) and `truth/ID_nodules.nii.gz` (1 in the first
             nodule of the scan, 2 in the second, and so on).
+
+    Yields:
+        Each scan after it is written.
 
     Raises:
         InputError: the folder holds something else, or more scans of this data set.
     """
     layout = layout_named(dataset.layout)
-    _claim(output, dataset)
+    _write_manifest(output, dataset)
     for name in (*layout.csv_files(), TROUBLE):
         (output / name).unlink(missing_ok=True)
     cases = [(output, dataset, kind, index, truth) for kind, index in dataset.cases()]
     done = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for written in pool.map(_write_one, *zip(*cases, strict=True)):
+        for written in pool.map(_write_phantom, *zip(*cases, strict=True)):
             done.append(written)
             yield written
     if any(kind for kind, _ in dataset.cases()):
@@ -108,7 +112,7 @@ def write_dataset(
 
 
 def write_scan(folder: Path, scan: Scan) -> Path:
-    """Write a scan as `ID.mhd` and `ID.raw`; the header, which makes it readable, comes last and in one step."""
+    """Write a scan as `ID.mhd` and `ID.raw`. The header is moved into place last, so a partial scan is not readable."""
     import SimpleITK as sitk
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +127,7 @@ def write_scan(folder: Path, scan: Scan) -> Path:
 
 
 def write_mask(path: Path, mask: Shaped[np.ndarray, "z y x"], grid: Grid) -> None:
-    """Write a mask or labels as NIfTI, compressed."""
+    """Write a mask or label map as compressed NIfTI."""
     import SimpleITK as sitk
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,41 +146,43 @@ def _image(values: Shaped[np.ndarray, "z y x"], grid: Grid) -> Any:  # noqa: ANN
     return image
 
 
-def _claim(output: Path, dataset: PhantomDataset) -> None:
-    """Write what the folder is for, or refuse a folder that is for something else or holds more."""
-    path = output / CLAIM
+def _write_manifest(output: Path, dataset: PhantomDataset) -> None:
+    """Write the definition of the data set, or refuse a folder that holds something else or more scans."""
+    path = output / MANIFEST
     wanted = {"seed": dataset.seed, "layout": dataset.layout, "settings": dataset.settings.to_dict()}
-    # Tuples become lists on the way through a file.
-    claim = json.loads(json.dumps({**wanted, "scans": dataset.counts}))
+    # A round trip through JSON turns tuples into lists, as in a manifest that was read.
+    manifest = json.loads(json.dumps({**wanted, "scans": dataset.counts}))
     if path.exists():
-        held = _read_claim(path)
-        if {**held, "scans": claim["scans"]} != claim:
+        old = _read_manifest(path)
+        if {**old, "scans": manifest["scans"]} != manifest:
             raise InputError(
-                f"{output} holds a phantom data set of another seed, layout or settings: choose another output="
+                f"{output} holds a phantom data set of another seed, layout or settings: choose another output=",
+                "output-refused",
             )
-        for kind, count in held["scans"].items():
-            if count > claim["scans"].get(kind, 0):
+        for kind, count in old["scans"].items():
+            if count > manifest["scans"].get(kind, 0):
                 name = f"trouble.{kind}" if kind else "scans"
                 raise InputError(
-                    f"{output} holds {count} scans, of which {name}={claim['scans'].get(kind, 0)} would leave some "
-                    f"without their rows in the csv files: give {name}={count} or more, or choose another output="
+                    f"{output} holds {count} scans, of which {name}={manifest['scans'].get(kind, 0)} would leave some "
+                    f"without their rows in the csv files: give {name}={count} or more, or choose another output=",
+                    "output-refused",
                 )
     elif output.exists() and any(output.iterdir()):
-        raise InputError(f"{output} holds other files: choose an empty or new folder for output=")
+        raise InputError(f"{output} holds other files: choose an empty or new folder for output=", "output-refused")
     output.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft:
-        draft.write_text(json.dumps(claim, indent=1), encoding="utf-8")
+        draft.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def _read_claim(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return {**held, "scans": dict(held["scans"])}
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return {**manifest, "scans": dict(manifest["scans"])}
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged or of another version: choose another output=") from None
+        raise InputError(f"{path} is damaged or of another version: choose another output=", "file-damaged") from None
 
 
-def _write_one(output: Path, dataset: PhantomDataset, kind: str, index: int, truth: bool) -> Written:
+def _write_phantom(output: Path, dataset: PhantomDataset, kind: str, index: int, truth: bool) -> Written:
     layout: Layout = layout_named(dataset.layout)
     phantom = make_phantom(dataset.settings, dataset.seed, index, kind)
     scan = replace(phantom.scan, scan_id=layout.scan_id(dataset.seed, index, kind))

@@ -1,4 +1,4 @@
-"""How large nodules are in the challenges' data sets."""
+"""Distributions of nodule diameters in the data sets of the challenges."""
 
 # Quantiles 0, 5, ... 100 % of the diameters (mm) in the challenges' public csv files: the 1186 nodules of LUNA16 and
 # the 975 of Tianchi's training set.

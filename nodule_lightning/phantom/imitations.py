@@ -1,4 +1,4 @@
-"""What looks like a nodule and is none."""
+"""Structures that look like nodules: small lesions, and normal anatomy that mimics a nodule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +15,13 @@ Painter = Callable[[Canvas, Point, Generator], None]
 
 @dataclass(frozen=True, slots=True)
 class Imitation:
-    """One kind of thing that looks like a nodule.
+    """One kind of structure that looks like a nodule.
 
     Attributes:
-        paint: paints one at a world point.
-        place: `free`, `vessel` or `pleura`.
-        radius_mm: about how far it reaches.
-        listed: whether a reader would have marked it as no nodule: it then stands in the list of what counts neither
-            for nor against a detector.
+        paint: paints one at a world position.
+        place: where it lies: `free`, `vessel` or `pleura`.
+        radius_mm: its approximate extent.
+        listed: whether a reader would have marked it as a non-nodule; it is then an excluded finding.
     """
 
     paint: Painter
@@ -32,7 +31,7 @@ class Imitation:
 
 
 def lesions() -> tuple[Imitation, ...]:
-    """List what disease leaves behind: granulomas, micronodules, scars, plugs of mucus, plaques."""
+    """List residues of disease: granulomas, micronodules, scars, mucus plugs, plaques."""
     return (
         Imitation(paint_granuloma, "free", 2.5, listed=True),
         Imitation(paint_micronodule, "free", 1.2, listed=True),
@@ -42,8 +41,8 @@ def lesions() -> tuple[Imitation, ...]:
     )
 
 
-def anatomy_in_disguise(blood_hu: float) -> tuple[Imitation, ...]:
-    """List what every chest has: crossings of vessels, bronchi seen end-on, rib ends that bulge into the lung."""
+def anatomical_mimics(blood_hu: float) -> tuple[Imitation, ...]:
+    """List normal anatomy: vessel crossings, bronchi seen end-on, rib ends that bulge into the lung."""
     return (
         Imitation(partial(paint_crossing, blood_hu=blood_hu), "free", 4.0, listed=False),
         Imitation(partial(paint_bronchus_end_on, blood_hu=blood_hu), "free", 5.0, listed=False),
@@ -52,19 +51,19 @@ def anatomy_in_disguise(blood_hu: float) -> tuple[Imitation, ...]:
 
 
 def paint_granuloma(canvas: Canvas, centre_xyz_mm: Point, generator: Generator) -> None:
-    """Paint a small calcified ball."""
+    """Paint a granuloma: a small calcified ball."""
     radius = generator.uniform(1.2, 2.6)
     paint_ellipsoid(canvas, centre_xyz_mm, [radius] * 3, generator.uniform(300, 800))
 
 
 def paint_micronodule(canvas: Canvas, centre_xyz_mm: Point, generator: Generator) -> None:
-    """Paint a nodule under 3 mm, which the challenge does not count."""
+    """Paint a nodule under 3 mm, which the challenge does not score."""
     radius = generator.uniform(0.8, 1.25)
     paint_ellipsoid(canvas, centre_xyz_mm, [radius] * 3, generator.uniform(-60, 60))
 
 
 def paint_scar(canvas: Canvas, centre_xyz_mm: Point, generator: Generator) -> None:
-    """Paint a short thick strand, straight or bent: scar, or plug of mucus in an airway."""
+    """Paint a short thick strand, straight or bent: a scar, or a mucus plug in an airway."""
     radius = generator.uniform(0.9, 2.2)
     half = random_direction(generator) * radius * generator.uniform(2.5, 4.5)
     bend = centre_xyz_mm + generator.normal(0, 0.25, 3) * np.linalg.norm(half)
@@ -80,7 +79,7 @@ def paint_plaque(canvas: Canvas, centre_xyz_mm: Point, generator: Generator) -> 
 
 
 def paint_crossing(canvas: Canvas, centre_xyz_mm: Point, generator: Generator, *, blood_hu: float) -> None:
-    """Paint two vessels that cross and touch: a knot in any one slice, two strands in three dimensions."""
+    """Paint two vessels that cross and touch: a blob in a single slice, two strands in three dimensions."""
     first, second = random_direction(generator), random_direction(generator)
     across = np.cross(first, second)
     apart = across / np.linalg.norm(across)
@@ -93,7 +92,7 @@ def paint_crossing(canvas: Canvas, centre_xyz_mm: Point, generator: Generator, *
 
 
 def paint_bronchus_end_on(canvas: Canvas, centre_xyz_mm: Point, generator: Generator, *, blood_hu: float) -> None:
-    """Paint a bronchus across the slices with the artery beside it: a signet ring, or a dot where mucus plugs it."""
+    """Paint a bronchus perpendicular to the slices with its artery: a signet ring, or a dot if plugged by mucus."""
     radius = generator.uniform(1.5, 3.0)
     along = np.array([*generator.normal(0, 0.25, 2), 1.0]) * generator.uniform(6, 10)
     wall_hu = generator.uniform(-60, 40)
@@ -107,7 +106,7 @@ def paint_bronchus_end_on(canvas: Canvas, centre_xyz_mm: Point, generator: Gener
 
 
 def paint_rib_end(canvas: Canvas, centre_xyz_mm: Point, generator: Generator) -> None:
-    """Paint the knob in which a rib ends, with the rib behind it leading out of the lung."""
+    """Paint the knob at the end of a rib, with the rib behind it leading out of the lung."""
     radius = generator.uniform(3.5, 6.0)
     outwards = np.array([centre_xyz_mm[0] - np.sign(centre_xyz_mm[0]) * 60, centre_xyz_mm[1], 0.0])
     outwards /= max(float(np.linalg.norm(outwards)), 1e-6)

@@ -1,4 +1,4 @@
-"""Where the files of a phantom data set lie: as LUNA16's or as Tianchi's."""
+"""File layouts of phantom data sets: LUNA16's and Tianchi's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Written:
 
     Attributes:
         scan_id: its `seriesuid`.
-        folder: where it lies, inside the data set.
-        trouble: what is wrong with it, "" for nothing.
-        nodules: the nodules to be found in it.
-        excluded: what was listed as no nodule.
+        folder: its folder, relative to the data set.
+        trouble: its kind of trouble, "" for none.
+        nodules: its nodules.
+        excluded: its excluded findings.
     """
 
     scan_id: str
@@ -34,22 +34,22 @@ class Written:
 
 @runtime_checkable
 class Layout(Protocol):
-    """Names the scans of a data set, and writes its csv files."""
+    """Scan ids, folders and csv files of a data set."""
 
     def scan_id(self, seed: int, index: int, trouble: str) -> str:
-        """Name scan `index` of its kind.
+        """Return the id of scan `index` of its kind.
 
         Raises:
-            InputError: the layout has no id for so many scans.
+            InputError: the layout does not have so many ids.
         """
         ...
 
     def folder(self, index: int) -> str:
-        """Give the folder that scan `index` of its kind lies in."""
+        """Return the folder of scan `index` of its kind, relative to the data set."""
         ...
 
     def csv_files(self) -> list[str]:
-        """List the csv files, inside the data set."""
+        """List the csv files, relative to the data set."""
         ...
 
     def write_tables(self, output: Path, scans: Sequence[Written]) -> None:
@@ -58,16 +58,16 @@ class Layout(Protocol):
 
 
 class Luna16Layout:
-    """`subset0` to `subset9`, with annotations.csv, annotations_excluded.csv and seriesuids.csv beside them."""
+    """LUNA16: `subset0` to `subset9`, with annotations.csv, annotations_excluded.csv and seriesuids.csv beside them."""
 
     subsets = 10
 
     def scan_id(self, seed: int, index: int, trouble: str) -> str:
-        """Name a scan by its seed, trouble and number."""
+        """Return an id made of seed, trouble and index."""
         return phantom_id(seed, index, trouble)
 
     def folder(self, index: int) -> str:
-        """Deal the scans out to the ten subsets."""
+        """Distribute the scans over the ten subsets in turn."""
         return f"subset{index % self.subsets}"
 
     def csv_files(self) -> list[str]:
@@ -75,7 +75,7 @@ class Luna16Layout:
         return ["annotations.csv", "annotations_excluded.csv", "seriesuids.csv"]
 
     def write_tables(self, output: Path, scans: Sequence[Written]) -> None:
-        """Write the nodules, what is listed as none, and the ids."""
+        """Write the nodules, the excluded findings and the scan ids."""
         nodules, excluded, ids = (output / name for name in self.csv_files())
         write_findings(excluded, _table([(scan.scan_id, scan.excluded) for scan in scans]))
         write_scan_ids(ids, [scan.scan_id for scan in scans])
@@ -83,51 +83,54 @@ class Luna16Layout:
 
 
 class TianchiLayout:
-    """`train`, `val` and `test` with ids like LKDS-00001, and csv/train/annotations.csv and so on; no excluded list.
+    """Tianchi: `train`, `val` and `test` with ids like LKDS-00001, and csv/train/annotations.csv etc.
 
-    Of ten scans six are for training, two for validation and two for the test, as in the challenge.
+    There is no excluded list. Of ten scans, six are for training, two for validation and two for the test, as in the
+    challenge.
     """
 
-    ids_a_kind = 10000
+    ids_per_kind = 10000
     subsets = ("train", "train", "train", "val", "test", "train", "train", "train", "val", "test")
 
     def scan_id(self, seed: int, index: int, trouble: str) -> str:
-        """Number the scans from 1, and those of the n-th trouble from n times 10000.
+        """Number the scans from 1, and those of the n-th kind of trouble from n * 10000 + 1.
 
         Raises:
-            InputError: the number would be that of a scan of the next trouble.
+            InputError: the number would belong to the next kind of trouble.
         """
-        if index + 1 >= self.ids_a_kind:
+        if index + 1 >= self.ids_per_kind:
             raise InputError(
-                f"layout=tianchi has ids for {self.ids_a_kind - 1} scans of a kind: ask for fewer, or for layout=luna16"
+                f"layout=tianchi has ids for {self.ids_per_kind - 1} scans per kind: ask for fewer, "
+                "or use layout=luna16",
+                "argument-invalid",
             )
         kind = TROUBLES.index(trouble) + 1 if trouble else 0
-        return f"LKDS-{kind * self.ids_a_kind + index + 1:05d}"
+        return f"LKDS-{kind * self.ids_per_kind + index + 1:05d}"
 
     def folder(self, index: int) -> str:
-        """Deal the scans out, so that a few already fill all three folders."""
+        """Distribute the scans so that a few are enough to fill all three folders."""
         return self.subsets[index % len(self.subsets)]
 
     def csv_files(self) -> list[str]:
-        """List the csv file of each of the three folders."""
+        """List one csv file per folder."""
         return [f"csv/{subset}/annotations.csv" for subset in dict.fromkeys(self.subsets)]
 
     def write_tables(self, output: Path, scans: Sequence[Written]) -> None:
-        """Write the nodules of each of the three folders."""
+        """Write the nodules of each folder."""
         for subset in dict.fromkeys(self.subsets):
             rows = [(scan.scan_id, scan.nodules) for scan in scans if scan.folder == subset]
             write_findings(output / f"csv/{subset}/annotations.csv", _table(rows))
 
 
 def layout_named(name: str) -> Layout:
-    """Find a layout.
+    """Return the layout of a name.
 
     Raises:
         InputError: there is none of that name.
     """
     layouts: dict[str, Layout] = {"luna16": Luna16Layout(), "tianchi": TianchiLayout()}
     if name not in layouts:
-        raise InputError(f"layout must be luna16 or tianchi, not {name!r}")
+        raise InputError(f"layout must be luna16 or tianchi, not {name!r}", "argument-invalid")
     return layouts[name]
 
 

@@ -1,4 +1,4 @@
-"""Nodules of known size: drawn from the challenges' statistics, and painted."""
+"""Drawing of nodules from the statistics of the challenges, and painting of nodules of known size."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from nodule_lightning.phantom.diameters import DIAMETER_QUANTILES_MM
 from nodule_lightning.phantom.settings import PhantomSettings
 
 Generator = np.random.Generator
-# The fractional part of multiples of the golden ratio spreads evenly over any run of consecutive draws, so a small test
-# set has the stated distribution as well as a large one.
+# The fractional parts of multiples of the golden ratio are evenly spread over any run of consecutive draws, so even a
+# small data set follows the stated distribution.
 GOLDEN_RATIO = 0.6180339887498949
 KINDS = ("solid", "part_solid", "ground_glass")
 PLACES = ("free", "vessel", "pleura", "mediastinum")
@@ -24,13 +24,13 @@ _EVEN_DIRECTIONS = np.stack(
 
 @dataclass(frozen=True, slots=True)
 class Nodule:
-    """One nodule to be painted.
+    """The properties of a nodule to paint.
 
     Attributes:
-        diameter_mm: diameter of the ball of the same volume.
+        diameter_mm: diameter of a ball of the same volume.
         kind: `solid`, `part_solid` or `ground_glass`.
         place: `free`, `vessel`, `pleura` or `mediastinum`.
-        lobulation: how far the surface swells and dips, as a share of the radius.
+        lobulation: height of the bumps and dents of the surface, as a share of the radius.
     """
 
     diameter_mm: float
@@ -40,18 +40,18 @@ class Nodule:
 
 
 def draw_nodules(settings: PhantomSettings, seed: int, index: int) -> list[Nodule]:
-    """Draw the nodules of scan `index`: the same for any number of scans in the data set."""
+    """Draw the nodules of scan `index`; they do not depend on the number of scans in the data set."""
     counts = [_count(settings, seed, scan) for scan in range(index + 1)]
     first = sum(counts[:-1])
     return [draw_nodule(settings, seed, number) for number in range(first, first + counts[-1])]
 
 
 def paint_nodule(canvas: Canvas, centre_xyz_mm: Point, nodule: Nodule, generator: Generator) -> Canvas:
-    """Paint a nodule; its volume is that of a ball of the stated diameter.
+    """Paint a nodule with the volume of a ball of its diameter.
 
     Returns:
-        The window of the canvas that holds the nodule, with the share of each voxel that it fills in place of HU. The
-        fine rays of a spiculated one do not count.
+        A window of the canvas around the nodule, with the share of each voxel that the nodule fills instead of HU. The
+        fine rays of a spiculated nodule do not count.
     """
     solid_hu = generator.uniform(-40, 70)
     glass_hu = generator.uniform(-620, -420)
@@ -71,7 +71,7 @@ def paint_nodule(canvas: Canvas, centre_xyz_mm: Point, nodule: Nodule, generator
 
 
 def random_direction(generator: Generator) -> Point:
-    """Draw a direction, each as likely as any other."""
+    """Draw a unit vector, uniformly over the sphere."""
     vector = generator.standard_normal(3)
     unit: Point = vector / np.linalg.norm(vector)
     return unit
@@ -89,11 +89,11 @@ def _paint_lump(
     towards = offset / np.maximum(distance, 1e-6)[..., None]
     bumps = np.stack([random_direction(generator) for _ in range(5)])
     heights = lobulation * generator.uniform(-1, 1, 5)
-    # A lump with bumps all out or all in keeps the volume of its ball.
+    # Normalised, so that the volume stays that of the ball whatever the bumps are.
     volume = float((_swell(_EVEN_DIRECTIONS, bumps, heights) ** 3).mean())
     surface = radius_mm / volume ** (1 / 3) * _swell(towards, bumps, heights)
     share = part.over(soft_edge(surface - distance, canvas.voxel_mm).astype(np.float32))
-    # A vessel or wall that the lump lies on stays as dense as it was.
+    # A denser vessel or wall underneath stays as it was.
     part.blend(share.hu * (part.hu < hu), hu)
     return share
 
@@ -111,7 +111,7 @@ def _count(settings: PhantomSettings, seed: int, index: int) -> int:
 
 
 def draw_nodule(settings: PhantomSettings, seed: int, number: int) -> Nodule:
-    """Draw nodule `number` of a data set; consecutive ones spread evenly over the distribution of diameters."""
+    """Draw nodule `number` of a data set; consecutive ones are evenly spread over the distribution of diameters."""
     generator = np.random.default_rng([seed, 2, number])
     quantiles = np.array(DIAMETER_QUANTILES_MM[settings.diameters]) * settings.diameter_scale
     levels = np.linspace(0, 1, len(quantiles))
@@ -119,7 +119,7 @@ def draw_nodule(settings: PhantomSettings, seed: int, number: int) -> Nodule:
     diameter = float(np.interp(_even(seed, 3, number) * largest, levels, quantiles))
     kinds = np.array(settings.nodule_kinds)
     if diameter < 6:
-        # Readers seldom mark small nodules that are not solid, since they cannot see them.
+        # Readers rarely annotate small subsolid nodules: they are hard to see.
         kinds = kinds * [1.0, 0.5, 0.4]
     return Nodule(
         diameter_mm=diameter,

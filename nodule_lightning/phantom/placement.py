@@ -1,4 +1,4 @@
-"""Where in the lungs a nodule, or what looks like one, may lie."""
+"""Choice of positions in the lungs for nodules and their imitations."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -12,34 +12,34 @@ from nodule_lightning.phantom.canvas import Point
 
 Generator = np.random.Generator
 ATTEMPTS = 60
-# So often 60 places are drawn before a lung counts as full.
+# How many times `ATTEMPTS` positions are drawn before the lungs count as full.
 DRAWS = 10
 
 
 @runtime_checkable
 class Vessels(Protocol):
-    """The vessels of both lungs, grown or found in a scan."""
+    """The vessels of both lungs: generated ones, or those detected in a scan."""
 
     def __len__(self) -> int: ...
 
     def clearance_mm(self, points_xyz_mm: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n"]:
-        """Measure how far each point lies from the nearest vessel."""
+        """Return the distance of each point to the nearest vessel."""
         ...
 
     def beside(self, radius_mm: float, attempts: int, generator: Generator) -> Float64[np.ndarray, "attempts 3"]:
-        """Draw centres from which a nodule of that radius touches a vessel."""
+        """Draw centres at which a nodule of that radius touches a vessel."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LungPoints:
-    """Points spread evenly over both lungs, to draw places from.
+    """Evenly distributed points in both lungs, from which positions are drawn.
 
     Attributes:
-        xyz_mm: world place of each point.
-        depth_mm: distance of each to the lung's surface.
-        middle_mm: distance from the body's mid-plane that parts a lung's inner from its outer half.
-        midplane_mm: world x of that plane.
+        xyz_mm: world position of each point.
+        depth_mm: distance of each point to the surface of the lung.
+        middle_mm: distance from the mid-plane of the body that divides a lung into an inner and an outer half.
+        midplane_mm: world x of the mid-plane.
     """
 
     xyz_mm: Float64[np.ndarray, "n 3"]
@@ -50,27 +50,27 @@ class LungPoints:
     def place(
         self, place: str, radius_mm: float, vessels: Vessels, taken: list[tuple[Point, float]], generator: Generator
     ) -> Point:
-        """Find a place of the wanted kind that keeps 4 mm from what is already there.
+        """Choose a position of the wanted kind, at least 4 mm from everything placed before if possible.
 
         Args:
             place: `free`, `vessel`, `pleura` or `mediastinum`.
-            radius_mm: of what shall lie there.
+            radius_mm: radius of what is to be placed.
             vessels: the vessels of both lungs.
             taken: centre and radius of everything placed before.
-            generator: source of chance.
+            generator: random generator.
 
         Returns:
-            A world point inside the lung: the best of many when none fits in full.
+            A world position inside the lung. If none satisfies all conditions, the best of those drawn.
         """
         return self._best(place, radius_mm, vessels, taken, generator)[0]
 
     def place_apart(
         self, place: str, radius_mm: float, vessels: Vessels, taken: list[tuple[Point, float]], generator: Generator
     ) -> Point:
-        """Find a place as `place` does, but never one that overlaps with what is already there.
+        """Choose a position like `place`, but never one that overlaps with something placed before.
 
         Raises:
-            InputError: no such place was found.
+            InputError: no such position was found.
         """
         for _ in range(DRAWS):
             centre, gap_mm = self._best(place, radius_mm, vessels, taken, generator)
@@ -78,7 +78,8 @@ class LungPoints:
                 return centre
         raise InputError(
             f"the lungs have no room left for a nodule of {2 * radius_mm:g} mm ({place}): "
-            "plant fewer or smaller nodules"
+            "plant fewer or smaller nodules",
+            "argument-invalid",
         )
 
     def _best(

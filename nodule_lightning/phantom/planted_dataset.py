@@ -1,4 +1,4 @@
-"""Write copies of real scans with planted nodules, as a data set in LUNA16's layout."""
+"""Writing of copies of real scans with planted nodules, as a data set in LUNA16's layout."""
 
 import csv
 import zlib
@@ -20,27 +20,27 @@ from nodule_lightning.phantom.nodules import Nodule, draw_nodule
 from nodule_lightning.phantom.planting import plant_nodules
 from nodule_lightning.phantom.settings import MOST_NODULES, PhantomSettings, check_seed, check_shares
 from nodule_lightning.resampling import resample
-from nodule_lightning.structures import Findings, Scan, Table
+from nodule_lightning.structures import Failure, Findings, Scan, Table
 
-# LUNA16 lists nothing smaller as a nodule.
+# LUNA16 has no smaller nodules.
 SMALLEST_MM, LARGEST_MM = 2.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class PlantSettings:
-    """What is planted in each scan.
+    """The nodules that are planted in each scan.
 
     Attributes:
-        nodules: how many in each copy of a scan.
-        diameters_mm: the diameter of each, in place of `nodules` and of drawn diameters.
-        source: whose nodules' diameters are drawn: `luna16` or `tianchi`.
-        kinds: share of solid, part-solid and ground-glass nodules.
-        places: share of nodules free in the lung, at a vessel, at the pleura and at the mediastinum.
-        copies: how many copies of each scan are planted, each otherwise.
-        seed: another seed gives other nodules and places.
+        nodules: number of nodules per copy of a scan.
+        diameters_mm: one nodule per diameter, instead of `nodules` with drawn diameters.
+        source: the data set whose distribution of diameters is used: `luna16` or `tianchi`.
+        kinds: shares of solid, part-solid and ground-glass nodules.
+        places: shares of nodules free in the lung, at a vessel, at the pleura and at the mediastinum.
+        copies: number of copies of each scan, each with other nodules.
+        seed: seed of the nodules and their positions.
 
     Raises:
-        InputError: a number or a diameter that cannot be, or an unknown source.
+        InputError: a number or diameter is out of range, or the source is unknown.
     """
 
     nodules: int = 6
@@ -53,21 +53,30 @@ class PlantSettings:
 
     def __post_init__(self) -> None:
         if self.nodules < 1 or self.copies < 1:
-            raise InputError(f"nodules and copies must be at least 1, not {self.nodules} and {self.copies}")
+            raise InputError(
+                f"nodules and copies must be at least 1, not {self.nodules} and {self.copies}", "argument-invalid"
+            )
         check_seed(self.seed)
         check_shares("kinds", self.kinds, 3)
         check_shares("places", self.places, 4)
         count = self.nodules if self.diameters_mm is None else len(self.diameters_mm)
         if not 0 < count <= MOST_NODULES:
-            raise InputError(f"from 1 to {MOST_NODULES} nodules can be planted in a scan, not {count}")
+            raise InputError(
+                f"from 1 to {MOST_NODULES} nodules can be planted in a scan, not {count}", "argument-invalid"
+            )
         for diameter_mm in self.diameters_mm or ():
             if not SMALLEST_MM <= diameter_mm <= LARGEST_MM:
-                raise InputError(f"diameters_mm must lie between {SMALLEST_MM:g} and {LARGEST_MM:g}, not {diameter_mm}")
+                raise InputError(
+                    f"diameters_mm must be between {SMALLEST_MM:g} and {LARGEST_MM:g}, not {diameter_mm}",
+                    "argument-invalid",
+                )
         if self.source not in DIAMETER_QUANTILES_MM:
-            raise InputError(f"source must be one of {sorted(DIAMETER_QUANTILES_MM)}, not {self.source!r}")
+            raise InputError(
+                f"source must be one of {sorted(DIAMETER_QUANTILES_MM)}, not {self.source!r}", "argument-invalid"
+            )
 
     def draw(self, scan_id: str, copy: int) -> list[Nodule]:
-        """Draw the nodules of one copy of a scan: the same whatever other scans there are."""
+        """Draw the nodules of one copy of a scan; they do not depend on other scans."""
         count = len(self.diameters_mm) if self.diameters_mm else self.nodules
         first = _number(scan_id) % 100_000 + copy * count
         drawn = [draw_nodule(self._statistics(), self.seed, first + number) for number in range(count)]
@@ -90,8 +99,8 @@ class PlantedScan:
         scan_id: its `seriesuid`, which is no other scan's.
         nodules: the planted nodules.
         drawn: what was drawn for each of them.
-        known: the nodules that the scan had before, for its new id.
-        excluded: likewise, what was listed as no nodule.
+        known: the annotated nodules of the original scan.
+        excluded: its excluded findings.
     """
 
     scan_id: str
@@ -101,26 +110,13 @@ class PlantedScan:
     excluded: Findings
 
 
-@dataclass(frozen=True, slots=True)
-class FailedScan:
-    """A scan that nothing, or nothing more, could be planted in.
-
-    Attributes:
-        scan_id: its own id.
-        reason: what is wrong with it.
-    """
-
-    scan_id: str
-    reason: str
-
-
 class PlantSource:
-    """The scans to plant in, and what is known about them.
+    """The scans to plant in, and their known findings.
 
     Args:
         path: a scan file, a DICOM folder, or a folder of these at any depth.
-        annotations: csv of the nodules that the scans have; they are kept, and nothing is planted on them.
-        excluded: csv of the findings that count neither for nor against, likewise.
+        annotations: csv of the nodules in the scans; they are kept, and nothing is planted on them.
+        excluded: csv of the excluded findings, treated in the same way.
 
     Raises:
         InputError: there is no scan, or a csv file is missing or damaged.
@@ -137,24 +133,27 @@ class PlantSource:
 
 def plant_dataset(
     source: PlantSource, output: Path, settings: PlantSettings, *, truth: bool = False
-) -> Iterator[PlantedScan | FailedScan]:
+) -> Iterator[PlantedScan | Failure]:
     """Write `subset0/ID-planted-SEED-COPY.mhd` and `.raw` for each copy of each scan, then the csv files.
 
-    annotations.csv holds the planted and the known nodules, annotations_excluded.csv what was known as none,
-    planted.csv the planted ones alone, with the columns kind and place. A scan that fails is named, and the others go
-    on; of its copies, those before the failure stay.
+    annotations.csv holds the planted and the known nodules, annotations_excluded.csv the excluded findings, and
+    planted.csv only the planted nodules, with the columns kind and place. A scan that fails does not stop the others;
+    copies that were written before the failure stay.
 
     Args:
         source: the scans.
         output: a new or empty folder.
         settings: what to plant.
-        truth: write also `truth/ID_nodules.nii.gz` (1 in the first planted nodule of the scan, 2 in the second ...).
+        truth: also write `truth/ID_nodules.nii.gz` (1 in the first planted nodule of the scan, 2 in the second, ...).
+
+    Yields:
+        Each copy after it is written, and one failure per scan that failed.
 
     Raises:
         InputError: the folder is not empty.
     """
     if output.exists() and any(output.iterdir()):
-        raise InputError(f"{output} holds files already: choose an empty or new folder for output=")
+        raise InputError(f"{output} holds files already: choose an empty or new folder for output=", "output-refused")
     done = []
     for scan_id in source.scans:
         try:
@@ -162,7 +161,7 @@ def plant_dataset(
                 done.append(planted)
                 yield planted
         except InputError as error:
-            yield FailedScan(scan_id, str(error))
+            yield Failure.of(scan_id, error)
     if done:
         _write_tables(output, done)
 
@@ -176,7 +175,7 @@ def _plant_copies(
     scan = read_scan(path)
     mask = segment_lungs(scan, LungSettings())
     if not mask.found:
-        raise InputError(f"{path}: no lungs were found, so nothing can be planted in it")
+        raise InputError(f"{path}: no lungs were found, so nothing can be planted in it", "scan-invalid")
     lungs = resample(mask.mask.astype(np.uint8), mask.grid, scan.grid, linear=False, outside=0) > 0
     for copy in range(settings.copies):
         drawn = settings.draw(scan_id, copy)

@@ -1,4 +1,4 @@
-"""Plant nodules in a real scan: shape and density from the nodule maker, blur and noise from the scan itself."""
+"""Planting of synthetic nodules in a real scan, with the blur and noise of the scan itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from nodule_lightning.phantom.settings import MOST_NODULES
 from nodule_lightning.structures import Findings, Scan
 
 Generator = np.random.Generator
-# What is denser in a lung, after smoothing, is a vessel, a scar or a nodule.
+# Anything denser in a smoothed lung is a vessel, a scar or a nodule.
 VESSEL_HU = -550.0
 MOST_POINTS = 200_000
-# Emptier than any nodule: painted on it, density and share can be told apart.
+# Below any nodule: on this background, density and share of a voxel can be separated.
 _EMPTY_HU = -1000.0
 
 
@@ -32,9 +32,9 @@ class Planted:
     """A scan with nodules planted in it.
 
     Attributes:
-        scan: the changed scan, on the same grid and with the same id.
-        nodules: the planted nodules, in the order asked for.
-        labels: voxels of the first hold 1, of the second 2, and so on; all others 0.
+        scan: the modified scan, with the same grid and id.
+        nodules: the planted nodules, in the order given.
+        labels: 1 in the first nodule, 2 in the second, and so on; 0 elsewhere.
     """
 
     scan: Scan
@@ -42,8 +42,8 @@ class Planted:
     labels: UInt8[np.ndarray, "z y x"]
 
 
-class SeenVessels:
-    """The vessels of a real scan, by the voxels that are dense."""
+class DenseVessels:
+    """The vessels of a real scan, represented by its dense voxels."""
 
     def __init__(self, xyz_mm: Float64[np.ndarray, "n 3"], half_voxel_mm: float) -> None:
         self._xyz_mm = xyz_mm
@@ -57,13 +57,13 @@ class SeenVessels:
         return cKDTree(self._xyz_mm, balanced_tree=False, compact_nodes=False)
 
     def clearance_mm(self, points_xyz_mm: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n"]:
-        """Measure how far each point lies from the nearest dense voxel."""
+        """Return the distance of each point to the nearest dense voxel."""
         if len(self) == 0:
             return np.full(len(points_xyz_mm), np.inf)
         return np.asarray(self._tree.query(points_xyz_mm)[0], dtype=np.float64) - self._half_voxel_mm
 
     def beside(self, radius_mm: float, attempts: int, generator: Generator) -> Float64[np.ndarray, "attempts 3"]:
-        """Draw centres from which a nodule of that radius touches a dense voxel."""
+        """Draw centres at which a nodule of that radius touches a dense voxel."""
         chosen = self._xyz_mm[generator.choice(len(self), attempts)]
         towards = np.stack([random_direction(generator) for _ in range(attempts)])
         return chosen + (self._half_voxel_mm + 0.7 * radius_mm) * towards
@@ -76,25 +76,26 @@ def plant_nodules(
     generator: Generator,
     avoid: Findings | None = None,
 ) -> Planted:
-    """Plant nodules in a scan, each at a place of its kind that is still free.
+    """Plant nodules in a scan, each at a free position of its kind.
 
-    A nodule covers each voxel by the share that it fills of it, slice thickness included; it is blurred as sharply as
-    the scan shows the lungs' surface, and has noise of the texture of the scan's own soft tissue, as strong as it is
-    around. Vessels and walls that are denser stay.
+    A nodule contributes to each voxel by the share that it fills, including the effect of slice thickness. It is as
+    blurred as the lung surface of the scan. Its noise has the texture of the scan's soft tissue and the strength of
+    its surroundings. Denser vessels and walls stay.
 
     Args:
         scan: a CT in HU, on any grid.
-        lungs: the lungs on the scan's grid; walls and vessels may be in it or not.
+        lungs: mask of the lungs on the scan's grid, with or without walls and vessels.
         nodules: what to plant.
-        generator: source of chance; the same gives the same bytes.
+        generator: random generator; the same state gives the same bytes.
         avoid: findings of the scan that nothing may be planted on.
 
     Raises:
-        InputError: there is no air in the lungs, no room left in them, or there are more nodules than a mask can
-            number.
+        InputError: there is no air in the lungs or no room left, or there are more nodules than a mask can number.
     """
     if len(nodules) > MOST_NODULES:
-        raise InputError(f"at most {MOST_NODULES} nodules can be planted in a scan, not {len(nodules)}")
+        raise InputError(
+            f"at most {MOST_NODULES} nodules can be planted in a scan, not {len(nodules)}", "argument-invalid"
+        )
     hu = scan.hu.copy()
     labels = np.zeros(hu.shape, dtype=np.uint8)
     if not nodules:
@@ -103,7 +104,7 @@ def plant_nodules(
     quality = ScanQuality.measure(scan, lungs)
     taken = [] if avoid is None else _occupied(avoid)
     placed: dict[int, Point] = {}
-    # The largest first: it finds room last.
+    # Largest first, because it is the hardest to fit in.
     for number in sorted(range(len(nodules)), key=lambda index: -nodules[index].diameter_mm):
         nodule = nodules[number]
         centre = points.place_apart(nodule.place, nodule.diameter_mm / 2, vessels, taken, generator)
@@ -122,8 +123,8 @@ def _occupied(findings: Findings) -> list[tuple[Point, float]]:
     return list(zip(findings.centre_xyz_mm, radii.tolist(), strict=True))
 
 
-def _places(scan: Scan, lungs: Bool[np.ndarray, "z y x"], generator: Generator) -> tuple[LungPoints, SeenVessels]:
-    """Find where in the lungs a nodule may lie, and the vessels, on a grid of about 1.4 mm."""
+def _places(scan: Scan, lungs: Bool[np.ndarray, "z y x"], generator: Generator) -> tuple[LungPoints, DenseVessels]:
+    """Find the possible positions of nodules, and the vessels, on a grid of about 1.4 mm."""
     if not lungs.any():
         raise _no_air(scan)
     box = ndimage.find_objects(lungs.view(np.uint8))[0]
@@ -136,7 +137,7 @@ def _places(scan: Scan, lungs: Bool[np.ndarray, "z y x"], generator: Generator) 
     airy = lungs[inside][coarse] & (smooth < VESSEL_HU)
     if not airy.any():
         raise _no_air(scan)
-    # Vessels thinner than this belong to the lung; its walls do not, whatever the mask says.
+    # Vessels thinner than this are closed into the lung; its walls are not, whatever the mask contains.
     reach_mm = 4.0
     outside = edt.edt(~airy, anisotropy=spacing)
     inner = edt.edt(outside <= reach_mm, anisotropy=spacing, black_border=True) > reach_mm
@@ -144,11 +145,11 @@ def _places(scan: Scan, lungs: Bool[np.ndarray, "z y x"], generator: Generator) 
 
     def world(mask: Bool[np.ndarray, "z y x"]) -> Float64[np.ndarray, "n 3"]:
         coarse_index = np.argwhere(mask)
-        # No nodule's centre lies in the middle of a voxel on purpose.
+        # Jittered, so that nodules are not centred on voxels.
         within = generator.uniform(-0.5, 0.5, coarse_index.shape)
         return scan.grid.to_world((coarse_index + within) * step + start)
 
-    vessels = SeenVessels(world(inner & ~airy & (depth_mm > 2.5)), float(np.mean(spacing)) / 2)
+    vessels = DenseVessels(world(inner & ~airy & (depth_mm > 2.5)), float(np.mean(spacing)) / 2)
     xyz_mm, depths_mm = world(inner), depth_mm[inner].astype(np.float64)
     if len(xyz_mm) > MOST_POINTS:
         chosen = generator.choice(len(xyz_mm), MOST_POINTS, replace=False)
@@ -159,7 +160,7 @@ def _places(scan: Scan, lungs: Bool[np.ndarray, "z y x"], generator: Generator) 
 
 
 def _no_air(scan: Scan) -> InputError:
-    return InputError(f"{scan.scan_id}: no air was found in the lungs, so nothing can be planted in it")
+    return InputError(f"{scan.scan_id}: no air was found in the lungs, so nothing can be planted in it", "scan-invalid")
 
 
 def _plant_one(
@@ -175,11 +176,11 @@ def _plant_one(
     window, mass, share = _on_grid(grid, nodule, centre_xyz_mm, quality.blur_mm, generator)
     old = hu[window].astype(np.float32)
     base = low_pass(old, grid.spacing_zyx_mm)
-    # What is as dense already, such as a vessel or a wall, is not made denser or paler.
+    # A vessel or wall that is as dense already does not change.
     ideal = np.maximum(mass + (1 - share) * base, base)
     changed = np.clip((ideal - base) / 400, 0, 1)
     noise = quality.draw_noise(old - base, base, generator)
-    # Two independent noises, mixed so that their strength stays the same at every share.
+    # Two independent noises, mixed so that the variance is the same for every share.
     new = ideal + (1 - changed) * (old - base) + np.sqrt(1 - (1 - changed) ** 2) * noise
     touched = changed > 0.01
     hu[window][touched] = np.clip(np.rint(new[touched]), -1024, 3071)
@@ -190,10 +191,10 @@ def _plant_one(
 def _on_grid(
     grid: Grid, nodule: Nodule, centre_xyz_mm: Point, blur_mm: float, generator: Generator
 ) -> tuple[tuple[slice, ...], Float32[np.ndarray, "z y x"], Float32[np.ndarray, "z y x"]]:
-    """Paint a nodule finely and average it over the scan's voxels.
+    """Paint a nodule on a fine grid and average it over the voxels of the scan.
 
     Returns:
-        The window of the scan, and in it the nodule's density times its share of the voxel, and that share.
+        A window of the scan; for its voxels, the density of the nodule times its share of the voxel; and that share.
     """
     # The rays of a spiculated nodule reach 0.8 diameters from its centre.
     reach_mm = 0.85 * nodule.diameter_mm + 2.0
@@ -220,7 +221,7 @@ def _on_grid(
 
 
 def _slice_axis(grid: Grid) -> int:
-    """Give the array axis across the slices: the coarsest, or the first where all are alike."""
+    """Return the array axis across the slices: the coarsest, or the first if all are equal."""
     return int(np.argmax(np.round(grid.spacing_zyx_mm, 3)))
 
 
@@ -233,7 +234,7 @@ def _average(
     stop: Int64[np.ndarray, "3"],
     centre_xyz_mm: Point,
 ) -> Float32[np.ndarray, "z y x"]:
-    """Average a finely painted volume over each voxel of a window: the partial-volume effect, on any grid."""
+    """Average a fine volume over each voxel of a window: the partial-volume effect, on any grid."""
     parts = [max(1, int(np.ceil(mm / (1.5 * fine_mm)))) for mm in grid.spacing_zyx_mm]
     total = np.zeros(tuple(stop - start), dtype=np.float32)
     index = np.indices(total.shape).reshape(3, -1).T + start

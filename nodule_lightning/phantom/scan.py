@@ -1,4 +1,4 @@
-"""One phantom scan: the whole chest, its nodules, and the truth about both."""
+"""Making of one phantom scan with its ground truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from nodule_lightning.geometry import Grid
 from nodule_lightning.phantom import anatomy, beyond, nodules
 from nodule_lightning.phantom.acquisition import acquire
 from nodule_lightning.phantom.canvas import Canvas, Point
-from nodule_lightning.phantom.imitations import anatomy_in_disguise, lesions
+from nodule_lightning.phantom.imitations import anatomical_mimics, lesions
 from nodule_lightning.phantom.placement import LungPoints
 from nodule_lightning.phantom.settings import PhantomSettings
 from nodule_lightning.phantom.thorax import LUNG_HEIGHT_MM, LUNG_REACH_MM, Depth, Generator, Thorax
@@ -20,7 +20,7 @@ from nodule_lightning.phantom.trouble import (
     TROUBLES,
     WIDE_MATRIX,
     Trouble,
-    afflict,
+    apply_trouble,
     draw_trouble,
     drop_slices,
     flip_axes,
@@ -31,13 +31,13 @@ from nodule_lightning.structures import Findings, Scan
 
 
 def make_phantom(settings: PhantomSettings, seed: int, index: int, trouble: str = "") -> Phantom:
-    """Make scan `index` of the data set `seed`: always the same bytes, whatever else is made.
+    """Make scan `index` of a data set; its bytes do not depend on the other scans.
 
     Args:
-        settings: what the data set is drawn from.
-        seed: of the data set.
-        index: of the scan among those of its kind.
-        trouble: a kind of `TROUBLES`, or "" for a scan without.
+        settings: the distributions that the data set is drawn from.
+        seed: seed of the data set.
+        index: index of the scan among those of its kind.
+        trouble: one of `TROUBLES`, or "" for none.
 
     Raises:
         InputError: there is no such kind of trouble.
@@ -48,7 +48,7 @@ def make_phantom(settings: PhantomSettings, seed: int, index: int, trouble: str 
     apart = np.random.default_rng([key, 6, index])
     scale = _draw(generator, settings.body_scale)
     thorax = Thorax.draw(scale, generator.random() < settings.contrast_share, generator)
-    thorax = afflict(thorax, case, apart)
+    thorax = apply_trouble(thorax, case, apart)
     grid, fine_per_slice = _draw_grid(settings, thorax, case, generator)
     canvas = Canvas.blank(_fine_grid(grid, fine_per_slice), anatomy.AIR_HU)
     depth = _paint_chest(canvas, thorax, case, generator)
@@ -59,7 +59,7 @@ def make_phantom(settings: PhantomSettings, seed: int, index: int, trouble: str 
     found = _paint_findings(canvas, points, vessels, thorax, settings, (key, index))
     hu = acquire(canvas.hu, fine_per_slice, grid.spacing_zyx_mm[2], _draw(generator, settings.noise_hu), generator)
     lungs = depth.reshape(grid.shape[0], fine_per_slice, *grid.shape[1:]).mean(axis=1) > 0
-    # The scanner's zero is not the body's: every scan has its own origin, as real ones have.
+    # Like real scans, every scan has its own origin: the frame of the scanner is not that of the body.
     shift = apart.uniform((-40, -40, -400), (40, 40, 100))
     phantom = Phantom(
         Scan(phantom_id(seed, index, trouble), hu, _moved(grid, shift)),
@@ -79,7 +79,7 @@ class _Painted:
 
 
 def _kind_seed(seed: int, trouble: str) -> int:
-    """Give the seed of all scans of one kind of trouble, so that no two kinds share their chests."""
+    """Return the seed for all scans of one kind of trouble, so that no two kinds share a chest."""
     if not trouble:
         return seed
     return int(np.random.SeedSequence([seed, 7, TROUBLES.index(trouble)]).generate_state(1)[0])
@@ -118,7 +118,7 @@ def _fine_grid(grid: Grid, fine_per_slice: int) -> Grid:
 
 
 def _paint_chest(canvas: Canvas, thorax: Thorax, case: Trouble, generator: Generator) -> Depth:
-    """Paint all but what branches through the lungs; give how deep each voxel lies in them, negative outside."""
+    """Paint everything but the trees inside the lungs; returns the depth of each voxel in a lung, negative outside."""
     anatomy.paint_table(canvas, thorax)
     anatomy.paint_soft_tissue(canvas, thorax)
     if thorax.arms:
@@ -137,7 +137,7 @@ def _paint_chest(canvas: Canvas, thorax: Thorax, case: Trouble, generator: Gener
 
 
 def _lung_points(canvas: Canvas, depth: Depth, thorax: Thorax) -> LungPoints:
-    """Measure the true distance to the lung's surface on every other voxel, and keep those inside."""
+    """Collect every other voxel inside the lungs, with its exact distance to the surface of the lung."""
     coarse = (slice(None, None, 2),) * 3
     axes = [axis[::2] for axis in (canvas.z_mm, canvas.y_mm, canvas.x_mm)]
     spacing = [float(axis[1] - axis[0]) for axis in axes]
@@ -150,7 +150,7 @@ def _lung_points(canvas: Canvas, depth: Depth, thorax: Thorax) -> LungPoints:
 def _paint_trees(
     canvas: Canvas, points: LungPoints, thorax: Thorax, settings: PhantomSettings, generator: Generator
 ) -> Tree:
-    """Paint arteries, veins and, beside the arteries, airways; give the vessels back."""
+    """Paint arteries, veins and airways; returns the vessels."""
     ends, airway_ends = (
         max(least, int(count * thorax.scale**2))
         for least, count in ((8, settings.vessel_ends), (4, settings.airway_ends))
@@ -194,7 +194,7 @@ def _paint_findings(
     listed: list[Point] = []
     for kinds, (fewest, most) in (
         (lesions(), settings.imitations),
-        (anatomy_in_disguise(thorax.blood_hu), settings.anatomical_imitations),
+        (anatomical_mimics(thorax.blood_hu), settings.anatomical_imitations),
     ):
         for imitation in kinds:
             for _ in range(int(generator.integers(fewest, most + 1))):

@@ -1,4 +1,4 @@
-"""How sharp and how noisy a real scan is, measured in the scan itself."""
+"""Blur and noise of a real scan, measured in the scan itself."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,19 +11,19 @@ from nodule_lightning.structures import Scan
 
 Generator = np.random.Generator
 _LUNG_HU, _TISSUE_HU = -850.0, 40.0
-# Gaussian noise has this many standard deviations in its median absolute deviation.
+# Standard deviation over median absolute deviation of Gaussian noise.
 _MAD = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
 class ScanQuality:
-    """What a scanner did to a scan.
+    """The blur and noise of a scan.
 
     Attributes:
-        blur_mm: standard deviation of the blur within slices, beyond that of the pixels themselves.
-        tissue_noise: a block of the noise of plain soft tissue, in HU.
-        noise_hu: standard deviation of the fine part of that noise, the part that `low_pass` takes away.
-        spacing_zyx_mm: of the scan.
+        blur_mm: standard deviation of the blur within slices, without the blur of the pixels themselves.
+        tissue_noise: a block of the noise in homogeneous soft tissue, in HU.
+        noise_hu: standard deviation of the fine part of that noise, the part that `low_pass` removes.
+        spacing_zyx_mm: spacing of the scan.
     """
 
     blur_mm: float
@@ -33,7 +33,7 @@ class ScanQuality:
 
     @classmethod
     def measure(cls, scan: Scan, lungs: Bool[np.ndarray, "z y x"]) -> Self:
-        """Measure blur at the lungs' surface and noise in the most even piece of soft tissue."""
+        """Measure the blur at the surface of the lungs, and the noise in the most homogeneous block of soft tissue."""
         noise = _plainest_tissue(scan)
         fine = noise - low_pass(noise, scan.grid.spacing_zyx_mm)
         return cls(_blur_mm(scan, lungs), noise, max(_spread(fine), 0.5), scan.grid.spacing_zyx_mm)
@@ -41,17 +41,17 @@ class ScanQuality:
     def draw_noise(
         self, fine: Float32[np.ndarray, "z y x"], smooth: Float32[np.ndarray, "z y x"], generator: Generator
     ) -> Float32[np.ndarray, "z y x"]:
-        """Cut noise out of the scan's soft tissue, as strong as it is in the parenchyma of a window.
+        """Sample noise from the scan's soft tissue, scaled to the noise of the parenchyma in a window.
 
         Args:
-            fine: the fine part of the window, which `low_pass` took away.
-            smooth: what `low_pass` left of the window.
-            generator: chooses the cut; a window larger than the block gets it mirrored.
+            fine: the fine part of the window, which `low_pass` removes.
+            smooth: the window after `low_pass`.
+            generator: chooses the sample; if the window is larger than the block, the block is mirrored.
         """
         parenchyma = smooth < -700
         strength = 1.0
         if np.count_nonzero(parenchyma) > 50:
-            # The emptier half has the fewest fine vessels, whose texture is no noise.
+            # The less dense half has the fewest fine vessels, whose texture is not noise.
             plain = parenchyma & (smooth <= np.median(smooth[parenchyma]))
             strength = min(_spread(fine[plain]) / self.noise_hu, 3.0)
         block = self.tissue_noise
@@ -66,7 +66,7 @@ class ScanQuality:
 def low_pass(
     hu: Float32[np.ndarray, "z y x"], spacing_zyx_mm: tuple[float, float, float]
 ) -> Float32[np.ndarray, "z y x"]:
-    """Smooth over about a millimetre: what is left out is mostly noise."""
+    """Smooth over about 1 mm; what this removes is mostly noise."""
     smooth: Float32[np.ndarray, "z y x"] = ndimage.gaussian_filter(hu, [0.8 / mm for mm in spacing_zyx_mm], truncate=3)
     return smooth
 
@@ -76,10 +76,10 @@ def _spread(values: Float32[np.ndarray, "*shape"]) -> float:
 
 
 def _blur_mm(scan: Scan, lungs: Bool[np.ndarray, "z y x"]) -> float:
-    """Measure the blur within slices from the steepest places of the lungs' surface.
+    """Measure the blur within slices from the steepest slopes at the surface of the lungs.
 
-    Across an edge of height h that a Gaussian of standard deviation s has blurred, the steepest slope is
-    h / (s * sqrt(2 * pi)). The slope is taken between the two neighbours of a pixel, which blurs by itself.
+    The steepest slope of an edge of height h, blurred by a Gaussian of standard deviation s, is
+    h / (s * sqrt(2 * pi)). The slope is measured between the two neighbours of a pixel, which adds blur of its own.
     """
     across = int(np.argmax(np.round(scan.grid.spacing_zyx_mm, 3)))
     hu = np.moveaxis(scan.hu, across, 0)
@@ -95,14 +95,14 @@ def _blur_mm(scan: Scan, lungs: Bool[np.ndarray, "z y x"]) -> float:
     steep = np.concatenate([np.zeros(0, dtype=np.float32), *slopes])
     if steep.size < 200:
         return 0.5
-    # Most of the surface lies aslant to the slice; the steepest tenth stands upright.
+    # Most of the surface is oblique to the slice; the steepest tenth is perpendicular to it.
     measured_mm = (_TISSUE_HU - _LUNG_HU) / (float(np.percentile(steep, 90)) * np.sqrt(2 * np.pi))
     own2 = pixel_mm**2 / 3 + pixel_mm**2 / 12
     return float(np.clip(np.sqrt(max(measured_mm**2 - own2, 0.0)), 0.2, 1.5))
 
 
 def _plainest_tissue(scan: Scan) -> Float32[np.ndarray, "z y x"]:
-    """Cut out the block of soft tissue that is the most even, and take its slow changes away."""
+    """Cut out the most homogeneous block of soft tissue, and subtract its low frequencies."""
     size = [
         min(max(4, round(mm_wanted / mm)), count)
         for mm_wanted, mm, count in zip((12.0, 24.0, 24.0), scan.grid.spacing_zyx_mm, scan.grid.shape, strict=True)

@@ -1,7 +1,7 @@
-"""The measures of a chest, and the shape of its lungs.
+"""The dimensions of a chest, and the shape of its lungs.
 
-All lengths are those of an adult in mm, times the body's scale. The frame is the body's own: x to the patient's left,
-y to the back, z to the head, with the middle of the chest at zero.
+All lengths are an adult's in mm times the scale of the body. Coordinates are in the frame of the body: x to the
+patient's left, y to the back, z to the head, with the middle of the chest at zero.
 """
 
 from dataclasses import dataclass
@@ -16,24 +16,25 @@ Generator = np.random.Generator
 Depth = Float32[np.ndarray, "z y x"]
 
 LUNG_HEIGHT_MM = 235.0
-# From the middle of the body to the outermost place of a lung.
+# From the middle of the body to the outermost point of a lung.
 LUNG_REACH_MM = 142.0
 
 
 @dataclass(frozen=True, slots=True)
 class Thorax:
-    """The measures of one chest.
+    """The dimensions of one chest.
 
     Attributes:
-        scale: size of the body, where 1 is an adult.
+        scale: size of the body; 1 is an adult.
         body_mm: half-axes of the body's oval along x and y.
         fat_mm: thickness of the fat under the skin.
         lung_mm: half-axes of each lung along x and y, the right one (negative x) first.
-        base_mm: world z of each lung's base, the right one first.
-        blood_hu: blood, with or without contrast medium.
-        fluid_mm: how far in front of a lung's middle fluid stands in it, the right one first; nothing where it is dry.
-        diffuse: the lungs are full of dense sheets that cut them to pieces.
-        arms: the arms lie beside the body, on a table wider than the field of view.
+        base_mm: z of each lung's base, the right one first.
+        blood_hu: density of blood, with or without contrast medium.
+        fluid_mm: level of fluid in each lung, as a distance in front of its middle, the right one first; None without
+            fluid.
+        diffuse: whether dense sheets cut the lungs to pieces.
+        arms: whether the arms lie beside the body, on a table wider than the field of view.
     """
 
     scale: float
@@ -48,7 +49,7 @@ class Thorax:
 
     @classmethod
     def draw(cls, scale: float, contrast: bool, generator: Generator) -> Self:
-        """Draw a chest of the given size; no two are alike, and no two lungs of one chest."""
+        """Draw a chest of the given size; its two lungs differ in shape."""
         s = scale
 
         def lung() -> tuple[float, float]:
@@ -68,26 +69,26 @@ class Thorax:
 
     @property
     def apex_mm(self) -> float:
-        """Give the world z of the lungs' upper end."""
+        """The z coordinate of the upper end of the lungs."""
         return self.scale * LUNG_HEIGHT_MM / 2
 
     def lung_box(self, side: int) -> tuple[Point, Point]:
-        """Give two opposite world corners of a box around one lung, with room for its uneven surface."""
+        """Return two opposite corners of a box around one lung, with room for its uneven surface."""
         s = self.scale
         low, high = (s * 5.0, s * 142.0) if side > 0 else (s * -142.0, s * -5.0)
         return np.array([low, s * -98.0, s * -150.0]), np.array([high, s * 100.0, s * 130.0])
 
     def outline_mm(self, z_mm: float) -> tuple[float, float, float]:
-        """Give the half-axes of the body's oval at one height along x and y, and where its middle lies along y.
+        """Return the half-axes of the body's oval along x and y at one height, and the y coordinate of its centre.
 
-        The neck ends inside the head; from there on the half-axes are zero.
+        The neck ends inside the head; above that, the half-axes are zero.
         """
         s = self.scale
         shoulders = 1 + 0.1 * min(max((z_mm - s * 60) / (s * 60), 0.0), 1.0)
-        # Above the lungs, the shoulders slope to the neck.
+        # Above the lungs, the shoulders taper to the neck.
         neck = min(max((z_mm - s * 142) / (s * 50), 0.0), 1.0)
         half_x, half_y = self.body_mm[0] * shoulders, self.body_mm[1]
-        # A round end: the neck grows thinner as the head grows wider.
+        # A round end: the neck narrows where the head widens.
         end = np.sqrt(1 - min(max((z_mm - s * 225) / (s * 75), 0.0), 1.0) ** 2)
         return (
             float(end * (half_x + neck * (s * 60 - half_x))),
@@ -96,11 +97,11 @@ class Thorax:
         )
 
     def hilum(self, side: int) -> Point:
-        """Give the place where vessels and airways enter a lung; side is -1 (right) or 1 (left)."""
+        """Return the point where vessels and airways enter a lung; side is -1 (right) or 1 (left)."""
         return self.scale * np.array([side * 30.0, 8.0, 8.0])
 
     def lung_depth(self, side: int, coordinates: Coordinates) -> Depth:
-        """Measure, in mm and roughly, how deep each voxel lies inside a lung (negative outside)."""
+        """Return the approximate depth in mm of each voxel inside a lung; negative outside."""
         s = self.scale
         z, y, x = coordinates
         half_x, half_y = self.lung_mm[(side + 1) // 2]
@@ -117,13 +118,13 @@ class Thorax:
         return inside
 
     def aerated_depth(self, side: int, coordinates: Coordinates) -> Depth:
-        """Measure, as `lung_depth`, how deep each voxel lies in the part of a lung that no fluid fills."""
+        """Return the approximate depth in mm of each voxel inside the aerated part of a lung; negative outside."""
         level = self.fluid_mm[(side + 1) // 2]
         depth = self.lung_depth(side, coordinates)
         if level is None:
             return depth
         z, y, _ = coordinates
-        # The patient lies on the back: fluid gathers there and at the base.
+        # The patient is supine: fluid gathers at the back and at the base.
         aerated: Depth = np.minimum(depth, 0.6 * z - 0.8 * y - level)
         return aerated
 
@@ -138,5 +139,5 @@ class Thorax:
 
     @property
     def heart(self) -> tuple[Point, Point]:
-        """Give the heart's centre and half-axes."""
+        """The centre and the half-axes of the heart."""
         return self.scale * np.array([22.0, -28.0, -58.0]), self.scale * np.array([56.0, 42.0, 52.0])

@@ -1,4 +1,4 @@
-"""Branching trees that fill a lung: arteries, veins and airways down to one voxel."""
+"""Branching trees that fill a lung: arteries, veins and airways."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,12 +13,12 @@ Points = Float64[np.ndarray, "n 3"]
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Straight, tapering pieces of a branching tube.
+    """A branching tube as straight, tapering pieces.
 
     Attributes:
-        start_xyz_mm: where each piece begins.
-        stop_xyz_mm: where each piece ends.
-        radius_mm: radius of each piece at its begin and at its end.
+        start_xyz_mm: start of each piece.
+        stop_xyz_mm: end of each piece.
+        radius_mm: radius of each piece at its start and at its end.
     """
 
     start_xyz_mm: Float64[np.ndarray, "n 3"]
@@ -33,7 +33,7 @@ class Tree:
 
     @classmethod
     def join(cls, trees: list[Self]) -> Self:
-        """Put the pieces of several trees into one list."""
+        """Join the pieces of several trees in one."""
         return cls(
             np.concatenate([np.zeros((0, 3)), *(tree.start_xyz_mm for tree in trees)]),
             np.concatenate([np.zeros((0, 3)), *(tree.stop_xyz_mm for tree in trees)]),
@@ -41,7 +41,7 @@ class Tree:
         )
 
     def clearance_mm(self, points_xyz_mm: Points) -> Float64[np.ndarray, "n"]:
-        """Measure how far each point lies from the nearest wall; negative inside a tube."""
+        """Return the distance of each point to the nearest wall; negative inside a tube."""
         if len(self) == 0:
             return np.full(len(points_xyz_mm), np.inf)
         axis = self.stop_xyz_mm - self.start_xyz_mm
@@ -55,7 +55,7 @@ class Tree:
         return nearest
 
     def beside(self, radius_mm: float, attempts: int, generator: np.random.Generator) -> Points:
-        """Draw centres from which a nodule of that radius touches a tube."""
+        """Draw centres at which a nodule of that radius touches a tube."""
         pieces = generator.choice(len(self), attempts)
         share = generator.random((attempts, 1))
         start, stop = self.start_xyz_mm[pieces], self.stop_xyz_mm[pieces]
@@ -75,9 +75,15 @@ def grow_tree(
 ) -> Tree:
     """Grow a tree from its root to all of its ends.
 
-    The ends are halved again and again across their widest direction; each branch heads for the middle of its half,
-    and its radius follows Murray's law from the number of ends that it feeds (exponent 2.7, as measured in lungs).
-    Where the root is given another radius, the first piece leads from that to its own.
+    The ends are repeatedly split in two across their widest direction. Each branch grows towards the centre of its
+    half. Its radius follows Murray's law from the number of ends that it feeds (exponent 2.7, as measured in lungs).
+
+    Args:
+        root_xyz_mm: where the tree begins.
+        ends_xyz_mm: the points to reach.
+        tip_radius_mm: radius of a branch that feeds one end.
+        generator: random generator.
+        root_radius_mm: radius at the root, from which the first piece tapers; None follows Murray's law.
     """
     starts, stops, radii = [], [], []
     first_mm = tip_radius_mm * len(ends_xyz_mm) ** (1 / 2.7) if root_radius_mm is None else root_radius_mm
@@ -106,6 +112,6 @@ def grow_tree(
 
 
 def paint_tree(canvas: Canvas, tree: Tree, hu: float, wall_mm: float = 0.0) -> None:
-    """Paint all pieces of a tree, `wall_mm` wider than they are."""
+    """Paint all pieces of a tree, with radii `wall_mm` larger than their own."""
     for start, stop, (first, last) in zip(tree.start_xyz_mm, tree.stop_xyz_mm, tree.radius_mm, strict=True):
         paint_segment(canvas, start, stop, (first + wall_mm, last + wall_mm), hu)

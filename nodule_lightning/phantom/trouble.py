@@ -1,4 +1,4 @@
-"""Scans that give preparation trouble, each kind on request: for tests and for teaching."""
+"""Kinds of trouble: scans that are hard to prepare, generated on request."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from nodule_lightning.phantom.thorax import Generator, Thorax
 from nodule_lightning.phantom.truth import Phantom
 from nodule_lightning.structures import Findings, Scan
 
-# Where a kind stands decides its seeds and ids: new ones come last.
+# The index of a kind determines its seeds and ids: append new ones at the end.
 TROUBLES = (
     "head",
     "abdomen",
@@ -23,24 +23,24 @@ TROUBLES = (
     "missing_slices",
     "truncated",
 )
-# Along (z, y, x), as real files have them.
+# Along (z, y, x), as found in real files.
 _FLIPS = ((False, True, True), (True, False, False), (True, True, True), (False, True, False))
 WIDE_MATRIX = 768
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is unusual about one scan; without arguments, nothing.
+    """What is unusual about one scan; the defaults stand for a scan without trouble.
 
     Attributes:
         kind: one of `TROUBLES`, or "" for none.
-        above_mm: how far the scan goes on above the lungs, over neck and head, in an adult.
-        below_mm: how far it goes on below them, over the abdomen, in an adult.
-        small_lung: side of the lung that is much smaller than the other, -1 (right) or 1 (left); 0 for none.
-        filled_lung: likewise, of the lung that fluid fills but for a part in front.
-        flipped_axes: which of the axes (z, y, x) run against the world's.
-        gaps: how many times slices are missing.
-        file_share: share of the bytes that are left of the data file.
+        above_mm: how far the scan of an adult extends above the lungs, over neck and head.
+        below_mm: how far the scan of an adult extends below the lungs, over the abdomen.
+        small_lung: side of the lung that is much smaller than the other: -1 (right), 1 (left), 0 for none.
+        filled_lung: side of the lung that is filled with fluid except for a part in front: -1, 1, or 0 for none.
+        flipped_axes: which of the axes (z, y, x) run against the world axes.
+        gaps: number of places where slices are missing.
+        file_share: share of the data file that is left.
     """
 
     kind: str = ""
@@ -54,7 +54,7 @@ class Trouble:
 
 
 def phantom_id(seed: int, index: int, trouble: str) -> str:
-    """Name scan `index` of its kind.
+    """Return the id of scan `index` of its kind.
 
     >>> phantom_id(0, 3, ""), phantom_id(0, 3, "head")
     ('phantom-0-0003', 'phantom-0-head-0003')
@@ -63,13 +63,13 @@ def phantom_id(seed: int, index: int, trouble: str) -> str:
 
 
 def draw_trouble(kind: str, seed: int, index: int) -> Trouble:
-    """Draw how bad the trouble of scan `index` is.
+    """Draw the details of the trouble of scan `index`.
 
     Raises:
         InputError: the kind is neither one of `TROUBLES` nor "".
     """
     if kind and kind not in TROUBLES:
-        raise InputError(f"trouble must be one of {', '.join(TROUBLES)}, not {kind!r}")
+        raise InputError(f"trouble must be one of {', '.join(TROUBLES)}, not {kind!r}", "argument-invalid")
     generator = np.random.default_rng([seed, 5, index])
     side = int(generator.choice([-1, 1]))
     return Trouble(
@@ -84,8 +84,8 @@ def draw_trouble(kind: str, seed: int, index: int) -> Trouble:
     )
 
 
-def afflict(thorax: Thorax, trouble: Trouble, generator: Generator) -> Thorax:
-    """Give a chest the disease, or the arms beside it, that make the trouble."""
+def apply_trouble(thorax: Thorax, trouble: Trouble, generator: Generator) -> Thorax:
+    """Return the chest with the disease, or the arms beside it, of a trouble."""
     lung_mm, base_mm, fluid_mm = list(thorax.lung_mm), list(thorax.base_mm), list(thorax.fluid_mm)
     if trouble.small_lung:
         lung = (trouble.small_lung + 1) // 2
@@ -105,7 +105,7 @@ def afflict(thorax: Thorax, trouble: Trouble, generator: Generator) -> Thorax:
 
 
 def flip_axes(phantom: Phantom, flipped: tuple[bool, bool, bool]) -> Phantom:
-    """Store the same scan with some axes reversed, which the direction matrix says: nothing moves in the world."""
+    """Reverse some axes of the arrays and of the direction matrix; nothing moves in the world."""
     if not any(flipped):
         return phantom
     grid = phantom.scan.grid
@@ -129,9 +129,9 @@ def flip_axes(phantom: Phantom, flipped: tuple[bool, bool, bool]) -> Phantom:
 
 
 def drop_slices(phantom: Phantom, gaps: int, generator: Generator) -> Phantom:
-    """Leave out a few slices in each of some places, never in a nodule.
+    """Remove a few slices at each of several places, never in a nodule.
 
-    The file does not say so: what lies beyond a gap moves down, and the world places of the findings with it.
+    The grid does not reflect the gaps: what lies above one moves down, and so do the positions of the findings.
     """
     scan = phantom.scan
     count = scan.grid.shape[0]

@@ -1,4 +1,4 @@
-"""A phantom scan and the truth about it."""
+"""A phantom scan with its ground truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from nodule_lightning.structures import Findings, Scan
 
 @dataclass(frozen=True, slots=True)
 class Phantom:
-    """A scan and what is known about it.
+    """A phantom scan with its ground truth.
 
     Attributes:
         scan: the CT.
-        nodules: the nodules to be found.
-        excluded: what looks like a nodule and was listed as none, with no diameter.
-        lungs: the true lungs, on the scan's grid; of a lung that fluid fills, the aerated part.
-        nodule_labels: voxels of the first nodule hold 1, of the second 2, and so on; all others 0. Each has a voxel.
+        nodules: the nodules.
+        excluded: imitations that are listed as excluded findings, without diameter.
+        lungs: mask of the lungs on the scan's grid; for a lung filled with fluid, its aerated part.
+        nodule_labels: 1 in the first nodule, 2 in the second, and so on; 0 elsewhere. Each nodule has at least one
+            voxel.
     """
 
     scan: Scan
@@ -30,12 +31,12 @@ class Phantom:
 
 
 def label_nodules(canvas: Canvas, shares: Sequence[Canvas], fine_per_slice: int) -> UInt8[np.ndarray, "z y x"]:
-    """Number the voxels of each nodule: those that it fills by more than half, or the one that it fills most.
+    """Label the voxels of each nodule: those that it fills by more than half, or else the one that it fills most.
 
     Args:
         canvas: the volume in fine slices.
-        shares: the share of each fine voxel that a nodule fills, in a window of the canvas.
-        fine_per_slice: fine slices in one slice of the scan.
+        shares: for each nodule, the share of each fine voxel that it fills, in a window of the canvas.
+        fine_per_slice: number of fine slices per slice of the scan.
     """
     depth, *plane = canvas.hu.shape
     labels = np.zeros((depth // fine_per_slice, *plane), dtype=np.uint8)

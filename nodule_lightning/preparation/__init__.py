@@ -1,1 +1,1 @@
-"""Turn raw CT into cache entries: one scan, many scans, data set layouts, and the page to check them by."""
+"""Preparation of raw CT into cache entries: single scans, data sets and their layouts, and the page to check them."""

@@ -1,4 +1,4 @@
-"""One small picture of a scan before and after the lung crop, quick to draw and to look at."""
+"""A small picture of a scan before and after the lung crop."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -21,10 +21,10 @@ Plane = Float64[np.ndarray, "row column 3"]
 
 
 def draw_crop(scan: Scan, entry: Entry) -> bytes:
-    """Draw the axial and the coronal slice with most lung, as scanned with crop and mask, and as the network sees it.
+    """Draw the axial and the coronal slice with most lung: raw with crop and mask, then as the network sees them.
 
     Returns:
-        A JPEG: the two raw slices, then the two of the crop, all at 2 mm a pixel.
+        A JPEG with the two raw slices, then the two of the crop, all at 2 mm per pixel.
     """
     z, y = (int(entry.lung.sum(axis=axes, dtype=np.int64).argmax()) for axes in ((1, 2), (0, 2)))
     (_, world_y, world_z) = entry.grid.to_world(np.array([[z, y, 0.0]]))[0]
@@ -40,7 +40,7 @@ def draw_crop(scan: Scan, entry: Entry) -> bytes:
 
 
 def _plane(low: Float64[np.ndarray, "3"], high: Float64[np.ndarray, "3"], across: int, depth_mm: float) -> Plane:
-    """Lay pixels over a box of the world: axial where `across` is 1 (y, downwards), coronal where it is 2 (z, up)."""
+    """Return the world positions of pixels over a box: axial if `across` is 1 (y down), coronal if it is 2 (z up)."""
     columns = np.arange(low[0], high[0] + 1e-6, PIXEL_MM)
     rows = np.arange(low[across], high[across] + 1e-6, PIXEL_MM)
     rows = rows[::-1] if across == 2 else rows

@@ -1,11 +1,10 @@
-"""Fill a cache from a raw data set: several scans at once, only what is missing or outdated, nothing lost."""
+"""Preparation of a raw data set into a cache: in parallel, and only the scans that are missing or outdated."""
 
 import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,23 +19,16 @@ from nodule_lightning.cache.entries import (
     update_labels,
     write_entry,
 )
-from nodule_lightning.cache.failures import keep_failure
+from nodule_lightning.cache.failures import forget_failure, keep_failure
 from nodule_lightning.cache.replacing import lock, remove_leftovers
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import write_error
 from nodule_lightning.io.processes import run_in_processes
 from nodule_lightning.preparation.layouts import LUNG_MASKS, RawDataset
 from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
-from nodule_lightning.structures import Findings, Labels
+from nodule_lightning.structures import Failure, Findings, Labels
 
 KILLED: Final = "its process was killed, perhaps for want of memory; run again with fewer workers"
-
-
-class State(StrEnum):
-    """What became of a scan."""
-
-    PREPARED = "prepared"
-    SKIPPED = "there already"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class Task:
         scan_id: the scan.
         path: its file or DICOM folder.
         labels: its subset and findings.
-        lung_mask: the file of the lung mask that came with it, where that is wanted.
+        lung_mask: the file of its lung mask, if the settings ask for the masks of the data set.
     """
 
     scan_id: str
@@ -57,28 +49,26 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one scan.
+class PreparedScan:
+    """A scan that is in the cache, with current labels.
 
     Attributes:
         scan_id: the scan.
-        state: what became of it.
-        reason: why it failed, without a path: the name of a folder may be a patient's.
+        skipped: whether its entry was up to date already; False if it was prepared now.
     """
 
     scan_id: str
-    state: State
-    reason: str = ""
+    skipped: bool = False
 
 
 def shard_of(dataset: RawDataset, shard: int, shards: int) -> tuple[str, ...]:
-    """Give the ids of every `shards`-th scan, from the `shard`-th on: each scan is in one shard.
+    """Return the ids of every `shards`-th scan, starting with the `shard`-th: each scan is in exactly one shard.
 
     Raises:
         InputError: there is no such shard.
     """
     if shards < 1 or not 0 <= shard < shards:
-        raise InputError(f"shard={shard} is not among the {shards} shards 0 to {shards - 1}")
+        raise InputError(f"shard={shard} is not among the {shards} shards 0 to {shards - 1}", "argument-invalid")
     return tuple(sorted(dataset.scans)[shard::shards])
 
 
@@ -90,34 +80,39 @@ def fill_cache(
     workers: int = 1,
     *,
     overwrite: bool = False,
-) -> Iterator[Outcome]:
-    """Prepare scans of a data set into a cache, several at once, as they come to be done.
+) -> Iterator[PreparedScan | Failure]:
+    """Prepare scans of a data set into a cache.
 
-    A scan that lies in the cache already, prepared alike from the same files, is skipped; its findings and subset are
-    brought up to date. One that cannot be read, or whose worker dies, does not stop the others. Why a scan failed
-    stays in the cache until it is prepared.
+    A scan is skipped if the cache holds an entry with the same settings from the same files; its labels are then
+    updated. A scan that cannot be read, or whose worker dies, does not stop the others. Its failure stays in the cache
+    until the scan is prepared.
 
     Args:
         dataset: the raw scans with their findings.
-        cache: the cache's folder; made where it is missing.
+        cache: the cache's folder; created if missing.
         settings: how to prepare.
-        scan_ids: the scans to prepare; all of them if left out.
-        workers: processes; 1 prepares in this one.
-        overwrite: prepare anew the scans of this data set that were prepared with other settings.
+        scan_ids: the scans to prepare; None takes all.
+        workers: number of processes; 1 uses this one.
+        overwrite: prepare scans of this data set again if the cache holds them with other settings.
+
+    Returns:
+        An iterator over the results, in the order in which they finish.
 
     Raises:
-        InputError: the cache holds scans that were prepared with other settings, or cannot be written, or the
-            settings ask for lung masks that did not come with the data set.
+        InputError: the cache holds scans with other settings or cannot be written, or the settings ask for lung masks
+            that the data set lacks.
     """
     masks = dataset.lung_masks if settings.lungs.source == "luna16_masks" else {}
     if settings.lungs.source == "luna16_masks" and not masks:
-        raise InputError(f"lungs=luna16_masks: there is no {LUNG_MASKS} beside the subsets; take lungs=default")
+        raise InputError(
+            f"lungs=luna16_masks: there is no {LUNG_MASKS} beside the subsets; take lungs=default", "file-missing"
+        )
     try:
         remove_leftovers(cache)
         _refuse_mixing(cache, dataset, settings, overwrite=overwrite)
         note_scans(cache, dataset.scans)
     except OSError as error:
-        raise InputError(f"{cache} cannot be written: {error.strerror}") from None
+        raise write_error(cache, error) from None
     nodules, excluded, none = dataset.nodules.by_scan(), dataset.excluded.by_scan(), Findings.empty()
     tasks = [
         Task(
@@ -131,12 +126,12 @@ def fill_cache(
     work = partial(prepare_task, cache=cache, settings=settings)
     if workers <= 1:
         return map(partial(_keep, cache), map(work, tasks))
-    done = run_in_processes(work, tasks, workers, lambda task: Outcome(task.scan_id, State.FAILED, KILLED))
+    done = run_in_processes(work, tasks, workers, lambda task: Failure(task.scan_id, KILLED))
     return map(partial(_keep, cache), done)
 
 
-def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> Outcome:
-    """Prepare one scan unless it lies in the cache already; whatever goes wrong is its own outcome."""
+def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> PreparedScan | Failure:
+    """Prepare one scan unless its entry is up to date. Any error becomes a `Failure`, with a reason without a path."""
     from nodule_lightning.io.readers import read_labels, read_scan, source_files
     from nodule_lightning.preparation.crop_picture import draw_crop
 
@@ -145,7 +140,7 @@ def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> Outc
         source = _identity(files)
         if (nodules := _nodules_if_prepared(task, cache, settings, source)) is not None:
             update_labels(cache, task.scan_id, task.labels, nodules)
-            return Outcome(task.scan_id, State.SKIPPED)
+            return PreparedScan(task.scan_id, skipped=True)
         scan = replace(read_scan(task.path), scan_id=task.scan_id)
         labels = read_labels(task.lung_mask, scan.grid) if task.lung_mask else None
         entry = prepare_scan(scan, settings, labels)
@@ -153,21 +148,24 @@ def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> Outc
         entry = replace(entry, record={**entry.record, "nodules": nodules, "source": source}, labels=task.labels)
         write_entry(cache, entry, draw_crop(scan, entry))
     except Exception as error:
-        # One scan that trips something unforeseen must not cost the other thousand.
-        return Outcome(task.scan_id, State.FAILED, _reason(error, task, cache))
-    return Outcome(task.scan_id, State.PREPARED)
+        # An unexpected error in one scan must not stop the other thousand.
+        return Failure(task.scan_id, _reason(error, task, cache))
+    return PreparedScan(task.scan_id)
 
 
-def _keep(cache: Path, outcome: Outcome) -> Outcome:
-    keep_failure(cache, outcome.scan_id, outcome.reason)
-    return outcome
+def _keep(cache: Path, result: PreparedScan | Failure) -> PreparedScan | Failure:
+    if isinstance(result, Failure):
+        keep_failure(cache, result.scan_id, result.reason)
+    else:
+        forget_failure(cache, result.scan_id)
+    return result
 
 
 def _identity(files: Sequence[Path]) -> str:
-    """Tell raw files from changed ones, by the size and time of change of each, and by the text of a header.
+    """Return a fingerprint of raw files: size and modification time of each, and the text of a header.
 
-    An edited header may well be older than its data, and as long as before; names are left out, as they may be
-    patients'.
+    The text is included because an edited header may keep its size and be older than its data. File names are not:
+    they may be patients' names.
     """
     parts = []
     for file in files:
@@ -178,20 +176,20 @@ def _identity(files: Sequence[Path]) -> str:
 
 
 def _nodules_if_prepared(task: Task, cache: Path, settings: PreparationSettings, source: str) -> dict[str, int] | None:
-    """Count the nodules in the entry of a scan; None where it has to be prepared."""
-    # Another run may just be putting a newer entry in its place.
+    """Count the nodules in the entry of a scan; None if the scan has to be prepared."""
+    # Locked, because another run may be replacing the entry.
     with lock(cache):
         try:
-            there = open_entry(cache, task.scan_id)
+            entry = open_entry(cache, task.scan_id)
         except InputError:
             return None
-        if there.record.get("source") != source or settings_differences(there.settings, settings.to_dict()):
+        if entry.record.get("source") != source or settings_differences(entry.settings, settings.to_dict()):
             return None
-        return check_nodules(task.labels.nodules, there.grid, there.lung)
+        return check_nodules(task.labels.nodules, entry.grid, entry.lung)
 
 
 def _reason(error: Exception, task: Task, cache: Path) -> str:
-    """Say what went wrong without a path."""
+    """Describe an error in one line without a path: a folder may be named after a patient."""
     if isinstance(error, InputError):
         text = str(error)
     elif isinstance(error, OSError):
@@ -209,19 +207,20 @@ def _reason(error: Exception, task: Task, cache: Path) -> str:
 
 
 def _refuse_mixing(cache: Path, dataset: RawDataset, settings: PreparationSettings, *, overwrite: bool) -> None:
-    """Refuse a cache with scans that were prepared otherwise, unless they are to be prepared anew."""
+    """Refuse a cache with scans of other settings, except those that `overwrite` prepares again."""
     for scan_id in list_entries(cache):
         is_own = scan_id in dataset.scans
         if is_own and overwrite:
             continue
         try:
-            there = read_description(cache, scan_id)["settings"]
+            present = read_description(cache, scan_id)["settings"]
         except InputError:
-            # It is made again, or the closing table names it.
+            # An entry of this data set is prepared again; the closing table reports any other.
             continue
-        if differing := settings_differences(there, settings.to_dict()):
-            cure = ", or add overwrite=true to prepare them anew" if is_own else ""
+        if differing := settings_differences(present, settings.to_dict()):
+            cure = ", or add overwrite=true to prepare them again" if is_own else ""
             raise InputError(
                 f"{cache} holds {scan_id}, prepared with other settings (there and wanted): "
-                f"{'; '.join(differing)}; prepare into another folder{cure}"
+                f"{'; '.join(differing)}; prepare into another folder{cure}",
+                "cache-settings-differ",
             )

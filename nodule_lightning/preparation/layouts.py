@@ -1,4 +1,4 @@
-"""How a raw data set lies on disk: LUNA16, Tianchi, or any folder of scans with a csv file."""
+"""Layouts of raw data sets on disk: LUNA16, Tianchi, or any folder of scans with a csv file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,15 +25,15 @@ _TIANCHI_CSV = (
 
 @dataclass(frozen=True, slots=True)
 class RawDataset:
-    """The raw scans of a data set and what is known of them.
+    """The raw scans of a data set with their annotations.
 
     Attributes:
-        scans: the file or DICOM folder of each scan that is on disk.
-        nodules: the nodules, also of scans that are not on disk.
-        excluded: the findings that count neither for nor against a detector, likewise.
-        subset: the name of the subset of each scan on disk, "" where there is none.
-        notes: what is missing and should be said.
-        lung_masks: the file of each lung mask that came with the data set.
+        scans: the file or DICOM folder of each scan on disk, by id.
+        nodules: the nodules, including those of scans that are not on disk.
+        excluded: findings that count neither as true nor as false positives, including those of scans not on disk.
+        subset: the subset of each scan on disk, by id; "" if none.
+        notes: remarks for the user, such as a missing csv file.
+        lung_masks: the lung mask files of the data set, by scan id.
     """
 
     scans: dict[str, Path]
@@ -45,10 +45,10 @@ class RawDataset:
 
 
 class Luna16(RawDataset):
-    """LUNA16 as it is unpacked: `subset0` to `subset9` with UID.mhd and UID.raw, and the csv files.
+    """LUNA16 as downloaded: `subset0` to `subset9` with UID.mhd and UID.raw, and the csv files.
 
-    The csv files may lie beside the subsets, in `CSVFILES`, or where the evaluation script has them. Fewer subsets
-    and fewer scans than the csv files name are fine. Its lung masks may lie in `seg-lungs-LUNA16`.
+    The csv files may be beside the subsets, in `CSVFILES`, or in the folder of the evaluation script. Subsets and scans
+    may be missing. Lung masks are looked for in `seg-lungs-LUNA16`.
 
     Raises:
         InputError: there is no subset folder, no scan in them, or no annotations.csv.
@@ -60,11 +60,13 @@ class Luna16(RawDataset):
         root = _existing(root)
         folders = sorted(path for path in root.glob("subset*") if path.is_dir())
         if not folders:
-            raise InputError(f"{root} has no folder subset0 to subset9; for any other layout use data=folder")
+            raise InputError(
+                f"{root} has no folder subset0 to subset9; for any other layout use data=folder", "file-missing"
+            )
         scans, subset = _merge((path, path.name.removeprefix("subset")) for path in folders)
         annotations = _first_file(root, [f"{folder}/annotations.csv" for folder in _CSV_FOLDERS])
         if annotations is None:
-            raise InputError(f"{root} has no annotations.csv; copy LUNA16's csv files there")
+            raise InputError(f"{root} has no annotations.csv; copy LUNA16's csv files there", "file-missing")
         excluded = _first_file(root, [f"{folder}/annotations_excluded.csv" for folder in _CSV_FOLDERS])
         notes = () if excluded else (f"{root} has no annotations_excluded.csv: scores will not be LUNA16's",)
         masks = {path.stem: path for path in sorted((root / LUNG_MASKS).glob("*.mhd"))}
@@ -72,11 +74,11 @@ class Luna16(RawDataset):
 
 
 class Tianchi(RawDataset):
-    """The Tianchi 2017 challenge: folders named like train, val and test, and one annotations.csv for each.
+    """The Tianchi 2017 challenge: folders whose names contain train, val or test, and one annotations.csv for each.
 
-    The subsets are "train", "val" and "test"; several folders of one, such as train_subset00 and train_subset01,
-    are joined. Tianchi has no excluded list. The csv files may lie in `csv/train/`, in `train/`, or be named
-    `annotations_train*.csv`; those of test are mostly secret.
+    The subsets are "train", "val" and "test". Several folders of one subset, such as train_subset00 and train_subset01,
+    are merged. Tianchi has no excluded list. The csv files may be in `csv/train/`, in `train/`, or be named
+    `annotations_train*.csv`. The annotations of test were not published and may be missing.
 
     Raises:
         InputError: there is no such folder, no scan in them, or train or val has scans but no annotations.csv.
@@ -89,14 +91,17 @@ class Tianchi(RawDataset):
         found = [(path, _tianchi_subset(path.name)) for path in sorted(root.iterdir()) if path.is_dir()]
         folders = [(path, name) for path, name in found if name and _holds_scans(path)]
         if not folders:
-            raise InputError(f"{root} has no scans in folders named like train, val or test")
+            raise InputError(
+                f"{root} has no scans in folders named like train, val or test; for any other layout use data=folder",
+                "file-missing",
+            )
         scans, subset = _merge(folders)
         tables, notes = [], []
         for name in sorted({name for _, name in folders}):
             patterns = [pattern.format(name) for pattern in _TIANCHI_CSV]
             path = _first_file(root, patterns)
             if path is None and name != "test":
-                raise InputError(f"{root} has no annotations of {name}; expected {root / patterns[0]}")
+                raise InputError(f"{root} has no annotations of {name}; expected {root / patterns[0]}", "file-missing")
             if path is None:
                 notes.append(f"{root} has no annotations of test: its scans count as without nodules")
             tables.append(_findings(path))
@@ -104,14 +109,14 @@ class Tianchi(RawDataset):
 
 
 class Folder(RawDataset):
-    """Any folder of scan files and DICOM folders, at any depth, with the csv files named.
+    """Any folder of scan files and DICOM folders at any depth, with explicit csv files.
 
     Args:
         root: the folder.
-        annotations: csv of the nodules; without one every scan counts as without nodules.
-        excluded: csv of findings that count neither for nor against.
-        subsets: csv with the columns seriesuid and subset. Names of folders are never taken for subsets: in a
-            hospital's export they may be patients' names.
+        annotations: csv of the nodules; without it, every scan counts as without nodules.
+        excluded: csv of findings that count neither as true nor as false positives.
+        subsets: csv with the columns seriesuid and subset. Folder names are never used as subsets: in a hospital's
+            export they may be patients' names.
 
     Raises:
         InputError: the folder holds no scan, or a csv file is missing or damaged.
@@ -136,7 +141,7 @@ class Folder(RawDataset):
 def _existing(root: str | Path) -> Path:
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; give data.root")
+        raise InputError(f"{root} is not a folder; give data.root", "file-missing")
     return root
 
 
@@ -146,7 +151,7 @@ def _merge(folders: Iterable[tuple[Path, str]]) -> tuple[dict[str, Path], dict[s
     for folder, name in folders:
         for scan_id, path in find_scans(folder).items():
             if scan_id in scans:
-                raise InputError(f"{scans[scan_id]} and {path} are both the scan {scan_id}; keep one")
+                raise InputError(f"{scans[scan_id]} and {path} are both the scan {scan_id}; keep one", "scan-repeated")
             scans[scan_id], subset[scan_id] = path, name
     return scans, subset
 

@@ -1,4 +1,4 @@
-"""One self-contained page about a cache: every scan before and after the lung crop, the worst first."""
+"""A self-contained HTML page about a cache: every scan before and after the lung crop, the worst first."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,7 @@ from typing import Any, Final
 from nodule_lightning.cache.entries import PICTURE, list_entries, read_description
 from nodule_lightning.cache.failures import read_failures
 from nodule_lightning.cache.replacing import lock
-from nodule_lightning.errors import InputError
-from nodule_lightning.io.files import write_whole
+from nodule_lightning.io.files import write_error, write_whole
 from nodule_lightning.preparation.summary import entry_notes
 from nodule_lightning.report.markup import html_page, table
 
@@ -30,15 +29,16 @@ main { max-width: 100rem; }
 
 @dataclass(frozen=True, slots=True)
 class ScanCheck:
-    """What a person should know of one prepared scan.
+    """The checks of one prepared scan, for the table and the page.
 
     Attributes:
         scan_id: the scan.
-        trouble: how bad it is; 0 where there is nothing to look at. Scans are shown by falling trouble.
-        lungs: the record of the lungs; empty, like the next two, where the entry cannot be read.
+        trouble: severity of the findings; below 1 if there is nothing to look at. Scans are listed by descending
+            trouble.
+        lungs: the record of the lungs; empty, like the next two, if the entry cannot be read.
         nodules: the record of the nodules.
-        spacing_zyx_mm: of the raw scan.
-        notes: in words.
+        spacing_zyx_mm: spacing of the raw scan.
+        notes: the notes of the preparation.
     """
 
     scan_id: str
@@ -50,7 +50,7 @@ class ScanCheck:
 
     @property
     def how(self) -> str:
-        """Say in a few words how the lungs were found."""
+        """How the lungs were found, in a few words."""
         if not self.lungs:
             return "unreadable"
         if not self.lungs["found"]:
@@ -59,19 +59,19 @@ class ScanCheck:
 
     @property
     def air(self) -> str:
-        """Give the air of the right and the left lung."""
+        """The air in the right and in the left lung, in litres."""
         return f"{self.lungs['right_l']:.2f} + {self.lungs['left_l']:.2f}" if self.lungs else "–"
 
     @property
     def kept(self) -> str:
-        """Give how many of the annotated nodules lie in the crop, and in its mask."""
+        """How many nodules lie in the crop and in its mask, of all annotated ones."""
         if not self.nodules:
             return "–"
         return f"{self.nodules['in_crop']}, {self.nodules['in_mask']} of {self.nodules['annotated']}"
 
     @property
     def spacing(self) -> str:
-        """Give the raw spacing as x, y, z."""
+        """The raw spacing in mm, as x, y, z."""
         return " × ".join(f"{size:.2f}" for size in reversed(self.spacing_zyx_mm)) or "–"
 
 
@@ -79,24 +79,24 @@ HEADINGS: Final = ("scan", "lungs", "air, l", "nodules", "voxel, mm")
 
 
 def check_cache(cache: Path) -> list[ScanCheck]:
-    """Read what was noted of every scan in a cache, the worst first; worst of all are entries that cannot be read."""
+    """Read the checks of all scans in a cache, the worst first; unreadable entries are the worst of all."""
     with lock(cache):
         return _read_checks(cache)
 
 
 def row(check: ScanCheck) -> tuple[str, ...]:
-    """Give the cells that stand under the headings."""
+    """Return the cells of a scan's row, in the order of `HEADINGS`."""
     return check.scan_id, check.how, check.air, check.kept, check.spacing
 
 
-def write_preparation_page(cache: Path, failed: Mapping[str, str]) -> Path:
-    """Write the page about all that lies in the cache.
+def write_preparation_page(cache: Path, failures: Mapping[str, str]) -> Path:
+    """Write the page about all scans in a cache.
 
-    The page is made under the cache's lock: of several runs that end at once, the last one shows all their scans.
+    The page is made under the cache's lock: if several runs end at the same time, the last one shows all their scans.
 
     Args:
-        cache: the cache's folder, into which the page is written.
-        failed: why scans are not there, beside what the cache itself keeps of that.
+        cache: the cache's folder; the page is written into it.
+        failures: reasons by scan id, in addition to the failures that the cache records.
 
     Returns:
         The path of the page.
@@ -109,13 +109,13 @@ def write_preparation_page(cache: Path, failed: Mapping[str, str]) -> Path:
             checks = _read_checks(cache)
             parts = [
                 "<h1>Prepared scans</h1>",
-                _failures({**read_failures(cache), **failed}),
+                _failures({**read_failures(cache), **failures}),
                 _overview(checks),
                 f'<div class="scans">{"".join(_scan(cache, check) for check in checks)}</div>',
             ]
             write_whole(cache / PAGE, html_page("Prepared scans", parts, _STYLES).encode())
     except OSError as error:
-        raise InputError(f"{cache / PAGE} cannot be written: {error.strerror}") from None
+        raise write_error(cache / PAGE, error) from None
     return cache / PAGE
 
 
@@ -128,7 +128,7 @@ def _check(cache: Path, scan_id: str) -> ScanCheck:
     try:
         return _judge(scan_id, read_description(cache, scan_id))
     except (LookupError, TypeError, ValueError):
-        # Of another version (an InputError, which is a ValueError), or damaged in a way that left it JSON.
+        # Another version (an InputError, which is a ValueError), or damaged but still JSON.
         return ScanCheck(scan_id, float("inf"), {}, {}, (), (UNREADABLE,))
 
 
@@ -136,17 +136,17 @@ def _judge(scan_id: str, description: dict[str, Any]) -> ScanCheck:
     record, notes = description["record"], entry_notes(description)
     lungs, nodules = record["lungs"], record["nodules"]
     lost = nodules["annotated"] - nodules["in_crop"], nodules["in_crop"] - nodules["in_mask"]
-    # A lost nodule is worst, then a lost lung, a nodule that the network will not look at, a cure, any other note.
+    # From worst to mildest: a nodule outside the crop, no lungs, a nodule outside the mask, a cure, any other note.
     trouble = 1000.0 * lost[0] + 500 * (not lungs["found"]) + 100 * lost[1] + 10 * len(lungs["cures"]) + len(notes)
-    # Among scans without trouble, those with the most unequal lungs first.
+    # Scans without trouble are sorted by how unequal their lungs are.
     trouble += min((lungs["ratio"] or 1.0) - 1, 9.0) / 10
     return ScanCheck(scan_id, trouble, lungs, nodules, tuple(record["scan"]["spacing_zyx_mm"]), tuple(notes))
 
 
-def _failures(failed: Mapping[str, str]) -> str:
-    if not failed:
+def _failures(failures: Mapping[str, str]) -> str:
+    if not failures:
         return ""
-    items = "".join(f"<li>{escape(scan_id)}: {escape(reason)}</li>" for scan_id, reason in sorted(failed.items()))
+    items = "".join(f"<li>{escape(scan_id)}: {escape(reason)}</li>" for scan_id, reason in sorted(failures.items()))
     return f'<section class="warning"><h2>Not prepared</h2><ul>{items}</ul></section>'
 
 
@@ -166,8 +166,8 @@ def _overview(checks: Sequence[ScanCheck]) -> str:
     ]
     return (
         f"<section><h2>All scans</h2>{table((), rows)}"
-        '<p class="faint">Each picture: the axial and the coronal slice with most lung, as scanned, with the crop '
-        "(orange) and the mask (blue); then both as the network sees them. The worst scans come first.</p></section>"
+        '<p class="faint">Each picture shows the axial and the coronal slice with most lung, first raw with the crop '
+        "(orange) and the mask (blue), then as the network sees them. The worst scans come first.</p></section>"
     )
 
 

@@ -1,6 +1,6 @@
-"""From one raw scan to one cache entry: the lung crop, an isotropic grid, the window.
+"""Preparation of one raw scan into one cache entry: lung crop, isotropic grid, window.
 
-This module is imported by training, for the settings; only a raw scan needs SimpleITK.
+Training imports this module for its settings; SimpleITK is needed only for raw scans.
 """
 
 import math
@@ -16,25 +16,25 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.lungs.settings import LungSettings
 from nodule_lightning.lungs.sources import locate_lungs
 from nodule_lightning.preparation.quality import check_lungs, check_scan, scan_notes
-from nodule_lightning.resampling import box_grid, resample, shrink, stand_upright
+from nodule_lightning.resampling import box_grid, resample, shrink, to_upright
 from nodule_lightning.structures import AIR_HU, Entry, Scan
 
-# Half the finest pixels of LUNA16, and the width of a nodule that no one overlooks.
+# From half the finest pixel spacing of LUNA16 to the diameter of a nodule that is hard to overlook.
 SPACING_BOUNDS_MM: Final = (0.25, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparationSettings:
-    """How raw scans become cache entries; they travel in the cache and in every checkpoint.
+    """How raw scans become cache entries. Stored in every entry and every checkpoint.
 
     Attributes:
-        spacing_mm: the isotropic spacing of the entries.
-        window_hu: what becomes 0 and what becomes 255.
-        margin_mm: how far the crop goes beyond the lungs.
+        spacing_mm: isotropic spacing of the entries.
+        window_hu: HU that become 0 and 255.
+        margin_mm: margin of the crop around the lungs.
         lungs: how the lungs are found.
 
     Raises:
-        InputError: a spacing outside 0.25 to 10 mm, a window without width, a negative margin.
+        InputError: the spacing is outside 0.25 to 10 mm, the window has no width, or the margin is negative.
     """
 
     spacing_mm: float = 1.0
@@ -49,55 +49,58 @@ class PreparationSettings:
         if not least <= self.spacing_mm <= most:
             raise InputError(
                 f"preparation.spacing_mm must be from {least} to {most}, not {self.spacing_mm}: "
-                "finer fills the memory, coarser hides nodules"
+                "finer fills the memory, coarser hides nodules",
+                "argument-invalid",
             )
         if not 0 <= self.margin_mm < math.inf:
-            raise InputError(f"preparation.margin_mm must be at least 0 and finite, not {self.margin_mm}")
+            raise InputError(
+                f"preparation.margin_mm must be at least 0 and finite, not {self.margin_mm}", "argument-invalid"
+            )
         if not -math.inf < low < high < math.inf:
-            raise InputError(f"preparation.window_hu must rise, not go from {low} to {high}")
+            raise InputError(f"preparation.window_hu must rise, not go from {low} to {high}", "argument-invalid")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values, for JSON and checkpoints."""
+        """Convert to plain values for JSON and checkpoints."""
         values = asdict(self)
         values["lungs"]["cures"] = list(self.lungs.cures)
         return {**values, "window_hu": list(self.window_hu)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave.
+        """Restore settings from the values of `to_dict`.
 
         Raises:
-            InputError: a setting is not known to this version.
+            InputError: this version does not know one of the settings.
         """
         try:
             return cls(**{**values, "lungs": LungSettings(**values["lungs"])})
         except (TypeError, KeyError) as error:
-            raise InputError(f"these preparation settings are of another version: {error}") from None
+            raise InputError(f"these preparation settings are of another version: {error}", "file-foreign") from None
 
     def differences(self, other: Self) -> list[str]:
-        """Name every setting in which two differ, with both values."""
+        """List the settings in which two differ, each with both values."""
         return settings_differences(self.to_dict(), other.to_dict())
 
 
 def prepare_scan(
     scan: Scan, settings: PreparationSettings, luna16_labels: Integer[np.ndarray, "z y x"] | None = None
 ) -> Entry:
-    """Crop a scan to the lungs, bring it to an isotropic grid along the world axes, and window it.
+    """Crop a scan to the lungs, resample it to an isotropic grid along the world axes, and window it.
 
-    Where no lung is found, the body's box is the crop and the record says so.
+    If no lung is found, the crop is the body's box, and the record says so.
 
     Args:
         scan: the CT.
         settings: how to prepare it.
-        luna16_labels: LUNA16's own lung mask on the scan's grid, where the settings ask for it and there is one.
+        luna16_labels: LUNA16's lung mask on the scan's grid, if the settings ask for it and there is one.
 
     Raises:
-        InputError: the settings ask for the lungmask package, which is not installed or cannot fetch its weights.
+        InputError: the settings ask for the lungmask package, which is not installed or cannot download its weights.
     """
     lungs = locate_lungs(scan, settings.lungs, luna16_labels)
-    # However the axes of the file run, the same blocks are averaged: the entry does not depend on the format.
-    upright, upright_grid = stand_upright(scan.hu, scan.grid)
-    # Linear interpolation onto a much coarser grid would skip voxels, so whole blocks are averaged before.
+    # Upright first, so that the same blocks are averaged for any axis order: the entry must not depend on the format.
+    upright, upright_grid = to_upright(scan.hu, scan.grid)
+    # Blocks are averaged first: linear interpolation onto a much coarser grid would skip voxels.
     hu, source = shrink(upright, upright_grid, settings.spacing_mm)
     corners = source.corners_xyz_mm()
     low = np.maximum(lungs.low_xyz_mm - settings.margin_mm, corners.min(axis=0))
@@ -112,7 +115,7 @@ def prepare_scan(
 
 def _window(hu: Int16[np.ndarray, "z y x"], window_hu: Sequence[float]) -> UInt8[np.ndarray, "z y x"]:
     low, high = window_hu
-    # One look-up for each of the 65536 values of an int16, instead of arithmetic on a float copy of the volume.
+    # A lookup table of the 65536 int16 values avoids arithmetic on a float copy of the volume.
     every_hu = np.arange(65536, dtype=np.uint16).view(np.int16)
     grey = np.rint((every_hu.astype(np.float64) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
     windowed: UInt8[np.ndarray, "z y x"] = grey[hu.view(np.uint16)]

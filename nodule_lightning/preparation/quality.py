@@ -1,4 +1,4 @@
-"""Checks of a raw scan and of its crop, for the record that a person looks through."""
+"""Quality checks of raw scans and of their lung crop, for the record of the preparation."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,11 +19,11 @@ _AIR_HU: Final = -800
 
 
 def check_scan(scan: Scan) -> dict[str, Any]:
-    """Measure what may be wrong with a raw scan.
+    """Measure possible defects of a raw scan.
 
     Returns:
-        `spacing_zyx_mm`; `hu_range`, the least and greatest value; `repeated_slices` and `gaps`, each by the number,
-        from 1, of the slice after which they come.
+        `spacing_zyx_mm`; `hu_range`, the lowest and highest value; `repeated_slices` and `gaps`, each as the 1-based
+        number of the slice before.
     """
     step = _slice_differences(scan.hu)
     return {
@@ -35,7 +35,7 @@ def check_scan(scan: Scan) -> dict[str, Any]:
 
 
 def check_lungs(lungs: LungMask) -> dict[str, Any]:
-    """Put what is known of the found lungs into plain values."""
+    """Convert the results of the lung segmentation to plain values."""
     right_l, left_l = (round(volume, 3) for volume in lungs.volume_l)
     low, high = sorted((right_l, left_l))
     return {
@@ -50,42 +50,42 @@ def check_lungs(lungs: LungMask) -> dict[str, Any]:
 
 
 def scan_notes(checks: dict[str, Any], lungs: LungMask) -> list[str]:
-    """Say in words what a person should look at."""
+    """Describe in words what needs a human look."""
     notes = list(lungs.notes)
     if lungs.touching:
-        notes.append(f"the lungs reach the scan's border ({', '.join(lungs.touching)}): they may be cut off")
+        notes.append(f"the lungs reach the scan's border ({', '.join(lungs.touching)}) and may be cut off")
     if checks["hu_range"][0] > _AIR_HU:
-        notes.append(f"the least value is {checks['hu_range'][0]} HU: a CT has air, are these Hounsfield units?")
+        notes.append(f"the lowest value is {checks['hu_range'][0]} HU: a CT has air, are these Hounsfield units?")
     if checks["repeated_slices"]:
-        notes.append(f"slices are there twice: the one after slice {_listed(checks['repeated_slices'])}")
+        notes.append(f"slices are repeated: the one after slice {_listed(checks['repeated_slices'])}")
     if checks["gaps"]:
         notes.append(f"slices seem to be missing after slice {_listed(checks['gaps'])}")
     return notes
 
 
 def find_gaps(step_hu: Float64[np.ndarray, "step"]) -> list[int]:
-    """Find where neighbouring slices differ much more than those around them: there, slices are missing.
+    """Find missing slices: places where neighbours differ much more than the slices around them.
 
     Args:
-        step_hu: mean difference of each slice and the next.
+        step_hu: mean absolute difference between each slice and the next.
 
     Returns:
-        The number, from 1, of the slice before each gap.
+        The 1-based number of the slice before each gap.
     """
     padded = np.pad(step_hu, _NEIGHBOURS, mode="reflect") if len(step_hu) > _NEIGHBOURS else None
     if padded is None:
         return []
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)
     usual = np.median(windows, axis=1)
-    # Without noise neighbours may be alike, and any change would be a jump.
+    # In a scan without noise, neighbours may be equal, and any change would look like a jump.
     jumps = (usual > _LEAST_HU) & (step_hu > _JUMP * usual + _NOISE_HU)
     return [int(place) + 1 for place in np.flatnonzero(jumps)]
 
 
 def _slice_differences(hu: Int16[np.ndarray, "z y x"]) -> Float64[np.ndarray, "step"]:
-    """Measure how much each slice differs from the next, in means of small tiles: noise must not hide a jump."""
+    """Measure how much each slice differs from the next, in means of small tiles so that noise does not hide a jump."""
     width = hu.shape[2] // _TILE * _TILE
-    # A quarter of the rows of a usual slice is enough.
+    # For speed: a quarter of the rows of a 512x512 slice is enough.
     rows = hu[:, :: max(1, hu.shape[1] // 128), :width]
     tiles = rows.reshape(*rows.shape[:2], -1, min(_TILE, max(1, width))).sum(axis=3, dtype=np.int32) / _TILE
     return np.asarray(np.abs(np.diff(tiles, axis=0)).mean(axis=(1, 2), dtype=np.float64))
@@ -93,7 +93,7 @@ def _slice_differences(hu: Int16[np.ndarray, "z y x"]) -> Float64[np.ndarray, "s
 
 def _repeats(hu: Int16[np.ndarray, "z y x"], step_hu: Float64[np.ndarray, "step"]) -> list[int]:
     same = [int(place) for place in np.flatnonzero(step_hu == 0) if np.array_equal(hu[place], hu[place + 1])]
-    # Slices of nothing but air, or drawn without noise, may well be alike.
+    # Slices of pure air, or of a synthetic scan without noise, may be equal without being repeats.
     return [place + 1 for place in same if len(np.unique(hu[place])) > _NOISY_VALUES]
 
 

@@ -1,4 +1,4 @@
-"""What came of preparing a data set, in a few lines however many scans it has."""
+"""A summary of the preparation of a data set, short for any number of scans."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,23 +11,23 @@ from nodule_lightning.cache.entries import read_description
 from nodule_lightning.cache.replacing import lock
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.preparation.filling import Outcome, State
+from nodule_lightning.preparation.filling import PreparedScan
 from nodule_lightning.preparation.layouts import RawDataset
-from nodule_lightning.structures import Labels
+from nodule_lightning.structures import Failure, Labels
 
-# What differs between notes of one kind: what stands in brackets, and numbers.
+# What differs between notes of the same kind: text in brackets, and numbers.
 _DETAIL: Final = re.compile(r"\([^)]*\)|(?<!\w)-?\d[\d.]*(, \d[\d.]*)*( and \d+ others)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of preparing a data set.
+    """The results of the preparation of a data set.
 
     Attributes:
-        prepared: scans that were read and written now.
-        skipped: scans that lay in the cache already, prepared alike from the same files.
-        failed: why each of the others could not be prepared.
-        notes: what the user should know: annotations without a scan, and of all scans how many have each kind of note.
+        prepared: ids of the scans that were prepared now.
+        skipped: ids of the scans whose entries were up to date.
+        failed: the reason of each failure, by scan id.
+        notes: remarks for the user: annotations without a scan, and for each kind of note the number of scans.
     """
 
     prepared: tuple[str, ...]
@@ -36,30 +36,30 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarise(cache: Path, dataset: RawDataset, outcomes: Iterable[Outcome]) -> Summary:
-    """Gather what became of the scans, and what a user should know of those in the cache."""
-    ordered = sorted(outcomes, key=lambda outcome: outcome.scan_id)
+def summarise(cache: Path, dataset: RawDataset, results: Iterable[PreparedScan | Failure]) -> Summary:
+    """Summarise the results of `fill_cache`, and the notes of the entries in the cache."""
+    ordered = sorted(results, key=lambda result: result.scan_id)
+    done = [result for result in ordered if isinstance(result, PreparedScan)]
     notes = list(dataset.notes)
     absent = sorted({*dataset.nodules.scan_id.tolist(), *dataset.excluded.scan_id.tolist()} - set(dataset.scans))
     if absent:
         notes.append(f"the annotations name {len(absent)} scans that are not on disk, such as {absent[0]}")
     prepared, skipped = (
-        tuple(outcome.scan_id for outcome in ordered if outcome.state == state)
-        for state in (State.PREPARED, State.SKIPPED)
+        tuple(result.scan_id for result in done if result.skipped == is_skipped) for is_skipped in (False, True)
     )
-    notes += count_notes(_read_notes(cache, sorted((*prepared, *skipped))))
-    failed = {outcome.scan_id: outcome.reason for outcome in ordered if outcome.state == State.FAILED}
+    notes += count_notes(_read_notes(cache, [result.scan_id for result in done]))
+    failed = {result.scan_id: result.reason for result in ordered if isinstance(result, Failure)}
     return Summary(prepared, skipped, failed, tuple(notes))
 
 
 def count_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Say of each kind of note how many scans have it, the rarest in full.
+    """Count the scans with each kind of note; a note that a single scan has is given in full.
 
     >>> count_notes({"a": ["reaches the border (feet)"], "b": ["reaches the border (head)", "gap after slice 7"]})
     ['2 scans, such as a: reaches the border (…)', 'b: gap after slice 7']
 
     Args:
-        notes: of each scan, by its id.
+        notes: the notes of each scan, by id.
     """
     kinds: dict[str, dict[str, list[str]]] = {}
     for scan_id, lines in notes.items():
@@ -76,7 +76,7 @@ def count_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def entry_notes(description: dict[str, Any]) -> list[str]:
-    """Give what an entry's record notes, and which of its nodules lie outside the crop."""
+    """Return the notes of an entry's record, and one for each of its nodules outside the crop."""
     marks = Labels.from_dict(description["labels"]).nodules
     outside = marks.centre_xyz_mm[~in_crop(marks, Grid.from_dict(description["grid"]))]
     return [
@@ -91,7 +91,7 @@ def _shorten(detail: re.Match[str]) -> str:
 
 def _read_notes(cache: Path, scan_ids: Sequence[str]) -> dict[str, list[str]]:
     notes = {}
-    # Another run may just be putting a newer entry in the place of one of these.
+    # Locked, because another run may be replacing one of these entries.
     with lock(cache):
         for scan_id in scan_ids:
             try:

@@ -1,4 +1,4 @@
-"""Runs that fill a cache, in this process and in others."""
+"""Helpers for runs that fill a cache in other processes."""
 
 import hashlib
 import subprocess
@@ -22,8 +22,8 @@ from nodule_lightning.preparation.prepare import PreparationSettings
 from nodule_lightning.preparation.page import write_preparation_page
 if __name__ == "__main__":
     dataset, cache = Folder(sys.argv[1]), Path(sys.argv[2])
-    outcomes = fill_cache(dataset, cache, PreparationSettings(spacing_mm=3.0), workers=2)
-    write_preparation_page(cache, summarise(cache, dataset, outcomes).failed)
+    results = fill_cache(dataset, cache, PreparationSettings(spacing_mm=3.0), workers=2)
+    write_preparation_page(cache, summarise(cache, dataset, results).failed)
 """
 
 

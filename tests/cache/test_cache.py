@@ -1,4 +1,4 @@
-"""The cache: entries come back memory-mapped, appear all at once, and tell other settings apart."""
+"""Cache entries: memory-mapped round trips, atomic replacement, and comparison of settings."""
 
 import errno
 import fcntl
@@ -63,7 +63,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert str(tmp_path) not in (tmp_path / "scans" / written.scan_id / "scan.json").read_text(encoding="utf-8")
 
 
-def test_a_new_entry_takes_the_old_one_s_place(tmp_path: Path) -> None:
+def test_a_new_entry_replaces_the_old_one(tmp_path: Path) -> None:
     write_entry(tmp_path, entry())
     write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
     assert open_entry(tmp_path, entry().scan_id).ct.max() == 0
@@ -77,8 +77,9 @@ def test_a_failed_write_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(InputError) as error:
         write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
+    assert error.value.key == "disk-full"
     assert open_entry(tmp_path, entry().scan_id).ct.max() > 0
     assert names(tmp_path / "scans") == [entry().scan_id]
 
@@ -143,53 +144,56 @@ def test_an_entry_whose_successor_was_killed_comes_back(tmp_path: Path) -> None:
     assert open_entry(tmp_path, "a").ct.max() > 0
 
 
+def refusal(cache: Path, scan_id: str = "a") -> str:
+    with pytest.raises(InputError) as error:
+        open_entry(cache, scan_id)
+    assert scan_id in str(error.value)
+    return error.value.key
+
+
 def test_damaged_and_absent_entries(tmp_path: Path) -> None:
     assert list_entries(tmp_path / "gone") == []
-    with pytest.raises(InputError, match="holds no scan a; prepare"):
-        open_entry(tmp_path, "a")
-    with pytest.raises(InputError, match="cannot be a scan id"):
-        open_entry(tmp_path, "../a")
+    assert refusal(tmp_path) == "scan-unknown"
+    assert refusal(tmp_path, "../a") == "scan-invalid"
     write_entry(tmp_path, entry("a"))
     folder = tmp_path / "scans/a"
     whole = (folder / "scan.json").read_text(encoding="utf-8")
     np.save(folder / "lung.npy", np.zeros((1, 1, 1), np.uint8))
-    with pytest.raises(InputError, match="shapes differ"):
-        open_entry(tmp_path, "a")
+    assert refusal(tmp_path) == "file-damaged"
     os.truncate(folder / "ct.npy", 100)
-    with pytest.raises(InputError, match="damaged"):
-        open_entry(tmp_path, "a")
-    # An archive, and a header that Python's tokenizer stumbles over.
+    assert refusal(tmp_path) == "file-damaged"
+    # An empty file, an archive, and a header on which Python's tokenizer fails.
     for content in (b"", b"PK\x03\x04 and so on", b"\x93NUMPY\x01\x00\x76\x00" + b"(" * 118):
         (folder / "ct.npy").write_bytes(content)
-        with pytest.raises(InputError, match="damaged"):
-            open_entry(tmp_path, "a")
+        assert refusal(tmp_path) == "file-damaged"
     (folder / "scan.json").write_text(json.dumps({"format": FORMAT_VERSION}))
-    with pytest.raises(InputError, match="damaged"):
-        open_entry(tmp_path, "a")
+    assert refusal(tmp_path) == "file-damaged"
     for broken in ("[1]", whole.replace('"labels": {', '"labels": [], "old": {'), whole.replace('"shape"', '"form"')):
         (folder / "scan.json").write_text(broken, encoding="utf-8")
-        with pytest.raises(InputError, match=r"scan\.json is damaged"):
-            open_entry(tmp_path, "a")
+        assert refusal(tmp_path) == "file-damaged"
     (folder / "scan.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(InputError, match="another version"):
-        open_entry(tmp_path, "a")
+    assert refusal(tmp_path) == "file-foreign"
     (folder / "scan.json").write_text("{")
-    with pytest.raises(InputError, match="damaged"):
-        open_entry(tmp_path, "a")
+    assert refusal(tmp_path) == "file-damaged"
 
 
 def test_settings(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no prepared scan"):
+    with pytest.raises(InputError) as error:
         read_settings(tmp_path)
+    assert error.value.key == "cache-empty"
     write_entry(tmp_path, entry("a"))
     settings = entry().settings
     assert read_settings(tmp_path) == settings
     require_settings(tmp_path, settings)
-    with pytest.raises(InputError, match=r"lungs\.closing_mm 10\.0 and 5; spacing_mm 1\.0 and 2"):
+    with pytest.raises(InputError) as error:
         require_settings(tmp_path, {"spacing_mm": 2, "lungs": {"closing_mm": 5}})
+    assert error.value.key == "cache-settings-differ"
+    assert "lungs.closing_mm 10.0 and 5; spacing_mm 1.0 and 2" in str(error.value)
     write_entry(tmp_path, entry("b", spacing_mm=2.0))
-    with pytest.raises(InputError, match=r"a and b differ in spacing_mm 1\.0 and 2\.0"):
+    with pytest.raises(InputError) as error:
         require_settings(tmp_path, settings)
+    assert error.value.key == "cache-settings-differ"
+    assert "spacing_mm 1.0 and 2.0" in str(error.value)
 
 
 def test_settings_compare_by_value() -> None:
@@ -197,7 +201,7 @@ def test_settings_compare_by_value() -> None:
     assert settings_differences({"new": 3}, {}) == ["new 3 and None"]
 
 
-def test_other_labels_take_the_old_ones_place(tmp_path: Path) -> None:
+def test_new_labels_replace_the_old_ones(tmp_path: Path) -> None:
     write_entry(tmp_path, entry("a"))
     volume = (tmp_path / "scans/a/ct.npy").stat()
     update_labels(tmp_path, "a", Labels("4", findings(7), findings()))
@@ -225,6 +229,8 @@ def test_an_entry_comes_back_when_its_successor_cannot_take_its_place(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(InputError, match="Input/output"):
+    with pytest.raises(InputError) as error:
         write_entry(tmp_path, replace(entry(), ct=np.zeros((4, 5, 6), np.uint8)))
+    assert error.value.key == "output-refused"
+    assert "Input/output error" in str(error.value)
     assert open_entry(tmp_path, entry().scan_id).ct.max() > 0

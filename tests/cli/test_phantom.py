@@ -50,5 +50,5 @@ def test_plant_writes_scans_and_refuses_in_one_line(run: Runner) -> None:
     assert "1 scans with 1 planted nodules are in some" in ended.out
     assert "1 of 2 scans failed; cut: " in ended.error
     assert "holds files already" in run(plant.main, "input=made", "output=planted 2").line()
-    assert "must lie between 2 and 60" in run(plant.main, "input=made", "output=x", "plant.diameters_mm=[1]").line()
+    assert "between 2 and 60" in run(plant.main, "input=made", "output=x", "plant.diameters_mm=[1]").line()
     assert "does not exist" in run(plant.main, "input=nowhere", "output=x").line()

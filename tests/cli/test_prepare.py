@@ -116,7 +116,7 @@ def test_a_cache_made_otherwise_is_refused_unless_it_is_to_be_overwritten(run: R
     other = arguments(raw, "+preparation.margin_mm=5")
     line = run(prepare.main, *other).line()
     assert "margin_mm 8.0 and 5" in line
-    assert line.endswith("prepare into another folder, or add overwrite=true to prepare them anew")
+    assert line.endswith("prepare into another folder, or add overwrite=true to prepare them again")
     assert "5 scans prepared" in run(prepare.main, *other, "overwrite=true").out
     assert "0 scans prepared, 5 were there already" in run(prepare.main, *other).out
     assert "overwrite must be true or false" in run(prepare.main, *other, "overwrite=perhaps").line()
@@ -128,7 +128,7 @@ def test_notes_are_counted(run: Runner, raw: Path) -> None:
         slab = GRID.crop((first, 0, 0), GRID.shape)
         write_image(raw / f"{name}.mhd", chest.hu[first:], slab)
     notes = [line for line in run(prepare.main, *arguments(raw)).out.splitlines() if line.startswith("note: ")]
-    assert notes[1:] == ["note: 3 scans, such as one: the lungs reach the scan's border (…): they may be cut off"]
+    assert notes[1:] == ["note: 3 scans, such as one: the lungs reach the scan's border (…) and may be cut off"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Lungs from elsewhere than the rules: label maps in any direction, the lungmask package, the body's box."""
+"""Other sources of lungs than the rules: label maps in any direction, the lungmask package, the body's box."""
 
 import sys
 from types import ModuleType
@@ -41,7 +41,7 @@ def test_luna16_labels(grid: Grid) -> None:
 def test_an_empty_mask_loses_no_scan() -> None:
     found = locate_lungs(draw_chest(), LungSettings(source="luna16_masks"), np.zeros(GRID.shape, np.uint8))
     assert found.found
-    assert found.notes == ("its lung mask is empty: the lungs were found by rules",)
+    assert len(found.notes) == 1
 
 
 def test_none_is_the_body_s_box() -> None:
@@ -52,13 +52,15 @@ def test_none_is_the_body_s_box() -> None:
 
 def test_lungmask_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lungmask", None)
-    with pytest.raises(InputError, match="pip install lungmask, or take lungs=default"):
+    with pytest.raises(InputError) as error:
         locate_lungs(draw_chest(), LungSettings(source="lungmask"))
+    assert error.value.key == "package-missing"
+    assert "pip install lungmask" in str(error.value)
 
 
 @pytest.fixture
 def lungmask(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Stand in for the package, which sees slices from the feet up and numbers the right lung 1, the left 2."""
+    """Replace the package, which expects slices feet first and labels the right lung 1, the left 2."""
     seen: list[tuple[int, ...]] = []
 
     class Inferer:
@@ -97,12 +99,14 @@ def test_weights_that_lungmask_cannot_fetch_are_one_line(
         raise URLError("Name or service not known")
 
     monkeypatch.setattr("lungmask.LMInferer", offline)
-    with pytest.raises(InputError, match=r"cannot fetch the weights .*Name or service not known.*take lungs=default"):
+    with pytest.raises(InputError) as error:
         locate_lungs(draw_chest(), LungSettings(source="lungmask"))
+    assert error.value.key == "file-missing"
+    assert "Name or service not known" in str(error.value)
 
 
 class ByDensity(torch.nn.Module):
-    """Takes the place of the package's weights: label 1 for the thin air of lungs in the left half of the image."""
+    """Replaces the network of the package: label 1 for lung in the left half of the image, 2 in the right half."""
 
     def forward(self, planes: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b 3 y x"]:
         hu = planes[:, 0] * 1624 - 1024

@@ -1,8 +1,8 @@
-"""Phantoms that take a tenth of a second."""
+"""Settings of phantoms that take a tenth of a second to make."""
 
 from nodule_lightning.phantom.settings import PhantomSettings
 
-# An adult's chest, so that millimetres and litres are real ones, in very thick voxels.
+# Coarse voxels, but an adult chest, so that lengths and volumes are realistic.
 ADULT = PhantomSettings(
     matrix=128,
     pixel_mm=(2.7, 2.8),

@@ -1,8 +1,8 @@
-"""Filling a cache: only what is missing or outdated, in shards, beside other runs, from masks that came along."""
+"""Filling a cache: only missing or outdated scans, in shards, beside other runs, and from given lung masks."""
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -14,12 +14,12 @@ from nodule_lightning.cache.entries import list_entries, open_entry
 from nodule_lightning.cache.replacing import lock
 from nodule_lightning.errors import InputError
 from nodule_lightning.lungs.settings import LungSettings
-from nodule_lightning.preparation.filling import State, Task, fill_cache, prepare_task, shard_of
+from nodule_lightning.preparation.filling import PreparedScan, Task, fill_cache, prepare_task, shard_of
 from nodule_lightning.preparation.layouts import Folder, Luna16
 from nodule_lightning.preparation.page import check_cache, write_preparation_page
 from nodule_lightning.preparation.prepare import PreparationSettings
 from nodule_lightning.preparation.summary import summarise
-from nodule_lightning.structures import Labels
+from nodule_lightning.structures import Failure, Labels
 from tests.cache.runs import COARSE, FILL, digest, finish, start, write_scans
 from tests.chest import CENTRE_XYZ_MM, GRID, LUNG_RADII_XYZ_MM, ball, draw_chest, lung_centre, world_of, write_image
 
@@ -34,15 +34,27 @@ def test_two_runs_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
     assert digest(tmp_path / "both") == digest(tmp_path / "one")
 
 
-def test_only_outdated_entries_are_made_again(tmp_path: Path) -> None:
+def skipped(results: Iterable[PreparedScan | Failure]) -> list[bool]:
+    """Return which scans were up to date already; none may have failed."""
+    done = []
+    for result in results:
+        assert isinstance(result, PreparedScan), result
+        done.append(result.skipped)
+    return done
+
+
+def test_only_outdated_entries_are_prepared_again(tmp_path: Path) -> None:
     raw = Folder(write_scans(tmp_path / "raw", 3))
-    assert {outcome.state for outcome in fill_cache(raw, tmp_path / "cache", COARSE)} == {State.PREPARED}
+    assert skipped(fill_cache(raw, tmp_path / "cache", COARSE)) == [False] * 3
     before = digest(tmp_path / "cache")
     chest = draw_chest()
     write_image(tmp_path / "raw/scan-1.mhd", chest.hu, chest.grid)
     (tmp_path / "cache/scans/scan-2/scan.json").write_text('{"format": 2}')
-    states = {outcome.scan_id: outcome.state for outcome in fill_cache(raw, tmp_path / "cache", COARSE)}
-    assert states == {"scan-0": State.SKIPPED, "scan-1": State.PREPARED, "scan-2": State.PREPARED}
+    assert list(fill_cache(raw, tmp_path / "cache", COARSE)) == [
+        PreparedScan("scan-0", skipped=True),
+        PreparedScan("scan-1"),
+        PreparedScan("scan-2"),
+    ]
     after = digest(tmp_path / "cache")
     assert {name.split("/")[1] for name in after if after[name] != before[name]} == {"scan-1"}
 
@@ -58,8 +70,10 @@ def test_shards_share_the_scans_out(tmp_path: Path, count: int, shards: int) -> 
 @pytest.mark.parametrize(("shard", "shards"), [(4, 4), (-1, 2), (0, 0)])
 def test_a_shard_that_is_not_there_is_refused(tmp_path: Path, shard: int, shards: int) -> None:
     raw = Folder(write_scans(tmp_path / "raw", 1))
-    with pytest.raises(InputError, match=f"shard={shard} is not among the {shards} shards"):
+    with pytest.raises(InputError) as error:
         shard_of(raw, shard, shards)
+    assert error.value.key == "argument-invalid"
+    assert f"shard={shard} " in str(error.value)
 
 
 def test_shards_of_other_settings_do_not_stand_in_each_other_s_way(tmp_path: Path) -> None:
@@ -67,8 +81,8 @@ def test_shards_of_other_settings_do_not_stand_in_each_other_s_way(tmp_path: Pat
     list(fill_cache(raw, tmp_path / "cache", COARSE))
     other = PreparationSettings(spacing_mm=4.0)
     for shard in range(2):
-        outcomes = list(fill_cache(raw, tmp_path / "cache", other, shard_of(raw, shard, 2), overwrite=True))
-        assert [outcome.state for outcome in outcomes] == [State.PREPARED]
+        results = fill_cache(raw, tmp_path / "cache", other, shard_of(raw, shard, 2), overwrite=True)
+        assert skipped(results) == [False]
 
 
 def test_an_edited_header_is_noticed_however_old_it_is(tmp_path: Path) -> None:
@@ -81,7 +95,7 @@ def test_an_edited_header_is_noticed_however_old_it_is(tmp_path: Path) -> None:
     assert header.read_text(encoding="utf-8") != text
     os.utime(header, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert header.stat().st_size == stat.st_size
-    assert [outcome.state for outcome in fill_cache(Folder(root), tmp_path / "cache", COARSE)] == [State.PREPARED]
+    assert skipped(fill_cache(Folder(root), tmp_path / "cache", COARSE)) == [False]
     assert open_entry(tmp_path / "cache", "scan-0").original_grid != before
 
 
@@ -89,12 +103,12 @@ def test_a_file_that_is_older_than_another_of_its_scan_counts_too(tmp_path: Path
     root = write_scans(tmp_path / "raw", 1)
     list(fill_cache(Folder(root), tmp_path / "cache", COARSE))
     os.utime(root / "scan-0.mhd", ns=(0, 10**9))
-    assert [outcome.state for outcome in fill_cache(Folder(root), tmp_path / "cache", COARSE)] == [State.PREPARED]
+    assert skipped(fill_cache(Folder(root), tmp_path / "cache", COARSE)) == [False]
 
 
 def test_an_entry_that_another_run_is_replacing_is_waited_for(tmp_path: Path) -> None:
     raw, cache = Folder(write_scans(tmp_path / "raw", 1)), tmp_path / "cache"
-    outcomes = list(fill_cache(raw, cache, COARSE))
+    results = list(fill_cache(raw, cache, COARSE))
     entry = cache / "scans/scan-0"
 
     def swap(begun: Event) -> None:
@@ -106,8 +120,8 @@ def test_an_entry_that_another_run_is_replacing_is_waited_for(tmp_path: Path) ->
 
     task = Task("scan-0", raw.scans["scan-0"], Labels())
     reads: list[Callable[[], bool]] = [
-        lambda: prepare_task(task, cache, COARSE).state == State.SKIPPED,
-        lambda: summarise(cache, raw, outcomes).notes == raw.notes,
+        lambda: prepare_task(task, cache, COARSE) == PreparedScan("scan-0", skipped=True),
+        lambda: summarise(cache, raw, results).notes == raw.notes,
         lambda: [check.how for check in check_cache(cache)] == ["lungs"],
         lambda: "<td>scans</td><td>1</td>" in write_preparation_page(cache, {}).read_text(encoding="utf-8"),
     ]
@@ -154,8 +168,7 @@ def write_mask(path: Path, radii_mm: float) -> None:
 
 def test_luna16_s_own_masks(luna16: Path, tmp_path: Path) -> None:
     write_mask(luna16 / "seg-lungs-LUNA16/1.2.1.mhd", 15)
-    outcomes = list(fill_cache(Luna16(luna16), tmp_path / "cache", MASKED))
-    assert [outcome.state for outcome in outcomes] == [State.PREPARED, State.PREPARED]
+    assert skipped(fill_cache(Luna16(luna16), tmp_path / "cache", MASKED)) == [False, False]
     masked, ruled = (open_entry(tmp_path / "cache", name) for name in ("1.2.1", "1.2.2"))
     smaller = np.prod((LUNG_RADII_XYZ_MM - 15) / LUNG_RADII_XYZ_MM)
     assert masked.record["lungs"]["left_l"] == pytest.approx(0.394 * smaller, rel=0.1)
@@ -163,30 +176,34 @@ def test_luna16_s_own_masks(luna16: Path, tmp_path: Path) -> None:
     assert masked.grid.corners_xyz_mm()[-1, 2] < CENTRE_XYZ_MM[2] + 55
     assert ruled.record["lungs"]["left_l"] == pytest.approx(0.394, rel=0.1)
     assert "LUNA16 has no mask of it" in ruled.record["notes"][0]
-    assert [outcome.state for outcome in fill_cache(Luna16(luna16), tmp_path / "cache", MASKED)] == [State.SKIPPED] * 2
+    assert skipped(fill_cache(Luna16(luna16), tmp_path / "cache", MASKED)) == [True, True]
     write_mask(luna16 / "seg-lungs-LUNA16/1.2.1.mhd", 10)
-    again = [outcome.state for outcome in fill_cache(Luna16(luna16), tmp_path / "cache", MASKED)]
-    assert again == [State.PREPARED, State.SKIPPED]
+    assert skipped(fill_cache(Luna16(luna16), tmp_path / "cache", MASKED)) == [False, True]
 
 
-def test_masks_that_are_wanted_must_be_there_and_fit(luna16: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no seg-lungs-LUNA16 beside the subsets; take lungs=default"):
+def test_lung_masks_that_the_settings_ask_for_must_exist_and_fit(luna16: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
         fill_cache(Luna16(luna16), tmp_path / "cache", MASKED)
+    assert error.value.key == "file-missing"
+    assert "seg-lungs-LUNA16" in str(error.value)
     write_image(luna16 / "seg-lungs-LUNA16/1.2.1.mhd", np.zeros((5, 6, 7), np.uint8))
-    failed = [outcome for outcome in fill_cache(Luna16(luna16), tmp_path / "cache", MASKED) if outcome.reason]
-    assert [outcome.scan_id for outcome in failed] == ["1.2.1"]
-    assert "does not lie where its scan lies" in failed[0].reason
+    first, second = fill_cache(Luna16(luna16), tmp_path / "cache", MASKED)
+    assert isinstance(first, Failure)
+    assert first.scan_id == "1.2.1"
+    assert first.reason.startswith("its lung mask ")
+    assert "(5, 6, 7)" in first.reason
+    assert second == PreparedScan("1.2.2")
 
 
-def test_labels_are_brought_up_to_date_with_what_the_record_says_of_them(tmp_path: Path) -> None:
+def test_labels_are_updated_with_their_counts_in_the_record(tmp_path: Path) -> None:
     path = write_scans(tmp_path / "raw", 1) / "scan-0.mhd"
     task = Task("scan-0", path, Labels())
-    assert prepare_task(task, tmp_path, COARSE).state == State.PREPARED
+    assert prepare_task(task, tmp_path, COARSE) == PreparedScan("scan-0")
     assert open_entry(tmp_path, "scan-0").record["nodules"] == {"annotated": 0, "in_crop": 0, "in_mask": 0}
     outside, between = CENTRE_XYZ_MM + np.array([0, 0, 900.0]), CENTRE_XYZ_MM + np.array([0, 41.0, 50.0])
     table = tmp_path / "nodules.csv"
     rows = [f"scan-0,{x},{y},{z},5" for x, y, z in (lung_centre(1), outside, between)]
     table.write_text("\n".join(["seriesuid,coordX,coordY,coordZ,diameter_mm", *rows, ""]))
     dataset = Folder(tmp_path / "raw", annotations=table)
-    assert [outcome.state for outcome in fill_cache(dataset, tmp_path, COARSE)] == [State.SKIPPED]
+    assert skipped(fill_cache(dataset, tmp_path, COARSE)) == [True]
     assert open_entry(tmp_path, "scan-0").record["nodules"] == {"annotated": 3, "in_crop": 2, "in_mask": 1}

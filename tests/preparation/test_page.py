@@ -1,4 +1,4 @@
-"""The page about a cache: every scan once, the worst first, in one file; and the picture of a scan."""
+"""The page about a cache: every scan once, the worst first, in one file; and the picture of each scan."""
 
 import re
 from base64 import b64decode
@@ -34,7 +34,7 @@ def entry(scan: Scan) -> Entry:
 
 @pytest.fixture
 def cache(tmp_path: Path, scan: Scan, entry: Entry) -> Path:
-    """Fill a cache with every kind of scan, the best ones first by name."""
+    """Fill a cache with every kind of scan; the names are sorted from the best to the worst."""
     right = {**entry.record["lungs"], "ratio": 1.0}
     inside = {"annotated": 2, "in_crop": 2, "in_mask": 2}
     far = Findings(CENTRE_XYZ_MM[None] + np.array([[0, 0, 900.0]]), np.array([9.0]))
@@ -78,7 +78,7 @@ def test_an_empty_cache_has_a_page(tmp_path: Path) -> None:
     assert "<td>scans</td><td>0</td>" in write_preparation_page(tmp_path, {}).read_text(encoding="utf-8")
 
 
-def test_a_thousand_scans_are_looked_through_in_one_file_of_bearable_size(scan: Scan, entry: Entry) -> None:
+def test_the_picture_of_a_scan_is_small_enough_for_a_page_of_a_thousand(scan: Scan, entry: Entry) -> None:
     assert len(draw_crop(scan, entry)) < 30_000
 
 
@@ -89,7 +89,7 @@ def test_picture(grid: Grid) -> None:
     low, high = (ends(GRID.corners_xyz_mm(), axis=0) for ends in (np.min, np.max))
     width = int((high[0] - low[0]) / 2) + 1
     assert np.abs(picture[:40, width + 1 : width + 3] - 255).max() < 40
-    # The left lung is on the right of the axial slice, as radiologists look at it; x and y grow with the columns, rows.
+    # Radiological convention: the left lung is on the right of the axial slice. x grows with columns, y with rows.
     x, y, _ = (np.array(lung_centre(1)) - low) / 2
     assert picture[round(y), round(x)].mean() < 80
     redness = picture[:, :width, 0] - picture[:, :width, 2]
