@@ -1,4 +1,4 @@
-"""Components of a segmentation's map: their places, sizes, scores, and what divides neighbours."""
+"""Components of a segmentation map: their positions, sizes and scores, and how neighbours are separated."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ LEVELS = (0.1, 0.5)
 
 
 def spheres(*balls: tuple[float, float, float, float, float], side: int = 32) -> torch.Tensor:
-    """Draw (z, y, x, diameter, probability) in cells; of overlapping ones the higher probability stands."""
+    """Draw (z, y, x, diameter, probability) in cells; where balls overlap, the higher probability counts."""
     index = torch.stack(torch.meshgrid(*[torch.arange(side)] * 3, indexing="ij"), dim=-1)
     probability = torch.full((side, side, side), 1e-4)
     for *centre, diameter, value in balls:

@@ -1,4 +1,4 @@
-"""The three-part loss, against numbers worked by hand."""
+"""The three-term loss, against numbers worked out by hand."""
 
 import json
 import math
@@ -196,5 +196,6 @@ def test_two_processes_move_the_weights_like_one(tmp_path: Path) -> None:
 
 
 def test_bad_numbers_are_refused() -> None:
-    with pytest.raises(InputError, match="hard_per_patch"):
+    with pytest.raises(InputError) as error:
         HardMiningLoss(pool=1, hard_per_patch=2)
+    assert error.value.key == "argument-invalid"

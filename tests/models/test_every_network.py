@@ -1,4 +1,4 @@
-"""Every network of conf/model trains: whatever is put there is tested here, without a word about it."""
+"""Every network of conf/model trains: each file there is tested here without being listed."""
 
 import re
 import subprocess

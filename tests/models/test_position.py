@@ -1,4 +1,4 @@
-"""The position map: the place in the lung crop, whatever piece of it is seen."""
+"""The position map: coordinates in the lung crop, for any piece of it."""
 
 import pytest
 import torch
