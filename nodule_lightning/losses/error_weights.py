@@ -23,7 +23,7 @@ class ErrorWeight(Protocol):
 
 
 class StepWeight:
-    """Step function: a heavy weight for errors above the threshold, a light one for all others, as in the talk's figure.
+    """Step function: a heavy weight for errors above the threshold, a light one below, as in the talk's figure.
 
     Args:
         threshold: examples with a larger error are misclassified.

@@ -1,4 +1,4 @@
-"""What a run's record says of the code and of the data, and that it says so where there is no git."""
+"""The provenance of a run: code, data and machine, with and without git."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def test_a_git_that_is_missing_or_fails_or_hangs_is_no_matter(
         (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin exec sh -c '{program}'\n")
         (tmp_path / "bin" / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr("nodule_lightning.evaluation.provenance._GIT_SECONDS", 0.3)
+    monkeypatch.setattr("nodule_lightning.evaluation.provenance.GIT_TIMEOUT_S", 0.3)
     assert describe_code() == {"package": None, "working_folder": None}
 
 
@@ -144,10 +144,11 @@ def test_versions_and_machine() -> None:
 def test_a_damaged_record_of_a_search_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "prediction.json"
     path.write_text(content)
-    with pytest.raises(InputError, match="is damaged"):
-        SearchRecord.read(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        SearchRecord.read(tmp_path / "gone.json")
+    for file, key in ((path, "file-damaged"), (tmp_path / "gone.json", "file-missing"), (tmp_path, "file-unreadable")):
+        with pytest.raises(InputError) as error:
+            SearchRecord.read(file)
+        assert error.value.key == key
+        assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize(("reducer", "network"), [(None, "ResUNet"), ({"sha256": "0"}, "ResUNet, second stage")])

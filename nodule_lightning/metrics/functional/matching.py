@@ -112,7 +112,7 @@ def all_pairs(
 def _level_with(
     marks: Table[Candidates], findings: Table[Findings], reach_mm: Float64[np.ndarray, "finding"]
 ) -> tuple[Int64[np.ndarray, "mark"], Int64[np.ndarray, "finding"], Int64[np.ndarray, "finding"]]:
-    """Sort the marks by scan and z; return for each finding where those within its reach along z start, and their number.
+    """Sort the marks by scan and z; find for each finding the start and number of those within its reach along z.
 
     The sort key is an integer (scan, then the rank of z among all z), so that no precision is lost in large tables.
     """

@@ -54,7 +54,7 @@ def highest_false_positives(comparison: Comparison, most: int = FALSE_POSITIVES_
 def _nearest(
     findings: Table[Findings], marks: Table[Candidates]
 ) -> tuple[Float64[np.ndarray, "finding"], Float64[np.ndarray, "finding"]]:
-    """Find the distance and probability of the nearest mark in the same scan; of equally near ones the most probable."""
+    """Find distance and probability of the nearest mark in the same scan; the most probable of equally near ones."""
     distance = np.full(len(findings), np.inf)
     probability = np.full(len(findings), np.nan)
     order = np.argsort(marks.scan_id, kind="stable")
