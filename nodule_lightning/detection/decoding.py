@@ -12,7 +12,7 @@ from nodule_lightning.detection.anchors import AnchorGrid, decode
 
 @dataclass(frozen=True, slots=True)
 class ScoredBoxes:
-    """Boxes (z, y, x, diameter) in voxels of the network's input with probabilities, most probable first, on the CPU."""
+    """Boxes (z, y, x, diameter) in voxels of the network's input with probabilities, best first, on the CPU."""
 
     boxes: Float64[Tensor, "n 4"]
     probability: Float64[Tensor, "n"]

@@ -1,4 +1,4 @@
-"""The galleries of a report: what is chosen, in what order, and what is said of each."""
+"""The galleries of a report: selection, order and captions."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -11,7 +11,7 @@ from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.cache.entries import write_entry
 from nodule_lightning.metrics.functional import FrocResult, froc
 from nodule_lightning.report.galleries import best_tiles, false_positives_gallery, misses_gallery
-from nodule_lightning.report.pictures import Outcome
+from nodule_lightning.report.pictures import MarkOutcome
 from nodule_lightning.structures import Candidates, Findings, Labels, Table
 from tests.balls import ORIGIN_XYZ_MM, ball_entry
 from tests.metrics.cases import no_findings, no_marks
@@ -67,7 +67,7 @@ def test_misses_are_told_with_their_nearest_mark(catalog: Catalog) -> None:
             "a",
             "slice 3 of 40, (-30.0, 40.0, 302.0) mm",
             "nearest mark 19.0 mm away: p = 0.250, false positive",
-            "outside the lung mask, where no candidate is given",
+            "outside the lung mask, where there are no candidates",
         ),
     ]
     pictures = [np.asarray(Image.open(BytesIO(case.jpeg))).astype(int) for case in gallery.cases]
@@ -136,10 +136,10 @@ def test_the_best_candidates_are_those_of_all_scans(catalog: Catalog) -> None:
     )  # fmt: skip
     tiles = best_tiles(catalog, table, 4)
     assert [(tile.probability, tile.outcome, tile.caption) for tile in tiles] == [
-        (0.875, Outcome.FALSE_POSITIVE, "c"),
-        (0.75, Outcome.HIT, "a"),
-        (0.5, Outcome.IGNORED, "b"),
-        (0.25, Outcome.FALSE_POSITIVE, "a"),
+        (0.875, MarkOutcome.FALSE_POSITIVE, "c"),
+        (0.75, MarkOutcome.HIT, "a"),
+        (0.5, MarkOutcome.IGNORED, "b"),
+        (0.25, MarkOutcome.FALSE_POSITIVE, "a"),
     ]
     assert tiles[1].patch[24, 24] > 150
     assert best_tiles(catalog, no_marks(), 4) == []

@@ -1,4 +1,4 @@
-"""The two charts of sizes: the bars are the numbers."""
+"""The figure of the sizes in training: the bars show the numbers."""
 
 import numpy as np
 import pytest
