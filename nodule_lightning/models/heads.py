@@ -174,7 +174,7 @@ class SegmentationDetector(DetectionNetwork):
         most: int,
         largest_diameter: float = math.inf,
     ) -> ScoredBoxes:
-        """Give the components as spheres; see `decode_components`."""
+        """Decode the connected components into spheres; see `decode_components`."""
         return decode_components(
             maps[..., 0, 0],
             self.anchors.stride,

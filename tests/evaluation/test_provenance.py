@@ -46,15 +46,15 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_commit_and_state_of_the_code_and_of_the_working_folder(checkout: Path) -> None:
-    told = describe_code()
-    assert [len(told[name]["commit"]) for name in ("package", "working_folder")] == [40, 40]
-    assert told["package"]["commit"] != told["working_folder"]["commit"]
-    assert not told["package"]["changed"]
+    code = describe_code()
+    assert [len(code[name]["commit"]) for name in ("package", "working_folder")] == [40, 40]
+    assert code["package"]["commit"] != code["working_folder"]["commit"]
+    assert not code["package"]["changed"]
     (checkout / "outputs.csv").write_text("untracked")
-    assert describe_code() == told
+    assert describe_code() == code
     (checkout / "nodule_lightning" / "__init__.py").write_text("changed = True")
     assert describe_code()["package"]["changed"]
-    assert str(checkout.parent) not in json.dumps(told)
+    assert str(checkout.parent) not in json.dumps(code)
 
 
 def test_a_working_folder_in_the_packages_own_checkout_is_told_once(
@@ -156,7 +156,7 @@ def test_the_record_of_a_search_tells_of_a_second_stage(
     tmp_path: Path, reducer: dict[str, str] | None, network: str
 ) -> None:
     path = tmp_path / "prediction.json"
-    told = {
+    record = {
         "network": {"name": "ResUNet", "parameters": 5},
         "versions": {"nodule_lightning": "1"},
         "training": {"froc": 0.5},
@@ -164,7 +164,7 @@ def test_the_record_of_a_search_tells_of_a_second_stage(
         "scans": 4,
         "seconds": 2.0,
     }
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(record))
     assert SearchRecord.read(path) == SearchRecord(network, 5, "1", 4, 2.0, 0.5)
-    path.write_text(json.dumps({**told, "training": None}))
+    path.write_text(json.dumps({**record, "training": None}))
     assert SearchRecord.read(path).validation_froc is None

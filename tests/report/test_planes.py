@@ -60,7 +60,7 @@ def drawn(tile: Int64[np.ndarray, "row column 3"], colour: str) -> Bool[np.ndarr
 
 
 def middle(chosen: Bool[np.ndarray, "row column"]) -> list[float]:
-    """Give the middle of what is drawn, in mm right of and below the tile's middle."""
+    """Locate the middle of what is drawn, in mm right of and below the tile's middle."""
     rows, columns = np.nonzero(chosen)
     spans = [(values.min() + values.max()) / 2 for values in (columns, rows)]
     return [(span - (TILE_PIXELS - 1) / 2) / PIXELS_PER_MM for span in spans]
