@@ -53,7 +53,7 @@ some_members = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(some_members, st.lists(st.sampled_from([0.0, 0.3, 1.0, 7.0]), min_size=5, max_size=5), st.data())
-def test_fusion_is_what_the_words_say(members: list[Member], weights: list[float], data: st.DataObject) -> None:
+def test_fusion_equals_the_reference(members: list[Member], weights: list[float], data: st.DataObject) -> None:
     weights = [*weights[: len(members) - 1], 0.6]
     agree = data.draw(st.one_of(st.none(), st.integers(0, sum(map(bool, weights)))))
     fused = sorted(rows_of(fuse(members, weights, agree)))

@@ -68,7 +68,7 @@ def test_one_list_for_all_knows_a_fold_by_its_marks(folder: Path) -> None:
     assert any("3 scans" in sentence for sentence in evaluate(folder, ["f0", "f1"], []).result.warnings)
 
 
-def test_marks_outside_a_fold_are_left_out_and_said(folder: Path) -> None:
+def test_marks_outside_a_fold_are_left_out_with_a_warning(folder: Path) -> None:
     with (folder / "f0.csv").open("a") as file:
         file.write("c,0,0,0,0.95\n")
     evaluation = evaluate(folder, ["f0", "f1"], ["s0", "s1"])

@@ -103,7 +103,7 @@ def test_same_input_in_any_order_gives_same_bytes(folder: Path) -> None:
     assert {name: (folder / "out" / name).read_bytes() for name in FILES} == before
 
 
-def test_a_warning_says_whom_it_concerns(folder: Path) -> None:
+def test_a_warning_names_the_submissions_it_concerns(folder: Path) -> None:
     said = ranked(folder, ["poor", "good"], excluded=False).warnings
     [concerns_poor] = [sentence for sentence in said if sentence.startswith("poor: ")]
     assert "such as x" in concerns_poor

@@ -57,7 +57,7 @@ def test_commit_and_state_of_the_code_and_of_the_working_folder(checkout: Path) 
     assert str(checkout.parent) not in json.dumps(code)
 
 
-def test_a_working_folder_in_the_packages_own_checkout_is_told_once(
+def test_a_working_folder_in_the_packages_own_checkout_is_described_once(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(checkout)
@@ -152,7 +152,7 @@ def test_a_damaged_record_of_a_search_is_refused(tmp_path: Path, content: str) -
 
 
 @pytest.mark.parametrize(("reducer", "network"), [(None, "ResUNet"), ({"sha256": "0"}, "ResUNet, second stage")])
-def test_the_record_of_a_search_tells_of_a_second_stage(
+def test_the_record_of_a_search_names_a_second_stage(
     tmp_path: Path, reducer: dict[str, str] | None, network: str
 ) -> None:
     path = tmp_path / "prediction.json"

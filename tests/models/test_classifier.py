@@ -41,7 +41,7 @@ def test_no_patch_gives_no_logit() -> None:
     assert network(torch.zeros(0, 1, 16, 16, 16)).shape == (0,)
 
 
-def test_the_middle_is_told_from_the_rim() -> None:
+def test_the_middle_is_distinguished_from_the_rim() -> None:
     torch.manual_seed(0)
     network = tiny_classifier().eval()
     ball = torch.zeros(2, 1, 32, 32, 32)

@@ -50,7 +50,7 @@ def scored(catalog: Catalog, table: Table[Candidates]) -> FrocResult:
     return froc(table, catalog.nodule_table(), catalog.excluded_table(), catalog.scan_ids, bootstraps=0)
 
 
-def test_misses_are_told_with_their_nearest_mark(catalog: Catalog) -> None:
+def test_misses_are_described_with_their_nearest_mark(catalog: Catalog) -> None:
     table = marks(("a", (20, 20, 26), 0.25), ("a", (20, 20, 40), 0.75), ("b", (20, 20, 20), 0.5))
     gallery = misses_gallery(catalog, table, scored(catalog, table).misses.nodules, 10)
     assert gallery.caption.startswith("All 3 nodules without a mark inside, the largest first.")
@@ -75,7 +75,7 @@ def test_misses_are_told_with_their_nearest_mark(catalog: Catalog) -> None:
     assert pictures[1][112, 112].min() > 150
 
 
-def test_the_nearest_mark_is_drawn_and_its_outcome_told(catalog: Catalog) -> None:
+def test_the_nearest_mark_is_drawn_and_its_outcome_named(catalog: Catalog) -> None:
     place = Findings(world((20, 20, 30)), np.array([4.0]))
     for row, words in (
         (("b", (20, 20, 38), 0.5), "nearest mark 8.0 mm away: p = 0.500, on an excluded finding"),
@@ -90,7 +90,7 @@ def test_the_nearest_mark_is_drawn_and_its_outcome_told(catalog: Catalog) -> Non
         assert (np.abs(shown - without).max(axis=2) > 60).sum() > 100
 
 
-def test_false_positives_are_told_with_their_nearest_finding(catalog: Catalog) -> None:
+def test_false_positives_are_described_with_their_nearest_finding(catalog: Catalog) -> None:
     table = marks(
         ("a", (20, 20, 26), 0.5), ("b", (20, 26, 20), 0.75), ("b", (20, 20, 30), 0.25), ("c", (9, 9, 9), 0.125)
     )
@@ -106,7 +106,7 @@ def test_false_positives_are_told_with_their_nearest_finding(catalog: Catalog) -
     assert gallery.cases[0].lines[:2] == ("b", "slice 21 of 40, (-30.0, 46.0, 320.0) mm")
 
 
-def test_a_false_positive_tells_its_size_if_it_has_one(catalog: Catalog) -> None:
+def test_a_false_positive_shows_its_size_if_it_has_one(catalog: Catalog) -> None:
     table = marks(("c", (20, 20, 20), 0.5), diameter=7.0)
     (case,) = false_positives_gallery(catalog, table, table, 1).cases
     assert case.title == "p = 0.500, 7.0 mm"
@@ -122,7 +122,7 @@ def test_no_more_than_wanted_are_shown(catalog: Catalog) -> None:
     assert [case.title for case in gallery.cases] == ["10.0 mm"]
 
 
-def test_nothing_to_show_is_said(catalog: Catalog) -> None:
+def test_an_empty_gallery_says_so_in_its_caption(catalog: Catalog) -> None:
     gallery = misses_gallery(catalog, no_marks(), no_findings(), 5)
     assert (gallery.caption, len(gallery.cases)) == ("No nodule is without a mark inside.", 0)
     gallery = false_positives_gallery(catalog, no_marks(), no_marks(), 5)

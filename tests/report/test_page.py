@@ -107,7 +107,7 @@ def test_other_systems_are_compared(tmp_path: Path) -> None:
     assert "the <other>: careful" not in text
 
 
-def test_page_tells_everything_and_escapes_it(tmp_path: Path) -> None:
+def test_page_shows_everything_and_escapes_it(tmp_path: Path) -> None:
     reader = write(tmp_path)
     text = "\n".join(reader.words)
     assert {"b", "i"}.isdisjoint(tag for tag, _ in reader.tags)
