@@ -112,7 +112,7 @@ def test_list_of_nodule_scans_only_gives_a_warning(golden: Case, expected: dict[
     assert "601" in warnings[1]
 
 
-def test_excluded_findings_of_other_ids_gives_a_warning(golden: Case) -> None:
+def test_excluded_findings_of_other_ids_give_a_warning(golden: Case) -> None:
     other = np.char.add("x", golden.excluded.scan_id.astype(np.str_))
     mean, warnings = score(replace(golden, excluded=Table(other, golden.excluded.rows)))
     assert mean == pytest.approx(0.7422, abs=5e-5)
@@ -120,14 +120,14 @@ def test_excluded_findings_of_other_ids_gives_a_warning(golden: Case) -> None:
     assert "35192" in warnings[0]
 
 
-def test_nodules_given_as_excluded_findings_gives_a_warning(golden: Case) -> None:
+def test_nodules_given_as_excluded_findings_give_a_warning(golden: Case) -> None:
     mean, warnings = score(replace(golden, excluded=golden.nodules))
     assert mean == pytest.approx(0.7422, abs=5e-5)
     assert len(warnings) == 1
     assert "1186 of the 1186 nodules" in warnings[0]
 
 
-def test_marks_in_nodule_scans_only_gives_a_warning(golden: Case) -> None:
+def test_marks_in_nodule_scans_only_give_a_warning(golden: Case) -> None:
     inside = np.isin(golden.candidates.scan_id, golden.nodules.scan_id)
     mean, warnings = score(replace(golden, candidates=golden.candidates[inside]))
     assert mean == pytest.approx(0.8583, abs=5e-5)
@@ -147,7 +147,7 @@ def test_one_fold_against_all_annotations_gives_a_warning(golden: Case, real_dat
     assert any(f"{len(silent)} of {len(golden.scan_ids)} scans" in sentence for sentence in warnings)
 
 
-def test_ids_without_their_zeros_gives_a_warning(golden: Case) -> None:
+def test_ids_without_their_zeros_give_a_warning(golden: Case) -> None:
     names = {scan_id: f"{number:03d}" for number, scan_id in enumerate(golden.scan_ids)}
     padded = [names[scan_id] for scan_id in golden.scan_ids]
     bare = Table(
