@@ -20,7 +20,7 @@ from nodule_lightning.io.tables import read_candidates, read_findings
 from nodule_lightning.metrics.functional.comparison import compare
 from nodule_lightning.metrics.functional.protocol import Protocol
 from nodule_lightning.report.canvas import to_png
-from nodule_lightning.report.pictures import Outcome, cut_tiles, draw_gallery, outcomes
+from nodule_lightning.report.pictures import MarkOutcome, cut_tiles, draw_gallery, mark_outcomes
 from nodule_lightning.structures import Candidates, Findings, Table
 
 RATES = (1.0, 4.0)
@@ -86,11 +86,13 @@ def print_real(output: Path, shown: tuple[str, ...], console: Console) -> None:
                 rank = int(inside[0])
                 found = f"rank {rank + 1}, p {candidates.probability[rank]:.3f}, {distance_mm[rank]:.1f} mm away"
             console.print(f"{scan_id}: the nodule of {diameter_mm:.1f} mm: {found}", soft_wrap=True)
-        fates = outcomes(candidates, nodules, excluded)
-        false = np.array([place for place, fate in enumerate(fates) if fate is Outcome.FALSE_POSITIVE], dtype=np.int64)
+        outcomes = mark_outcomes(candidates, nodules, excluded)
+        false = np.array(
+            [place for place, outcome in enumerate(outcomes) if outcome is MarkOutcome.FALSE_POSITIVE], dtype=np.int64
+        )
         false = false[:PICTURED]
         entry = catalog.entry(scan_id)
-        tiles = cut_tiles(entry.ct, entry.grid, candidates[false], [fates[place] for place in false], "")
+        tiles = cut_tiles(entry.ct, entry.grid, candidates[false], [outcomes[place] for place in false], "")
         (output / f"false_positives_{scan_id}.png").write_bytes(to_png(draw_gallery(tiles)))
 
 

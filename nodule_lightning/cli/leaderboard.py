@@ -57,7 +57,7 @@ def rank(config: DictConfig) -> float:
 
 def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[str], dict[str, SearchRecord]]:
     """Give the submissions by name, the list of scans if there is one, what was left out, and how each was made."""
-    from nodule_lightning.evaluation.runs import comparable, find_runs
+    from nodule_lightning.evaluation.search_folders import find_search_folders, select_comparable
     from nodule_lightning.io.files import distinct_names
     from nodule_lightning.io.tables import read_scan_ids
 
@@ -68,8 +68,8 @@ def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[s
         if twice := {path for path in submissions if submissions.count(path) > 1}:
             raise InputError(f"submissions names {min(twice)} twice")
         return dict(zip(distinct_names(submissions), submissions, strict=True)), scans, [], {}
-    runs, nameless = find_runs(Path(config.runs))
-    kept, left_out = comparable(runs, read_scan_ids(scans[0]) if scans else None)
+    searches, nameless = find_search_folders(Path(config.runs))
+    kept, left_out = select_comparable(searches, read_scan_ids(scans[0]) if scans else None)
     records = {run.name: run.record for run in kept if run.record is not None}
     return {run.name: run.submission for run in kept}, scans or [kept[0].scans], [*nameless, *left_out], records
 

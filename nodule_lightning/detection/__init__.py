@@ -1,1 +1,1 @@
-"""Between a network's map and candidates in world millimetres: anchors, assignment, decoding."""
+"""Anchors, their assignment to findings, and decoding of network maps into boxes."""

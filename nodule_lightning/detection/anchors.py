@@ -1,4 +1,4 @@
-"""Anchors: the cubes that the network's numbers are relative to.
+"""Anchors: the reference cubes for the network's box regression.
 
 A box is (z, y, x, diameter) in voxels of the network's input: the centre of a nodule and its diameter.
 """
@@ -11,17 +11,20 @@ from torch import Tensor
 
 from nodule_lightning.errors import InputError
 
-# exp(4) is 55 times the anchor; without a bound one wild number of an untrained network becomes inf.
+# exp(4) is 55 times the anchor; without a bound a single outlier of an untrained network becomes inf.
 LARGEST_LOG_SIZE = 4.0
 
 
 class AnchorGrid:
-    """The same few sizes in each cell of the output map.
+    """Grid of anchors: the same few sizes in each cell of the output map.
 
     Args:
         diameters_mm: sizes of the anchors.
-        stride: input voxels a cell covers along each axis.
+        stride: input voxels that a cell covers along each axis.
         spacing_mm: side of the (cubic) voxels of the network's input.
+
+    Raises:
+        InputError: there is no size, or a value is not positive.
     """
 
     def __init__(
@@ -30,26 +33,39 @@ class AnchorGrid:
         if not diameters_mm or min(diameters_mm) <= 0 or spacing_mm <= 0 or stride < 1:
             raise InputError(
                 f"anchors need positive sizes, not diameters {tuple(diameters_mm)} mm, "
-                f"stride {stride} and spacing {spacing_mm} mm"
+                f"stride {stride} and spacing {spacing_mm} mm",
+                "argument-invalid",
             )
         self.diameters_mm = tuple(float(diameter) for diameter in diameters_mm)
         self.stride = stride
         self.spacing_mm = spacing_mm
 
     def require_stride(self, stride: int) -> None:
-        """Raise InputError where a network's output stride is not the anchors' own."""
+        """Refuse a network whose output stride differs from the anchors'.
+
+        Raises:
+            InputError: the strides differ.
+        """
         if self.stride != stride:
-            raise InputError(f"the anchors' stride is {self.stride}, the network's is {stride}; set them alike")
+            raise InputError(
+                f"the anchors' stride is {self.stride}, the network's is {stride}; set both to the same value",
+                "argument-conflict",
+            )
 
     def require_spacing(self, spacing_mm: float, scan_id: str) -> None:
-        """Raise InputError where a scan's voxels are not those that the anchors' sizes mean."""
+        """Refuse a scan whose voxel size differs from the one that the anchors assume.
+
+        Raises:
+            InputError: the voxel sizes differ by more than 1 µm.
+        """
         if abs(self.spacing_mm - spacing_mm) > 1e-3:
             raise InputError(
-                f"{scan_id} has voxels of {spacing_mm} mm, the detector needs {self.spacing_mm} mm; prepare it again"
+                f"{scan_id} has voxels of {spacing_mm} mm, the detector needs {self.spacing_mm} mm; prepare it again",
+                "cache-settings-differ",
             )
 
     def boxes(self, shape: Sequence[int], device: torch.device | None = None) -> Float[Tensor, "z y x anchor 4"]:
-        """Give each anchor's box; cell i covers voxels si to si+s-1, so that its centre is si + (s-1)/2.
+        """Compute the box of each anchor; cell i covers voxels si to si+s-1, so its centre is si + (s-1)/2.
 
         >>> AnchorGrid((5.0,)).boxes((1, 1, 2))[0, 0, 1, 0].tolist()
         [1.5, 1.5, 5.5, 5.0]
@@ -62,13 +78,13 @@ class AnchorGrid:
 
 
 def encode(boxes: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n 4"]:
-    """Write boxes relative to their anchors: offsets in anchor diameters, then the log of the ratio of diameters."""
+    """Encode boxes relative to their anchors: offsets in anchor diameters, then the log of the diameter ratio."""
     offset = (boxes[..., :3] - anchors[..., :3]) / anchors[..., 3:]
     return torch.cat([offset, torch.log(boxes[..., 3:] / anchors[..., 3:])], dim=-1)
 
 
 def decode(numbers: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*n 4"]:
-    """Undo `encode`."""
+    """Decode regression values into boxes: the inverse of `encode`, with a bound on the size."""
     centre = anchors[..., :3] + numbers[..., :3] * anchors[..., 3:]
     diameter = anchors[..., 3:] * torch.exp(numbers[..., 3:].clamp(max=LARGEST_LOG_SIZE))
     return torch.cat([centre, diameter], dim=-1)

@@ -1,7 +1,7 @@
-"""Say which anchors are positive, negative or ignored for the findings of a patch, on the batch's device.
+"""Assignment of anchors to findings: positive, negative or ignored, on the device of the batch.
 
-Both rules take the same arguments and give the same answer, so that a configuration can swap them. Nodules win over
-ignored findings: an anchor that both touch is the nodule's.
+All rules share one interface, so that a configuration can swap them. Nodules take precedence over ignored findings: an
+anchor that touches both belongs to the nodule.
 """
 
 import math
@@ -19,12 +19,12 @@ from nodule_lightning.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The part of each anchor in the loss.
+    """Labels and regression targets of the anchors.
 
     Attributes:
         label: 1 positive, 0 negative, -1 ignored.
-        target: the numbers to predict for a positive beside its logit: four of a box (`anchors.encode`), none of a
-            segmentation; zero for the others.
+        target: values that a positive anchor predicts besides its logit: the four of a box (`anchors.encode`), or none
+            for a segmentation; zero for the other anchors.
     """
 
     label: Int8[Tensor, "b z y x anchor"]
@@ -33,7 +33,7 @@ class Assignment:
 
 @runtime_checkable
 class Assigner(Protocol):
-    """A rule of assignment."""
+    """Rule that assigns anchors to boxes."""
 
     def __call__(
         self,
@@ -41,24 +41,36 @@ class Assigner(Protocol):
         boxes: Float[Tensor, "b box 4"],
         kind: Int8[Tensor, "b box"],
     ) -> Assignment:
-        """Assign each anchor of each patch to one of the patch's boxes, or to none."""
+        """Assign each anchor of each patch to one of the patch's boxes, or to none.
+
+        Args:
+            anchors: boxes of the anchors, the same for each patch.
+            boxes: findings of each patch, in voxels, padded to a common number.
+            kind: of each box: `NODULE`, `IGNORED`, or `NOTHING` for padding.
+        """
         ...
 
 
 class IouAssigner:
-    """The rule of grt123: by intersection over union of cubes.
+    """Assignment by the intersection over union (IoU) of cubes, as in grt123.
 
     Args:
-        positive: at least this much makes an anchor positive; the best anchor of a nodule always is, the nearest one
-            of a nodule that overlaps none, and the next best where another nodule has it.
-        negative: less than this with every finding makes it negative; between the two it is ignored. So is, whatever
-            the overlap, an anchor that holds the centre of an excluded finding: a small one overlaps a large anchor
-            by less.
+        positive: an anchor with at least this IoU is positive. The best anchor of a nodule is always positive: the
+            nearest one if the nodule overlaps none, the next best if another nodule has taken it.
+        negative: an anchor with less than this IoU with every finding is negative; between the thresholds it is
+            ignored. An anchor that contains the centre of an excluded finding is ignored at any IoU, since a small
+            finding overlaps a large anchor by less than the threshold.
+
+    Raises:
+        InputError: the thresholds are not 0 < negative <= positive <= 1.
     """
 
     def __init__(self, positive: float = 0.5, negative: float = 0.02) -> None:
         if not 0 < negative <= positive <= 1:
-            raise InputError(f"IoU thresholds must be 0 < negative <= positive <= 1, not {negative} and {positive}")
+            raise InputError(
+                f"IoU thresholds must be 0 < negative <= positive <= 1, not {negative} and {positive}",
+                "argument-invalid",
+            )
         self.positive = positive
         self.negative = negative
 
@@ -68,7 +80,7 @@ class IouAssigner:
         boxes: Float[Tensor, "b box 4"],
         kind: Int8[Tensor, "b box"],
     ) -> Assignment:
-        """Assign by overlap; see the class."""
+        """Assign by IoU; arguments as in `Assigner`."""
         boxes, kind = _with_a_box(boxes, kind)
         flat = anchors.flatten(0, 3)
         iou = cube_iou(boxes, flat)
@@ -83,22 +95,28 @@ class IouAssigner:
 
 
 class CentreAssigner:
-    """By distance: the cells nearest to a nodule's centre are positive, in the anchor whose size fits best.
+    """Assignment by distance: the cells nearest to a nodule's centre are positive, at the best-fitting anchor size.
 
-    A nodule of 5 mm seldom overlaps any anchor at stride 4 by half (0.34 when one voxel off in each axis), so that
-    small nodules would live from one forced anchor. Here every nodule that stands alone has as many positives. A cell
-    that two nodules want goes to the nearer one, so that of two closer than about a cell one may have fewer, and of
-    two at one place the second none: suppression would make them one mark anyway, and a cell further off would have
-    to learn the farther of two centres.
+    A 5 mm nodule rarely reaches an IoU of 0.5 with any anchor at stride 4 (0.34 if off by one voxel along each axis),
+    so by IoU a small nodule would get only its one forced anchor. Here every isolated nodule gets the same number of
+    positives. A cell claimed by two nodules goes to the nearer one. So of two nodules less than about a cell apart one
+    may get fewer cells, and of two at the same position the second gets none. That is intended: suppression would merge
+    them anyway, and giving the second a more distant cell would make that cell learn the farther of two centres.
 
     Args:
-        cells: positives of a nodule that stands alone.
-        margin_voxels: other anchors this close to a finding's surface are ignored.
+        cells: number of positive cells for an isolated nodule.
+        margin_voxels: other anchors within this distance of a finding's surface are ignored.
+
+    Raises:
+        InputError: `cells` is less than 1, or the margin is negative.
     """
 
     def __init__(self, cells: int = 4, margin_voxels: float = 4.0) -> None:
         if cells < 1 or margin_voxels < 0:
-            raise InputError(f"CentreAssigner needs cells >= 1 and a margin >= 0, not {cells} and {margin_voxels}")
+            raise InputError(
+                f"CentreAssigner needs cells >= 1 and margin_voxels >= 0, not {cells} and {margin_voxels}",
+                "argument-invalid",
+            )
         self.cells = cells
         self.margin_voxels = margin_voxels
 
@@ -108,7 +126,7 @@ class CentreAssigner:
         boxes: Float[Tensor, "b box 4"],
         kind: Int8[Tensor, "b box"],
     ) -> Assignment:
-        """Assign by distance; see the class."""
+        """Assign by distance; arguments as in `Assigner`."""
         boxes, kind = _with_a_box(boxes, kind)
         centres = anchors[..., 0, :3].flatten(0, 2)
         distance = torch.cdist(boxes[..., :3], centres.expand(len(boxes), -1, -1))
@@ -132,14 +150,14 @@ class CentreAssigner:
 
 
 def cube_iou(boxes: Float[Tensor, "*b m 4"], others: Float[Tensor, "n 4"]) -> Float[Tensor, "*b m n"]:
-    """Divide the shared by the joint volume of cubes.
+    """Compute the intersection over union of each pair of cubes.
 
     >>> cube_iou(torch.tensor([[0.0, 0, 0, 4]]), torch.tensor([[2.0, 0, 0, 4], [9.0, 0, 0, 4]])).tolist()
     [[0.3333333432674408, 0.0]]
     """
     side, other_side = boxes[..., None, 3], others[:, 3]
     shared = torch.ones((), device=boxes.device)
-    # One axis after the other: all three at once would take three times the memory, which at stride 2 is gigabytes.
+    # One axis at a time: all three at once would need three times the memory, which at stride 2 is gigabytes.
     for axis in range(3):
         low = torch.maximum(boxes[..., None, axis] - side / 2, others[:, axis] - other_side / 2)
         high = torch.minimum(boxes[..., None, axis] + side / 2, others[:, axis] + other_side / 2)
@@ -149,7 +167,7 @@ def cube_iou(boxes: Float[Tensor, "*b m 4"], others: Float[Tensor, "n 4"]) -> Fl
 
 
 def _with_a_box(boxes: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
-    """Append a box of no kind, because a maximum over no boxes is undefined."""
+    """Append a padding box, since the maximum over zero boxes is undefined."""
     return torch.nn.functional.pad(boxes, (0, 0, 0, 1)), torch.nn.functional.pad(kind, (0, 1))
 
 
@@ -160,7 +178,7 @@ def _one_anchor_per_nodule(
     kind: Int8[Tensor, "b box"],
 ) -> Bool[Tensor, "b box n"]:
     distance = torch.cdist(boxes[..., :3], anchors[:, :3].expand(len(boxes), -1, -1))
-    # Any overlap is better than none; without one, the nearest is the best.
+    # Any overlap ranks above none; without overlap the nearest anchor ranks highest.
     fit = torch.where(iou > 0, iou, -1 - distance)
     forced = torch.zeros_like(iou, dtype=torch.bool)
     for place in range(iou.shape[1]):
@@ -170,14 +188,14 @@ def _one_anchor_per_nodule(
 
 
 def _hold(anchors: Float[Tensor, "n 4"], boxes: Float[Tensor, "b box 4"]) -> Bool[Tensor, "b box n"]:
-    """Tell in which anchors' cubes the centre of each box lies."""
+    """Test which anchor cubes contain the centre of each box."""
     half = anchors[:, 3] / 2
     axes = [(anchors[:, axis] - boxes[..., None, axis]).abs() <= half for axis in range(3)]
     return axes[0] & axes[1] & axes[2]
 
 
 def _best_size(anchor_diameter: Float[Tensor, "anchor"], diameter: Float[Tensor, "b box"]) -> Int[Tensor, "b box"]:
-    """Find the anchor whose log size is nearest."""
+    """Find the anchor size with the nearest logarithm."""
     ratio = torch.log(diameter.clamp(min=1e-3))[..., None] - torch.log(anchor_diameter)
     return ratio.abs().argmin(dim=-1)
 
@@ -191,7 +209,7 @@ def _assignment(
 ) -> Assignment:
     label = torch.where(positive, 1, torch.where(touched, -1, 0)).to(torch.int8)
     owned = boxes.gather(1, owner[..., None].expand(-1, -1, 4))
-    # A negative has no box: its own anchor stands in, whose encoding is zero.
+    # A negative has no box; its own anchor serves instead, which encodes to zero.
     flat = anchors.flatten(0, 3)
     target = encode(torch.where(positive[..., None], owned, flat), flat)
     shape = (len(boxes), *anchors.shape[:4])

@@ -1,4 +1,4 @@
-"""From a segmentation's map to boxes in voxels: its connected components."""
+"""Decoding of a segmentation map: its connected components as boxes in voxels."""
 
 import math
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ def decode_components(
     most: int,
     largest_diameter: float = math.inf,
 ) -> ScoredBoxes:
-    """Give the components of a map as spheres of their volume, scored by their highest probability.
+    """Decode the components of a map into spheres of equal volume, scored by their highest probability.
 
-    One threshold would either miss what the network doubts or run neighbours together. So the map is cut at each level,
-    and of a component that rises above the next level its parts up there stand in its place.
+    A single threshold would either miss uncertain nodules or merge neighbours. So the map is cut at each level, and a
+    component that exceeds the next level is replaced by its parts above that level.
 
     Args:
         logits: of a whole scan.
         stride: voxels of the network's input that a cell covers along each axis.
-        levels: rising probabilities.
-        min_probability: less is dropped.
-        most: boxes to keep.
-        largest_diameter: a larger box is made so small, in voxels.
+        levels: increasing probability thresholds.
+        min_probability: components below it are dropped.
+        most: maximum number of boxes.
+        largest_diameter: in voxels; larger boxes are reduced to it.
     """
     map_ = logits.float().cpu().numpy()
     cuts = [math.log(level / (1 - level)) for level in levels]
@@ -41,7 +41,7 @@ def decode_components(
     boxes[:, :3] = boxes[:, :3] * stride + (stride - 1) / 2
     boxes[:, 3] = np.minimum(boxes[:, 3] * stride, largest_diameter)
     probability = torch.sigmoid(torch.from_numpy(peaks))
-    # By the logit: neighbours of 1 are told apart by it alone.
+    # Sort by the logit: probabilities that round to 1 differ only there.
     rows = torch.from_numpy(np.argsort(-peaks, kind="stable")[:most])
     rows = rows[probability[rows] >= min_probability]
     return ScoredBoxes(torch.from_numpy(boxes)[rows], probability[rows])
@@ -50,7 +50,7 @@ def decode_components(
 def _parts(
     map_: Float32[np.ndarray, "z y x"], cut: float, end: float
 ) -> tuple[Float64[np.ndarray, "n 4"], Float64[np.ndarray, "n"]]:
-    """Give (z, y, x, diameter), in cells, and the peak of the components above a cut that stay below an end."""
+    """Find the components above `cut` with a peak below `end`: (z, y, x, diameter) in cells, and the peak logit."""
     import cc3d
 
     labels, count = cc3d.connected_components(map_ >= cut, connectivity=26, return_N=True)

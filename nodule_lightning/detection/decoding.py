@@ -1,4 +1,4 @@
-"""From the network's maps to boxes in voxels."""
+"""Decoding of anchor maps into boxes in voxels."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from nodule_lightning.detection.anchors import AnchorGrid, decode
 
 @dataclass(frozen=True, slots=True)
 class ScoredBoxes:
-    """Boxes (z, y, x, diameter) in voxels of the network's input, and their probabilities, best first, on the CPU."""
+    """Boxes (z, y, x, diameter) in voxels of the network's input with probabilities, best first, on the CPU."""
 
     boxes: Float64[Tensor, "n 4"]
     probability: Float64[Tensor, "n"]
@@ -26,17 +26,17 @@ def decode_maps(
     most: int,
     largest_diameter: float = math.inf,
 ) -> ScoredBoxes:
-    """Give the boxes of at least that probability, the best `most` of them.
+    """Decode the most probable anchors into boxes.
 
     Args:
-        maps: of a whole scan.
-        anchors: what the numbers are relative to.
-        min_probability: less is dropped.
-        most: boxes to keep.
-        largest_diameter: a larger box is made so small, in voxels.
+        maps: of a whole scan: a logit and four box values for each anchor.
+        anchors: the grid to which the box values are relative.
+        min_probability: boxes below it are dropped.
+        most: maximum number of boxes.
+        largest_diameter: in voxels; larger boxes are reduced to it.
     """
     numbers = maps.float().flatten(0, 3)
-    # By the logit: in single precision the sigmoid is 1 from 17 on, and the best would stand in the order of place.
+    # Sort by the logit: in single precision the sigmoid is 1 from 17 on, and such boxes would keep the grid's order.
     rows = numbers[:, 0].sort(descending=True, stable=True).indices[:most]
     places = anchors.boxes(maps.shape[:3], maps.device).flatten(0, 3)[rows]
     boxes, logits = decode(numbers[rows, 1:], places).cpu().double(), numbers[rows, 0].cpu().double()

@@ -1,11 +1,11 @@
-"""From the grey values of the cache to those of the network."""
+"""Conversion of the cache's grey values into network input."""
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 
 def normalise(ct: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Bring grey values 0..255 to about -1..1.
+    """Map grey values 0..255 to about -1..1.
 
     >>> import torch
     >>> normalise(torch.tensor([0, 128, 192], dtype=torch.uint8)).tolist()

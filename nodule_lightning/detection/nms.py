@@ -1,4 +1,4 @@
-"""Keep the best of the boxes that mark the same place."""
+"""Non-maximum suppression of boxes by the distance of their centres."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,19 +12,19 @@ def suppress(
     overlap: float = 0.5,
     min_distance: float = 3.0,
 ) -> Int64[Tensor, "kept"]:
-    """Walk down the boxes, best first, and drop those too near to one that was kept.
+    """Go through the boxes, most probable first, and drop each that is too near to a kept one.
 
-    Too near: the centres are closer than `overlap` times the sum of the two radii, or than `min_distance`. Distances
-    suit small nodules better than overlaps of boxes: two marks of one 4 mm nodule may not overlap at all.
+    Too near means that the distance of the centres is less than `overlap` times the sum of the radii, or less than
+    `min_distance`. Distance suits small nodules better than IoU: two marks of one 4 mm nodule may not overlap at all.
 
     Args:
         boxes: (z, y, x, diameter), all in one unit.
-        probability: score of each.
-        overlap: 1 drops spheres that touch, 0 none.
+        probability: score of each box.
+        overlap: 1 drops spheres that touch; with 0 only `min_distance` applies.
         min_distance: in the unit of the boxes.
 
     Returns:
-        Rows that are kept, best first; of equal scores the earlier row wins.
+        Rows of the kept boxes, most probable first; of equal scores the earlier row is kept.
 
     >>> suppress(torch.tensor([[0.0, 0, 0, 6], [0, 0, 2, 6], [0, 0, 9, 6]]), torch.tensor([0.5, 0.9, 0.1])).tolist()
     [1, 2]

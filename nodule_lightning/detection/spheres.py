@@ -1,4 +1,4 @@
-"""Targets of a segmentation: spheres, since the csv files of the challenges tell diameters and no outlines."""
+"""Segmentation targets: spheres, since the challenges' csv files give diameters but no outlines."""
 
 import torch
 from jaxtyping import Float, Int8
@@ -10,16 +10,21 @@ from nodule_lightning.errors import InputError
 
 
 class SphereAssigner:
-    """A cell is positive where its centre lies in a nodule's sphere; the cell nearest to a nodule's centre always is.
+    """Assignment for segmentations: a cell is positive if its centre lies in a nodule's sphere.
+
+    The cell nearest to a nodule's centre is always positive.
 
     Args:
-        rim_voxels: cells this close to the surface of a nodule's sphere, from without, are ignored, since no nodule is
-            quite a sphere; so are those in the sphere of an excluded finding and this close to it.
+        rim_voxels: cells outside a nodule's sphere but within this distance of it are ignored, since no nodule is
+            exactly a sphere; so are cells inside the sphere of an excluded finding or within this distance of it.
+
+    Raises:
+        InputError: `rim_voxels` is negative.
     """
 
     def __init__(self, rim_voxels: float = 1.0) -> None:
         if rim_voxels < 0:
-            raise InputError(f"SphereAssigner needs rim_voxels >= 0, not {rim_voxels}")
+            raise InputError(f"SphereAssigner needs rim_voxels >= 0, not {rim_voxels}", "argument-invalid")
         self.rim_voxels = rim_voxels
 
     def __call__(
@@ -28,11 +33,11 @@ class SphereAssigner:
         boxes: Float[Tensor, "b box 4"],
         kind: Int8[Tensor, "b box"],
     ) -> Assignment:
-        """Assign each cell, which is an anchor of its own; nothing but the label is to be predicted of it."""
+        """Label each cell, which is an anchor of its own and has no regression target; arguments as in `Assigner`."""
         shape = (len(boxes), *anchors.shape[:4])
         label = torch.zeros(shape, dtype=torch.int8, device=boxes.device).flatten(1)
         centres = anchors[..., :3].flatten(0, 3)
-        # One box after the other: at full size all distances at once would not fit.
+        # One box at a time: at full resolution the distances of all boxes do not fit into memory.
         for box, what in zip(boxes.unbind(1), kind.unbind(1), strict=True):
             distance = torch.linalg.vector_norm(centres - box[:, None, :3], dim=-1)
             radius = box[:, 3:] / 2

@@ -1,4 +1,4 @@
-"""Calibrate probabilities by isotonic regression, on scans that the detector has not learnt from."""
+"""Calibration of probabilities by isotonic regression on scans that the detector was not trained on."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from nodule_lightning.metrics.functional.matching import pairs_inside
 from nodule_lightning.metrics.functional.scan_list import ScanList
 from nodule_lightning.structures import Candidates, Findings, Table
 
-# So much of the score itself keeps the marks of one step of the regression apart.
+# Fraction of the score mixed in, so that marks on one step of the regression keep their order.
 TIE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How likely a mark is right, by the score that it was given.
+    """Probability that a mark is correct, as a function of its score.
 
     Attributes:
-        score: rising, each once.
-        share: of the marks with that score that are right, never falling.
+        score: distinct scores, increasing.
+        share: fraction of correct marks at each score, non-decreasing.
     """
 
     score: Float64[np.ndarray, "score"]
@@ -33,35 +33,35 @@ class Calibration:
 
     @classmethod
     def fit(cls, score: Float64[np.ndarray, "mark"], right: Bool[np.ndarray, "mark"]) -> Self:
-        """Fit the never falling step function that is nearest in squares.
+        """Fit a non-decreasing step function by least squares.
 
         Raises:
-            InputError: no mark is right, or none is wrong: there is nothing to learn from.
+            InputError: all marks are correct or all are wrong, so there is nothing to learn from.
         """
         if not right.any() or right.all():
             what = "no mark is right" if not right.any() else "no mark is wrong"
-            raise InputError(f"{what} among {len(right)}: probabilities cannot be calibrated on them")
+            raise InputError(f"{what} among {len(right)}: they cannot calibrate probabilities", "annotations-missing")
         scores, place, number = np.unique(score, return_inverse=True, return_counts=True)
         found = np.bincount(place, right.astype(np.float64)) / number
         return cls(scores, np.asarray(isotonic_regression(found, weights=number).x, dtype=np.float64))
 
     def apply(self, score: Float64[np.ndarray, "mark"]) -> Float64[np.ndarray, "mark"]:
-        """Give the probabilities of marks, linear between the scores that were seen.
+        """Calibrate scores, with linear interpolation between those that were fitted.
 
-        A millionth part is the score itself, by the logistic function: marks of one step, which the regression would
-        make equal, keep their order, and the member's own FROC curve stays what it was.
+        One millionth of the result is the logistic function of the score. So marks on one step, which the regression
+        alone would make equal, keep their order, and the member's own FROC curve does not change.
         """
         probability: np.ndarray = (1 - TIE) * np.interp(score, self.score, self.share) + TIE * expit(score)
         return probability
 
 
 def calibrate(marks: Table[Candidates], calibration: Calibration) -> Table[Candidates]:
-    """Give the marks calibrated probabilities."""
+    """Replace the probabilities of the marks by calibrated ones."""
     return Table(marks.scan_id, replace(marks.rows, probability=calibration.apply(marks.rows.probability)))
 
 
 def calibrate_members(members: Sequence[Member], calibrations: Sequence[Calibration]) -> list[Member]:
-    """Calibrate each member by its own calibration."""
+    """Apply to each member its own calibration."""
     return [
         replace(member, marks=calibrate(member.marks, calibration))
         for member, calibration in zip(members, calibrations, strict=True)
@@ -74,20 +74,23 @@ def judge(
     excluded: Table[Findings] | None,
     scan_ids: Sequence[Hashable],
 ) -> tuple[Float64[np.ndarray, "judged"], Bool[np.ndarray, "judged"]]:
-    """Give the score of each mark that is right or wrong by LUNA16's rules, and which it is.
+    """Label marks as correct or wrong by LUNA16's rules.
 
-    Right is the most probable mark inside a nodule; wrong is one inside no finding at all. What counts neither way is
-    left out: further marks in the same nodule, and marks inside an excluded finding. The cap of 100 marks a scan is not
-    applied: it is a rule of the score, not of what a mark is.
+    The most probable mark inside a nodule is correct; a mark inside no finding is wrong. Marks that count neither way
+    are left out: further marks in the same nodule, and marks inside an excluded finding. The cap of 100 marks per scan
+    does not apply: it is a rule of the score, not a property of a mark.
 
     Args:
-        marks: of scans that the detector has not learnt from.
-        nodules: what was to be found.
-        excluded: the findings that count neither way; None if there is no such list.
+        marks: of scans that the detector was not trained on.
+        nodules: to be found.
+        excluded: findings that count neither way; None if there is no such list.
         scan_ids: the scans that count; rows of others are left out.
 
+    Returns:
+        The score of each labelled mark, and whether it is correct.
+
     Raises:
-        InputError: a scan twice in the list.
+        InputError: a scan is listed twice.
     """
     scans = ScanList.of(scan_ids)
     there, wanted = scans.locate(marks).listed(), scans.locate(nodules).listed()

@@ -1,4 +1,4 @@
-"""Make one submission of several files, and write down what it was made of."""
+"""Fusion of several submissions into one file, with a record of its members."""
 
 import json
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from nodule_lightning.structures import Candidates, Table
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one member gave.
+    """Contribution of one member.
 
     Attributes:
         member: its name.
-        weight: of its probabilities; all add up to 1.
-        marks: how many it had.
-        scans: how many it searched; None where that is not known.
-        out_of_fold: name of the prediction that it was calibrated or weighed with, if any.
+        weight: of its probabilities; the weights of all members sum to 1.
+        marks: number of its marks.
+        scans: number of scans it searched; None if that is not known.
+        out_of_fold: name of the prediction used for its calibration or weight, if any.
     """
 
     member: str
@@ -41,16 +41,16 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """A fusion that was made.
+    """Result of a fusion.
 
     Attributes:
-        shares: of each member, by name.
-        agree: how many members had to agree; 0 for more than half, None for the weighted fusion.
+        shares: of each member, sorted by name.
+        agree: number of members that had to agree; 0 for more than half, None for the weighted fusion.
         calibrated: whether the probabilities were calibrated.
-        search: what the search for weights found, if there was one.
-        marks: how many there are now.
-        scans: in how many scans.
-        remarks: what should be known, one sentence each.
+        search: result of the weight search, if there was one.
+        marks: number of fused marks.
+        scans: number of scans.
+        remarks: notes for the user, one sentence each.
     """
 
     shares: tuple[Share, ...]
@@ -62,7 +62,7 @@ class Ensemble:
     remarks: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it in plain values, for JSON."""
+        """Describe the fusion in plain values, for JSON."""
         found = self.search
         scores = None if found is None else {"found": found.score, "equal": found.equal_score, "tried": found.tried}
         return {
@@ -88,24 +88,24 @@ def fuse_submissions(
     search: bool = False,
     seed: int = 0,
 ) -> Ensemble:
-    """Fuse, and write the submission and beside it a JSON file of the same name, from which weights can be read again.
+    """Fuse submissions and write the result, with its members and weights in a JSON file of the same name.
 
-    Where the file is called `submission.csv` and every member's scans are known, `scans.csv` is written beside it, and
-    the ensemble is a run as `nodule-predict` writes one.
+    A later fusion can reuse the weights in the JSON file. If the output is called `submission.csv` and every member's
+    scans are known, `scans.csv` is written beside it, as in a folder that `nodule-predict` writes.
 
     Args:
         submissions: the members, as for `find_submissions`.
         output: the csv file to write.
-        weights: one for each member in their order, or a JSON file that an earlier fusion wrote; None for equal ones.
+        weights: one for each member in their order, or the JSON file of an earlier fusion; None for equal weights.
         agree: as for `fuse`.
-        held_out: what to learn from; needed to calibrate and to search weights.
+        held_out: out-of-fold predictions; needed to calibrate and to search weights.
         calibrated: calibrate the probabilities.
         search: search the weights.
         seed: of the search.
 
     Raises:
-        InputError: a file that cannot be read or written, a folder with the record of another submission, weights or
-            predictions that do not fit the members, or a scan to be fused among those to be learnt from.
+        InputError: a file cannot be read or written, the folder holds the record of another submission, weights or
+            out-of-fold predictions do not fit the members, or a scan to be fused is among the out-of-fold scans.
     """
     files, left_out = find_submissions(submissions)
     _require_free(output, [*files, *(held_out.files if held_out else ())], submissions)
@@ -144,7 +144,7 @@ def _write(ensemble: Ensemble, fused: Table[Candidates], members: Sequence[Membe
 
 
 def _shares(members: Sequence[Member], weights: Sequence[float], held_out: HeldOut | None) -> list[Share]:
-    """Describe the members, by name: nothing that is written depends on their order."""
+    """Describe the members sorted by name, so that the output does not depend on their order."""
     oof = [None] * len(members) if held_out is None else [member.name for member in held_out.predictions]
     shares = [
         Share(member.name, weight / fsum(weights), len(member.marks), _scans(member), name)
@@ -154,24 +154,26 @@ def _shares(members: Sequence[Member], weights: Sequence[float], held_out: HeldO
 
 
 def _require_free(output: Path, read: Sequence[Path], given: Sequence[Path]) -> None:
-    """Refuse a place from which something is read, or would be the next time."""
+    """Refuse an output that is read as an input now, or would be the next time."""
     taken = {file.resolve() for file in read}
     if not taken.isdisjoint({output.resolve(), output.with_suffix(".json").resolve()}):
-        raise InputError(f"output={output} is one of the members; choose another file")
+        raise InputError(f"output={output} is one of the members; choose another file", "output-refused")
     inside = [path for path in given if path.is_dir() and path.resolve() in output.resolve().parents]
     if output.name == SUBMISSION and inside:
         raise InputError(
-            f"output={output} lies under {inside[0]} and would be a member itself the next time; choose another place"
+            f"output={output} lies under {inside[0]} and would be a member itself the next time; choose another folder",
+            "output-refused",
         )
 
 
 def _require_own_folder(output: Path, members: Sequence[Member]) -> None:
-    """Refuse a folder where what tells of another submission would seem to tell of this one."""
-    telling = [PREDICTION] if _are_scans_known(members) else [SEARCHED, PREDICTION]
-    there = [name for name in telling if output.with_name(name).exists()]
+    """Refuse a folder with the record of another submission, which would seem to describe this one."""
+    records = [PREDICTION] if _are_scans_known(members) else [SEARCHED, PREDICTION]
+    there = [name for name in records if output.with_name(name).exists()]
     if output.name == SUBMISSION and there:
         raise InputError(
-            f"beside output={output} lies {there[0]}, which tells of another submission; choose another folder"
+            f"beside output={output} lies {there[0]}, which describes another submission; choose another folder",
+            "output-refused",
         )
 
 
@@ -185,17 +187,24 @@ def _read_weights(weights: Sequence[float] | Path | None, members: Sequence[Memb
         known = {str(share["member"]): float(share["weight"]) for share in values["members"]}
         was_calibrated = values["calibrated"]
     except FileNotFoundError:
-        raise InputError(f"weights={weights} does not exist; give numbers [0.5,0.5], search, or a file") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"weights={weights} holds no weights; give the JSON file that nodule-ensemble wrote") from None
+        raise InputError(
+            f"weights={weights} does not exist; give numbers [0.5,0.5], search, or a file", "file-missing"
+        ) from None
+    except OSError as error:
+        raise InputError(f"weights={weights} cannot be read: {error.strerror}", "file-unreadable") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"weights={weights} holds no weights; give the JSON file that nodule-ensemble wrote", "file-foreign"
+        ) from None
     if was_calibrated is not calibrated:
         raise InputError(
             f"weights={weights} were made for {'calibrated' if was_calibrated else 'uncalibrated'} probabilities; give"
-            f" calibrate={str(was_calibrated).lower()}"
+            f" calibrate={str(was_calibrated).lower()}",
+            "argument-conflict",
         )
     if {member.name for member in members} != set(known):
         there, wanted = ", ".join(sorted(known)), ", ".join(sorted(member.name for member in members))
-        raise InputError(f"weights={weights} are for {there}, but the members are {wanted}")
+        raise InputError(f"weights={weights} are for {there}, but the members are {wanted}", "argument-conflict")
     return [known[member.name] for member in members]
 
 
@@ -212,7 +221,7 @@ def _every_scan(members: Sequence[Member]) -> frozenset[str]:
 
 
 def _remarks(members: Sequence[Member]) -> list[str]:
-    """Say where members differ in their scans, since that changes what a missing mark means."""
+    """Note where members differ in their scans, since that changes the meaning of a missing mark."""
     everything = _every_scan(members)
     remarks = []
     for member in sorted(members, key=lambda member: member.name):

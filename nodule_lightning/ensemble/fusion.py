@@ -1,4 +1,4 @@
-"""Fuse grouped marks into one table of candidates."""
+"""Fusion of grouped marks into one table of candidates."""
 
 from collections.abc import Sequence
 
@@ -12,23 +12,30 @@ from nodule_lightning.structures import UNKNOWN_DIAMETER_MM, Candidates, Table
 
 
 def fuse(members: Sequence[Member], weights: Sequence[float], agree: int | None = None) -> Table[Candidates]:
-    """Fuse the marks of several members; the order of the members does not matter, and one gives itself back.
+    """Fuse the marks of several members.
+
+    The order of the members does not matter, and a single member is returned unchanged.
 
     Args:
         members: with different names, and probabilities in [0, 1].
-        weights: of each member, not negative; only their ratios count. A weight of 0 leaves the member out.
-        agree: None for the weighted fusion, in which a member that searched the scan and has no such mark counts as
-            0. Else consensus: only what so many members mark counts, or all of them where fewer searched the scan,
-            with the mean over those that mark it; 0 stands for more than half of those that searched the scan.
+        weights: of each member, not negative; only their ratios matter. A weight of 0 leaves the member out.
+        agree: None for the weighted fusion, in which a member that searched the scan but lacks the mark counts as 0.
+            A number for consensus: a mark is kept only if this many members have it, or all members that searched the
+            scan if these are fewer; its probability is the mean over the members that have it. 0 means more than half
+            of the members that searched the scan.
 
     Raises:
-        InputError: weights that are not as many, negative, or all zero; more to agree than there are members.
+        InputError: the number of weights is wrong, a weight is negative or all are zero, or `agree` exceeds the number
+            of members with a weight.
     """
     shares = _require_weights(members, weights)
     order = sorted((place for place in range(len(members)) if shares[place]), key=lambda place: members[place].name)
     chosen = [members[place] for place in order]
     if agree is not None and not 0 <= agree <= len(chosen):
-        raise InputError(f"agree={agree}, but there are {len(chosen)} members with a weight: at most all can agree")
+        raise InputError(
+            f"agree={agree}, but there are {len(chosen)} members with a weight: at most all can agree",
+            "argument-invalid",
+        )
     pool = Pool.of(chosen)
     return fuse_groups(pool, group_marks(pool), shares[order], agree)
 
@@ -39,14 +46,14 @@ def fuse_groups(
     weights: Float64[np.ndarray, "member"],
     agree: int | None = None,
 ) -> Table[Candidates]:
-    """Make one mark of each group.
+    """Merge each group into one mark.
 
-    Its centre and diameter are the means of those of its marks, weighted by weight times probability; a mark without a
-    diameter has no say in that one.
+    Centre and diameter are means over the marks of the group, weighted by weight times probability; marks without a
+    diameter do not enter the mean diameter.
 
     Args:
         pool: the marks.
-        leader: the row of the mark that leads each one's group.
+        leader: for each mark the row of the mark that leads its group.
         weights: of the members, above 0.
         agree: as in `fuse`.
     """
@@ -58,7 +65,7 @@ def fuse_groups(
     whole = searching[scan] if agree is None else _sums(group, weight)[group]
     probability = _sums(group, weight / whole * rows.probability)
     best = rows.probability[leader]
-    # The leader's own counts fully, so that marks of no probability still have a middle.
+    # Relative to the leader, so that marks of probability 0 still have a mean.
     importance = weight * np.divide(rows.probability, best, out=np.ones(len(best)), where=best > 0)
     first = rows[leads]
     centre = np.stack([_means(group, axis, axis[leads], importance) for axis in rows.centre_xyz_mm.T], axis=1)
@@ -74,16 +81,21 @@ def fuse_groups(
 def _require_weights(members: Sequence[Member], weights: Sequence[float]) -> Float64[np.ndarray, "member"]:
     values = np.array(weights, dtype=np.float64)
     if len(values) != len(members):
-        raise InputError(f"there are {len(values)} weights for {len(members)} members; give one for each")
+        raise InputError(
+            f"there are {len(values)} weights for {len(members)} members; give one each", "argument-invalid"
+        )
     if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
-        raise InputError(f"weights must be numbers from 0 on, and not all 0, but are {values.tolist()}")
-    # Only ratios count, and so weights of any size do.
+        raise InputError(
+            f"weights must be finite numbers of at least 0, and not all 0, but are {values.tolist()}",
+            "argument-invalid",
+        )
+    # Only ratios matter; scaling keeps very large weights from overflowing.
     ratios: np.ndarray = values / values.max()
     return ratios
 
 
 def _needed(pool: Pool, agree: int | None) -> Int64[np.ndarray, "scan"]:
-    """Give the number of marks that a group must have, in each scan."""
+    """Compute the number of marks that a group needs, for each scan."""
     there: np.ndarray = pool.searched.sum(axis=0)
     if agree is None:
         return np.ones_like(there)
@@ -91,7 +103,7 @@ def _needed(pool: Pool, agree: int | None) -> Int64[np.ndarray, "scan"]:
 
 
 def _sums(group: Int64[np.ndarray, "mark"], values: Float64[np.ndarray, "mark"]) -> Float64[np.ndarray, "group"]:
-    # Added up in the order of the table, which is that of no member.
+    # Summed in the order of the table, which does not depend on the order of the members.
     return np.bincount(group, values).astype(np.float64)
 
 
@@ -101,7 +113,7 @@ def _means(
     near: Float64[np.ndarray, "group"],
     importance: Float64[np.ndarray, "mark"],
 ) -> Float64[np.ndarray, "group"]:
-    """Average the values of each group, as `near` and the mean way from there: a mark alone keeps its value exactly."""
+    """Average the values of each group as offsets from `near`, so that a single mark keeps its value exactly."""
     whole = _sums(group, importance)[group]
     share = np.divide(importance, whole, out=np.zeros(len(whole)), where=whole > 0)
     means: np.ndarray = near + _sums(group, share * (values - near[group]))

@@ -1,4 +1,4 @@
-"""Which marks of several members mean the same finding."""
+"""Grouping of the marks of several members that point to the same finding."""
 
 from collections.abc import Iterator
 
@@ -10,16 +10,16 @@ from scipy.spatial import KDTree
 
 from nodule_lightning.ensemble.members import Pool, radius_mm
 
-# The strict test decides; the search before it is this much wider, so that rounding cannot hide a mark from it.
+# The search is this much wider than the strict test after it, so that rounding cannot hide a mark from the test.
 SEARCH_MARGIN = 1.0 + 1e-9
 
 
 def group_marks(pool: Pool) -> Int64[np.ndarray, "mark"]:
-    """Give for each mark the row of the mark that leads its group.
+    """Find for each mark the row of the mark that leads its group.
 
-    The most probable mark leads, and takes from each other member the nearest mark that is still free; then the most
-    probable of the marks that are left leads, and so on. Two marks can be one finding where each lies strictly inside
-    the other's radius. Marks of one member are never one group.
+    The most probable mark leads and takes the nearest free mark of each other member; then the most probable of the
+    remaining marks leads, and so on. Two marks can belong together if each lies strictly inside the other's radius.
+    Two marks of the same member are never in one group.
     """
     leader, neighbour = _sorted_pairs(pool)
     marks = len(pool.member)
@@ -27,7 +27,7 @@ def group_marks(pool: Pool) -> Int64[np.ndarray, "mark"]:
     count = np.searchsorted(leader, np.arange(marks), side="right") - start
     group = np.arange(marks)
     free = np.ones(marks, dtype=bool)
-    # Clusters that do not touch are worked through side by side: a step takes the best free mark of each.
+    # Separate clusters are processed in parallel: each step takes the most probable free mark of every cluster.
     cluster = _clusters(marks, leader, neighbour)
     waiting = np.argsort(cluster, kind="stable")
     waiting = waiting[np.bincount(cluster, minlength=1)[cluster[waiting]] > 1]
@@ -44,7 +44,7 @@ def group_marks(pool: Pool) -> Int64[np.ndarray, "mark"]:
 
 
 def _sorted_pairs(pool: Pool) -> tuple[Int64[np.ndarray, "pair"], Int64[np.ndarray, "pair"]]:
-    """Pair each mark with the less probable ones that it could take, by its row, then by member, the nearest first."""
+    """Pair each mark with the less probable ones it could take, sorted by its row, by member, and nearest first."""
     centre, radius = pool.marks.rows.centre_xyz_mm, radius_mm(pool.marks.rows)
     found = [np.zeros((0, 2), dtype=np.int64), *_close_pairs(pool)]
     first, second = np.concatenate(found).T
@@ -58,7 +58,7 @@ def _sorted_pairs(pool: Pool) -> tuple[Int64[np.ndarray, "pair"], Int64[np.ndarr
 
 
 def _close_pairs(pool: Pool) -> Iterator[Int64[np.ndarray, "pair 2"]]:
-    """Give the pairs of rows, the more probable first, that lie within the largest radius of their scan."""
+    """Yield the pairs of rows within the largest radius of their scan, the more probable mark first."""
     centre, radius = pool.marks.rows.centre_xyz_mm, radius_mm(pool.marks.rows)
     starts = np.searchsorted(pool.marks.scan_id, np.arange(len(pool.scan_ids) + 1))
     for scan in np.flatnonzero(np.diff(starts) > 1).tolist():
@@ -75,12 +75,12 @@ def _clusters(
 
 
 def _firsts(values: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    """Tell where a value differs from the one before it."""
+    """Mark the positions where a value differs from the one before it."""
     return np.append(np.ones(min(len(values), 1), dtype=bool), values[1:] != values[:-1])
 
 
 def _ranges(start: Int64[np.ndarray, "range"], count: Int64[np.ndarray, "range"]) -> Int64[np.ndarray, "n"]:
-    """Put the numbers of all ranges one after the other."""
+    """Concatenate the integers of all ranges."""
     step = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     joined: np.ndarray = np.repeat(start, count) + step
     return joined

@@ -1,4 +1,4 @@
-"""What is fused: the marks of each member, pooled into one table."""
+"""Members of an ensemble, and their marks pooled into one table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from nodule_lightning.structures import UNKNOWN_DIAMETER_MM, Candidates, Table
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One submission: of a seed, a fold, a checkpoint, a mirrored search.
+    """One submission, for example of a seed, a fold, a checkpoint or a mirrored search.
 
     Attributes:
-        name: tells it from the others.
-        marks: what it found.
-        searched: the scans that it searched; None where that is not known, and then it counts for every scan.
+        name: unique among the members.
+        marks: its candidates.
+        searched: the scans that it searched; None if that is not known, then it counts for every scan.
     """
 
     name: str
@@ -26,24 +26,24 @@ class Member:
 
     @property
     def scan_ids(self) -> frozenset[str]:
-        """Give the scans that it marks or is known to have searched."""
+        """Scans that it marks or is known to have searched."""
         marked = frozenset(str(scan_id) for scan_id in self.marks.numbered()[0])
         return marked if self.searched is None else marked | self.searched
 
     def within(self, scan_ids: Iterable[str]) -> Self:
-        """Keep the marks in these scans, which are taken as the ones that were searched."""
+        """Keep the marks in these scans, and take these as the searched ones."""
         chosen = frozenset(scan_ids)
         return type(self)(self.name, self.marks[self.marks.in_scans(chosen)], chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The marks of all members in one table, the most probable first.
+    """Marks of all members in one table, sorted by scan, the most probable first.
 
     Attributes:
         scan_ids: all scans, sorted.
-        marks: with a scan's position in that list in place of its id.
-        member: place of each mark's member among the members.
+        marks: with a scan's position in `scan_ids` in place of its id.
+        member: index of each mark's member.
         searched: which member counts for which scan.
     """
 
@@ -54,9 +54,9 @@ class Pool:
 
     @classmethod
     def of(cls, members: Sequence[Member]) -> Self:
-        """Pool the marks.
+        """Pool the marks of the members.
 
-        The order of the table depends on the marks and, among equal ones, on the order of the members alone.
+        The order of the table depends only on the marks and, among equal ones, on the order of the members.
         """
         scan_ids = sorted({scan_id for member in members for scan_id in member.scan_ids})
         position = {scan_id: place for place, scan_id in enumerate(scan_ids)}
@@ -71,7 +71,7 @@ class Pool:
 def best_first(
     scan: Int64[np.ndarray, "mark"], rows: Candidates, owner: Int64[np.ndarray, "mark"] | None = None
 ) -> Int64[np.ndarray, "mark"]:
-    """Order marks by scan, falling probability, place, diameter and owner, so that nothing depends on how they came."""
+    """Sort marks by scan, decreasing probability, position, diameter and owner, independent of their input order."""
     x, y, z = rows.centre_xyz_mm.T
     keys = [rows.diameter_mm, z, y, x, -rows.probability, scan]
     order: np.ndarray = np.lexsort(keys if owner is None else [owner, *keys])
@@ -79,12 +79,12 @@ def best_first(
 
 
 def radius_mm(rows: Candidates) -> Float64[np.ndarray, "mark"]:
-    """Give the radii; a mark without a diameter has that of a finding without one, 5 mm, as LUNA16's script has it."""
+    """Compute the radii; a mark without a diameter gets 5 mm, as LUNA16's script gives a finding without one."""
     return np.where(rows.diameter_mm > 0, rows.diameter_mm, UNKNOWN_DIAMETER_MM) / 2.0
 
 
 def _counts_for(member: Member, scan_ids: Iterable[str]) -> list[bool]:
-    # A mark says too that a scan was searched.
+    # A mark also proves that its scan was searched.
     known = member.scan_ids
     return [member.searched is None or scan_id in known for scan_id in scan_ids]
 

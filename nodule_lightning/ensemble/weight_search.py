@@ -1,4 +1,4 @@
-"""Search the members' weights that give the best FROC on scans that none of them has learnt from."""
+"""Search for the member weights with the best FROC on scans that no member was trained on."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from nodule_lightning.metrics.functional import RATES, Protocol
 from nodule_lightning.metrics.functional.comparison import compare
 from nodule_lightning.structures import Candidates, Findings, Table
 
-# Of the way from the present weights to one member alone, or to the weights without it.
+# Fractions of the way from the current weights to one member alone, or to the weights without it.
 STEPS = (0.5, 0.25, 0.125)
 MOST_ROUNDS = 10
 LEAST_GAIN = 1e-9
@@ -22,13 +22,13 @@ LEAST_GAIN = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What members are scored against.
+    """Annotations and rules that the members are scored against.
 
     Attributes:
         nodules: to be found.
         excluded: findings that count neither way; None if there is no such list.
         scan_ids: every scan that counts.
-        protocol: whose rules hold.
+        protocol: rules to score by.
     """
 
     nodules: Table[Findings]
@@ -37,20 +37,20 @@ class Truth:
     protocol: Protocol = Protocol.LUNA16
 
     def score(self, marks: Table[Candidates]) -> float:
-        """Give the mean sensitivity at the seven rates."""
+        """Compute the mean sensitivity at the seven rates."""
         comparison, _ = compare(marks, self.nodules, self.excluded, self.scan_ids, self.protocol)
         return float(comparison.curve(comparison.every_nodule).at(RATES).mean())
 
 
 @dataclass(frozen=True, slots=True)
 class FoundWeights:
-    """What a search has found.
+    """Result of a weight search.
 
     Attributes:
-        weights: of each member, adding up to 1.
-        score: of the fusion with them.
+        weights: of each member, with sum 1.
+        score: of the fusion with these weights.
         equal_score: of the fusion with equal weights.
-        tried: how many weights were tried.
+        tried: number of weightings that were scored.
     """
 
     weights: tuple[float, ...]
@@ -60,20 +60,20 @@ class FoundWeights:
 
 
 def search_weights(members: Sequence[Member], truth: Truth, agree: int | None = None, seed: int = 0) -> FoundWeights:
-    """Search along one member after the other, from equal weights on, for the best exact FROC of the fusion.
+    """Maximise the exact FROC of the fusion by coordinate search from equal weights.
 
-    Each step moves all weights some way towards one member alone, or away from it; it is kept where the score rises.
-    Rounds over all members, in an order drawn anew each time, go on until none helps, with smaller and smaller steps.
-    A search finds a nearby hill, not the highest one, and never ends below equal weights.
+    Each step moves all weights part of the way towards one member alone or away from it, and is kept if the score
+    rises. Rounds over all members, each in a new random order, repeat until no step helps; then the step size shrinks.
+    The result is a local maximum and never scores below equal weights.
 
     Args:
         members: as for `fuse`, over the same scans.
-        truth: of scans that no member has learnt from.
+        truth: of scans that no member was trained on.
         agree: as for `fuse`.
         seed: of the order.
 
     Raises:
-        InputError: there is no nodule to be found in these scans.
+        InputError: these scans hold no nodule.
     """
     order = sorted(range(len(members)), key=lambda place: members[place].name)
     trial = _Trial([members[place] for place in order], truth, agree)
@@ -96,13 +96,14 @@ def search_weights(members: Sequence[Member], truth: Truth, agree: int | None = 
 
 
 class _Trial:
-    """Score weights; the marks are grouped once, since groups do not depend on weights above 0."""
+    """Cached scores of weightings; the marks are grouped once, since groups do not depend on weights above 0."""
 
     def __init__(self, members: Sequence[Member], truth: Truth, agree: int | None) -> None:
         if not set(truth.scan_ids) & set(truth.nodules.scan_id.tolist()):
             raise InputError(
                 f"none of the {len(truth.scan_ids)} scans that all members have searched holds a nodule: weights"
-                " cannot be searched on them"
+                " cannot be searched on them",
+                "annotations-missing",
             )
         self.truth, self.agree = truth, agree
         self.pool = Pool.of(members)

@@ -1,1 +1,1 @@
-"""Score, rank and pool submissions, and say how each was made."""
+"""Scoring, ranking and pooling of submissions, with the provenance of each."""

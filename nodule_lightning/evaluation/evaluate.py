@@ -1,4 +1,4 @@
-"""Score a submission, or the pooled ones of several folds, and write the score down."""
+"""Scoring of a submission, or of the pooled submissions of several folds."""
 
 import json
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ METRICS, CURVE, FIGURE, MISSES, FALSE_POSITIVES = (
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A score and what stands beside it.
+    """Score of a submission, with its operating point and the scores of its folds.
 
     Attributes:
         label: name of the submission, for the figure.
         result: the score.
-        operating_point: at the threshold that was asked for, if any.
-        folds: name and own score of each pooled submission; none where there was only one.
+        operating_point: at the requested threshold, if any.
+        folds: name and separate score of each pooled submission; empty if there is only one.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Evaluation:
     folds: tuple[tuple[str, FrocResult], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe all but the curve and the lists in plain values, for JSON."""
+        """Describe all but the curve and the lists in plain values for JSON."""
         point = None if self.operating_point is None else self.operating_point.to_dict()
         folds = [_describe_fold(name, result) for name, result in self.folds]
         return {"submission": self.label, **self.result.to_dict(), "operating_point": point, "folds": folds}
@@ -59,22 +59,22 @@ def evaluate_submission(
     bootstraps: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Score by the rules of LUNA16; write `metrics.json`, `froc.csv`, `froc.png`, `misses.csv`, `false_positives.csv`.
+    """Score and write `metrics.json`, `froc.csv`, `froc.png`, `misses.csv` and `false_positives.csv`.
 
     Args:
         submissions: `seriesuid,coordX,coordY,coordZ,probability`; several are folds, pooled and scored once.
         annotations: `seriesuid,coordX,coordY,coordZ,diameter_mm` of the nodules.
-        excluded: the same of the findings that count neither way; None if there is no such list.
-        scans: the ids of all scans that count, in one file or in one for each fold; no file takes those of the
-            submissions and of the annotations.
-        output: folder to write into; made if needed.
-        protocol: whose rules hold.
-        threshold: of the operating point; None for none.
-        bootstraps: resamples of the scans behind the interval.
+        excluded: the same for findings that count neither way; None if there is no such list.
+        scans: files with the ids of all scans that count, one for all or one for each fold; if empty, the scans of
+            the submissions and the annotations count.
+        output: folder to write into; created if needed.
+        protocol: rules to score by.
+        threshold: of the operating point; None for no operating point.
+        bootstraps: number of resamples of the scans for the interval.
         seed: of the resampling.
 
     Raises:
-        InputError: a file that is missing or malformed, folds that share a scan, or a folder that cannot be written.
+        InputError: a file is missing or malformed, two folds share a scan, or the folder cannot be written.
     """
     require_protocol(protocol, excluded)
     folds = read_folds(submissions, scans) if len(submissions) > 1 else []
@@ -98,17 +98,19 @@ def evaluate_submission(
 
 
 def require_protocol(protocol: Protocol, excluded: Path | None) -> None:
-    """Refuse a list of excluded findings where the rules know none.
+    """Refuse a list of excluded findings if the rules have no such list.
 
     Raises:
-        InputError: there is one.
+        InputError: a list is given for Tianchi.
     """
     if protocol is Protocol.TIANCHI and excluded is not None:
-        raise InputError(f"protocol=tianchi has no excluded findings: leave out excluded={excluded}")
+        raise InputError(
+            f"protocol=tianchi has no excluded findings: leave out excluded={excluded}", "argument-conflict"
+        )
 
 
 def require_scans(submission: Path, candidates: Table[Candidates], scan_ids: Sequence[str]) -> None:
-    """Refuse a submission that marks other scans alone: its score of zero would say nothing.
+    """Refuse a submission whose marks are all in scans that do not count, since its score of zero is meaningless.
 
     Raises:
         InputError: there are marks, and none is in a scan that counts.
@@ -116,16 +118,17 @@ def require_scans(submission: Path, candidates: Table[Candidates], scan_ids: Seq
     if len(candidates) and set(scan_ids).isdisjoint(candidates.scan_id.tolist()):
         raise InputError(
             f"{submission} marks none of the {len(scan_ids)} scans that count, but others such as "
-            f"{candidates.scan_id[0]}: give the submission, annotations and scans of one data set"
+            f"{candidates.scan_id[0]}: give the submission, annotations and scans of one data set",
+            "scan-unknown",
         )
 
 
 def list_cautions(scans: Sequence[Path], scan_ids: Sequence[str]) -> list[str]:
-    """Say which scans count where no list of them was given."""
+    """Warn if no list of scans was given, and of ids that differ only by leading zeros."""
     if scans:
         return []
     twins = len(scan_ids) - len({scan_id.lstrip("0") for scan_id in scan_ids})
-    padding = [f"{twins} scan ids differ from another one by leading zeros only, and count as scans of their own."]
+    padding = [f"{twins} scan ids differ from another one only by leading zeros, and count as separate scans."]
     return [
         *(padding if twins else []),
         f"No list of scans was given: only the {len(scan_ids)} scans with a mark or a nodule count, so scans without"
@@ -134,12 +137,12 @@ def list_cautions(scans: Sequence[Path], scan_ids: Sequence[str]) -> list[str]:
 
 
 def write_evaluation(evaluation: Evaluation, output: Path) -> None:
-    """Write the tables and the figure, all made before the first one is written.
+    """Write the tables and the figure; all are computed before the first file is written.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    # Only this function needs matplotlib, and it takes as long to import as all the rest.
+    # Only this function needs matplotlib, which takes as long to import as everything else.
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.froc_figure import draw_froc
 
@@ -149,7 +152,7 @@ def write_evaluation(evaluation: Evaluation, output: Path) -> None:
 
 
 def tables(evaluation: Evaluation) -> dict[str, bytes]:
-    """Give all that is written down of a score but its figure: the content of each file by its name."""
+    """Build all output files of a score except the figure: their contents by file name."""
     result = evaluation.result
     metrics = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return {
@@ -197,7 +200,7 @@ def _misses_csv(misses: Misses) -> bytes:
         misses.nearest_probability.tolist(),
         strict=True,
     )
-    # A scan without marks has no nearest one.
+    # A scan without marks has no nearest mark.
     return csv_bytes(
         header,
         (

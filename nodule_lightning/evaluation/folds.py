@@ -1,4 +1,4 @@
-"""The submissions of a cross-validation: each fold marks scans of its own, and all are scored together once."""
+"""Submissions of a cross-validation: each fold marks its own scans, and all are pooled and scored once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from nodule_lightning.structures import Candidates, Table
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One submission.
+    """Submission of one fold.
 
     Attributes:
-        name: tells it from the others.
-        path: where it was read.
+        name: unique among the folds.
+        path: the submission file.
         candidates: its marks in its own scans.
-        scan_ids: its own scans: those of its list, or else those that it marks.
-        elsewhere: how many of its marks lie in scans that its own list lacks; they were left out.
+        scan_ids: its own scans: those in its list or, without a list, those it marks.
+        elsewhere: number of marks in scans that are not in its list; they were left out.
     """
 
     name: str
@@ -35,17 +35,19 @@ def read_folds(submissions: Sequence[Path], scans: Sequence[Path]) -> list[Fold]
     """Read the submissions of several folds.
 
     Args:
-        submissions: a file for each fold.
-        scans: a list of scans for each fold, in the same order; with one list for all or none, a fold's scans are
+        submissions: one file for each fold.
+        scans: one list of scans for each fold, in the same order; with a single list or none, a fold's scans are
             those that it marks.
 
     Raises:
-        InputError: a file that cannot be read, as many lists as neither one nor the folds, or a scan in two folds.
+        InputError: a file cannot be read, the number of lists is neither 0, 1 nor that of the folds, or a scan is in
+            two folds.
     """
     if len(scans) not in (0, 1, len(submissions)):
         raise InputError(
             f"scans names {len(scans)} files and submission {len(submissions)}: give one list for all folds, or one for"
-            " each in the same order"
+            " each in the same order",
+            "argument-invalid",
         )
     names = distinct_names(submissions)
     known = len(scans) == len(submissions)
@@ -58,22 +60,22 @@ def read_folds(submissions: Sequence[Path], scans: Sequence[Path]) -> list[Fold]
 
 
 def pool(folds: Sequence[Fold]) -> Table[Candidates]:
-    """Join the marks of all folds."""
+    """Concatenate the marks of all folds."""
     scan_id = np.concatenate([fold.candidates.scan_id for fold in folds])
     return Table(scan_id, Candidates.concatenate(fold.candidates.rows for fold in folds))
 
 
 def fold_cautions(folds: Sequence[Fold], scans: Sequence[Path]) -> list[str]:
-    """Say what should be known before the folds' own scores are compared."""
+    """Warn of marks that were left out, and of separate scores that are unreliable without lists of scans."""
     sentences = [
-        f"{fold.elsewhere} marks of {fold.name} lie in scans that its own list lacks and were left out."
+        f"{fold.elsewhere} marks of {fold.name} lie in scans that are not in its own list and were left out."
         for fold in folds
         if fold.elsewhere
     ]
     if len(scans) != len(folds):
         sentences.append(
-            "No list of each fold's scans was given: its own score knows only the scans that it marks, and is too high"
-            " or too low where it leaves some without a mark. The pooled score does not depend on it."
+            "No list of scans was given for each fold: a fold's own score covers only the scans that it marks, and is"
+            " too high or too low if some of its scans have no mark. The pooled score is not affected."
         )
     return sentences
 
@@ -83,7 +85,10 @@ def _listed(name: str, path: Path, scan_ids: list[str]) -> Fold:
     own = candidates.in_scans(scan_ids)
     if len(own) and not own.any():
         other = candidates.scan_id[0]
-        raise InputError(f"{path} marks no scan of its own list, but others such as {other}: is the order the same?")
+        raise InputError(
+            f"{path} marks no scan of its own list, but others such as {other}: is the order the same?",
+            "split-invalid",
+        )
     return Fold(name, path, candidates[own], tuple(scan_ids), int((~own).sum()))
 
 
@@ -101,6 +106,7 @@ def _require_apart(folds: Sequence[Fold], known: bool) -> None:
                 cure = "" if known else "; if each was run on all scans, give scans=[...] with the list of each fold"
                 raise InputError(
                     f"scan {scan_id} is {where} two folds, {owner[scan_id].path} and {fold.path}: a scan belongs to"
-                    f" one fold{cure}"
+                    f" one fold{cure}",
+                    "split-invalid",
                 )
             owner[scan_id] = fold

@@ -1,4 +1,4 @@
-"""Rank submissions on the same scans and write down who differs from the best, and where."""
+"""Ranking of submissions on the same scans, with the nodules in which each differs from the best."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,22 +19,22 @@ from nodule_lightning.metrics.functional.ranking import Rating, Standing, rank
 from nodule_lightning.structures import Findings, Table
 
 RANKING, TABLE, CHANGES = "leaderboard.json", "leaderboard.csv", "changed_nodules.csv"
-# The curves of the best; more of them would hide one another.
+# The figure shows the best submissions only; more curves would hide one another.
 FIGURE, MOST_DRAWN = "leaderboard.png", 7
 
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """Submissions, the best first.
+    """Ranking of submissions, the best first.
 
     Attributes:
-        standings: one for each.
-        nodules: all that were to be found, under the ids of their scans.
-        scans: how many count.
-        protocol: whose rules held.
-        bootstraps: resamples behind intervals and p-values.
+        standings: one for each submission.
+        nodules: all nodules to be found, with the ids of their scans.
+        scans: number of scans that count.
+        protocol: rules of the score.
+        bootstraps: number of resamples for intervals and p-values.
         seed: of the resampling.
-        warnings: what would change a score silently, one sentence each.
+        warnings: input that changes a score without an error, one sentence each.
     """
 
     standings: tuple[Standing, ...]
@@ -46,7 +46,7 @@ class Leaderboard:
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe all but the changed nodules in plain values, for JSON."""
+        """Describe all but the changed nodules in plain values for JSON."""
         return {
             "protocol": self.protocol.value,
             "scans": self.scans,
@@ -83,18 +83,19 @@ def rank_submissions(
     The files are `leaderboard.json`, `leaderboard.csv`, `changed_nodules.csv` and `leaderboard.png`.
 
     Args:
-        submissions: name and file of each.
+        submissions: file of each submission, by name.
         annotations: the nodules, as in `evaluate_submission`.
         excluded: the findings that count neither way; None if there is no such list.
-        scans: the ids of all scans that count; no file takes those that any submission marks or that hold a nodule.
-        output: folder to write into; made if needed.
-        protocol: whose rules hold.
-        bootstraps: resamples of the scans behind intervals and p-values.
+        scans: files with the ids of all scans that count; if empty, the scans that any submission marks or that hold
+            a nodule count.
+        output: folder to write into; created if needed.
+        protocol: rules to score by.
+        bootstraps: number of resamples of the scans for intervals and p-values.
         seed: of the resampling.
-        remarks: what is to be said along with the warnings.
+        remarks: sentences to add to the warnings.
 
     Raises:
-        InputError: a file that is missing or malformed, or a folder that cannot be written.
+        InputError: a file is missing or malformed, or the folder cannot be written.
     """
     require_protocol(protocol, excluded)
     marks = {name: read_candidates(path) for name, path in submissions.items()}
@@ -125,7 +126,7 @@ def rank_submissions(
 
 
 def _attributed(said: dict[str, list[str]], submissions: int) -> Iterator[str]:
-    """Say whom a warning concerns, unless it is all of them."""
+    """Prefix each warning with the names of its submissions, unless it applies to all of them."""
     for sentence, names in said.items():
         yield sentence if len(names) == submissions else f"{', '.join(names)}: {sentence}"
 
@@ -145,7 +146,7 @@ def _write(board: Leaderboard, comparisons: Mapping[str, Comparison], output: Pa
 
 
 def _draw(board: Leaderboard, comparisons: Mapping[str, Comparison]) -> bytes:
-    # Only this function needs matplotlib, and it takes as long to import as all the rest.
+    # Only this function needs matplotlib, which takes as long to import as everything else.
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.froc_figure import draw_frocs
 

@@ -1,4 +1,4 @@
-"""What a run was made of: versions, code, data and machine. No path is among it, since a path may name a patient."""
+"""Provenance of a run: versions, code, data and machine, but no paths, since a path may name a patient."""
 
 import hashlib
 import json
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     import torch.nn
 
 PACKAGES: Final = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "SimpleITK")
-_GIT_SECONDS: Final = 10.0
+GIT_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRecord:
-    """What a leaderboard shows of how a submission was made.
+    """How a submission was made, as shown in a leaderboard.
 
     Attributes:
-        network: its classes, and whether there was a second stage.
-        parameters: of the network, without those of a second stage.
+        network: class names of the network, and whether there was a second stage.
+        parameters: number of parameters of the network, without a second stage.
         version: of this package.
-        scans: that were searched.
-        seconds: that it took, reading and preparing the scans included.
-        validation_froc: of the checkpoint in its training; None where that is not known.
+        scans: number of searched scans.
+        seconds: duration of the search, including reading and preparing the scans.
+        validation_froc: FROC of the checkpoint in its training; None if that is not known.
     """
 
     network: str
@@ -43,7 +43,7 @@ class SearchRecord:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `nodule-predict` wrote beside its submission.
+        """Read the record that `nodule-predict` writes beside its submission.
 
         Raises:
             InputError: the file is missing or damaged.
@@ -62,13 +62,13 @@ class SearchRecord:
                 None if froc is None else float(froc),
             )
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+            raise _unreadable(path, error) from None
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path} is damaged; make the search again") from None
+            raise InputError(f"{path} is damaged; repeat the search", "file-damaged") from None
 
 
 def describe_versions() -> dict[str, str | None]:
-    """Give the versions of Python and of what decides a result; None for a package that is not installed."""
+    """List the versions of Python and of the packages that affect results; None for a package not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     found["nodule_lightning"] = nodule_lightning.__version__
     for name in PACKAGES:
@@ -80,7 +80,7 @@ def describe_versions() -> dict[str, str | None]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give processor, cores that this process may use, memory in GB and GPUs, but not the machine's name."""
+    """Describe processor, usable cores, memory in GB and GPUs, but not the machine's name."""
     import torch
 
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -94,10 +94,10 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_code() -> dict[str, Any]:
-    """Give commit and state of the checkout that this package runs from, and of the one of the working folder.
+    """Describe the git commit and state of the checkout of this package, and of the working folder's.
 
-    Each is None where there is no git checkout, or no git. A package that is installed, though it may lie inside
-    somebody's checkout, is none of its files. `changed` says whether a file that git knows differs from the commit.
+    Each is None without a git checkout or without git. An installed package is not part of a checkout in whose folder
+    its environment happens to lie. `changed` tells whether a tracked file differs from the commit.
     """
     package = Path(nodule_lightning.__file__).parent
     is_checkout = _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None
@@ -109,7 +109,7 @@ def describe_code() -> dict[str, Any]:
 
 
 def describe_network(network: "torch.nn.Module") -> dict[str, Any]:
-    """Name a network by its classes, and give the number of its parameters."""
+    """Describe a network by its class names and number of parameters."""
     backbone = getattr(network, "backbone", None)
     return {
         "name": " ".join(type(part).__name__ for part in (backbone, network) if part is not None),
@@ -118,12 +118,12 @@ def describe_network(network: "torch.nn.Module") -> dict[str, Any]:
 
 
 def fingerprint_data(cache: Path) -> dict[str, Any]:
-    """Give one number that changes when the prepared data do.
+    """Compute a fingerprint of the prepared data, a SHA-256 that changes when they do.
 
-    It covers the id of each scan of the cache, and of its `scan.json` the grids, the settings, the labels and what
-    preparing has measured; so it changes with any annotation, subset, voxel size or lung mask. The voxels themselves
-    are not read: a thousand scans would take minutes. The digest of the raw files, which holds their times, is left
-    out, so that the same data prepared on another machine has the same number.
+    It covers the id of each cached scan and, from its `scan.json`, the grids, the settings, the labels and the
+    measurements of the preparation. So it changes with any annotation, subset, voxel size or lung mask. The voxels
+    themselves are not read, which would take minutes for a thousand scans. The digest of the raw files is left out
+    because it includes their modification times: the same data prepared on another machine have the same fingerprint.
 
     Raises:
         InputError: an entry is damaged.
@@ -138,7 +138,7 @@ def fingerprint_data(cache: Path) -> dict[str, Any]:
 
 
 def fingerprint_file(path: Path) -> str:
-    """Give the SHA-256 of a file.
+    """Compute the SHA-256 of a file.
 
     Raises:
         InputError: it cannot be read.
@@ -147,7 +147,12 @@ def fingerprint_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    is_missing = isinstance(error, FileNotFoundError)
+    return InputError(f"{path} cannot be read: {error.strerror}", "file-missing" if is_missing else "file-unreadable")
 
 
 def _processor() -> str:
@@ -164,20 +169,20 @@ def _commit(folder: Path) -> dict[str, Any] | None:
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
-    # Outputs that nobody ignored are no change of the code.
+    # Untracked outputs are not changes of the code.
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "changed": None if changes is None else bool(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Ask git; None where it is missing, refuses or takes too long."""
-    # A checkout of somebody else's may name a program to be run as its monitor.
+    """Run git and return its output; None if git is missing, fails or takes too long."""
+    # The configuration of an untrusted checkout may name a program to run as its file system monitor.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
-    # Inside a git hook these name another checkout.
+    # Inside a git hook these variables point to another checkout.
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         ended = subprocess.run(
-            command, check=True, capture_output=True, encoding="utf-8", env=own, timeout=_GIT_SECONDS
+            command, check=True, capture_output=True, encoding="utf-8", env=own, timeout=GIT_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None

@@ -1,1 +1,1 @@
-"""Losses over the maps of a batch."""
+"""Losses of the detector, the segmentation and the second stage."""

@@ -1,4 +1,4 @@
-"""The loss of the second stage: candidates that are nodules, and candidates that are none, each averaged by itself."""
+"""Loss of the second stage: cross entropy averaged separately over nodules and over other candidates."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,12 +10,15 @@ from nodule_lightning.losses.hard_mining import LossTerms, cross_entropy, means_
 
 
 class ClassificationLoss:
-    """L = w_p mean_pos(L_cls) + w_n mean_neg(L_cls), the talk's formula without boxes.
+    """L = w_p mean_pos(L_cls) + w_n mean_neg(L_cls), the talk's formula without the box term.
 
     Args:
-        positive_weight: of the nodules' mean.
-        negative_weight: of the other candidates' mean.
-        error_weight: weight of each example by its error, as in the talk's second formula; None weighs all alike.
+        positive_weight: of the mean over nodules.
+        negative_weight: of the mean over the other candidates.
+        error_weight: weight of each example by its error, as in the talk's second formula; None for equal weights.
+
+    Raises:
+        InputError: a weight is not positive.
     """
 
     def __init__(
@@ -23,15 +26,16 @@ class ClassificationLoss:
     ) -> None:
         if positive_weight <= 0 or negative_weight <= 0:
             raise InputError(
-                "the weights of both classes must be positive, else one is not learnt, "
-                f"not {positive_weight} and {negative_weight}"
+                f"positive_weight and negative_weight must be positive, not {positive_weight} and {negative_weight}: "
+                "a class of weight 0 is not learned",
+                "argument-invalid",
             )
         self.positive_weight = positive_weight
         self.negative_weight = negative_weight
         self.error_weight = error_weight
 
     def __call__(self, logit: Float[Tensor, "b"], positive: Bool[Tensor, "b"]) -> LossTerms:
-        """Compute the loss of a batch; a class without members adds nothing."""
+        """Compute the loss of a batch; a class without examples contributes zero."""
         logit = logit.float()[:, None]
         entropies = [cross_entropy(logit, truth, self.error_weight) for truth in (1, 0)]
         of_class = [positive[:, None], ~positive[:, None]]

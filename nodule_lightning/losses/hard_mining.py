@@ -1,4 +1,4 @@
-"""The talk's loss: positives, mined negatives and boxes, each averaged by itself."""
+"""The talk's loss: positives, mined hard negatives and boxes, each averaged separately."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -16,16 +16,16 @@ from nodule_lightning.losses.error_weights import ErrorWeight
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The loss and its three parts, each a mean before its factor in the formula; a part without members is zero.
+    """Total loss and its three terms, each an unweighted mean; a term without examples is zero.
 
-    With several processes these are the means over the batches of all of them, the same in each.
+    With several processes the means are over the batches of all processes, and the same in each.
 
     Attributes:
-        total: what is to become small.
-        positive: the first mean.
-        negative: the second mean.
-        box: the third mean.
-        patch: the loss of each of this process's patches as if it were the whole batch, without a gradient.
+        total: the loss to minimise.
+        positive: mean over the positives.
+        negative: mean over the negatives.
+        box: mean of the box term.
+        patch: loss of each patch of this process as if it were the whole batch, without a gradient.
     """
 
     total: Float[Tensor, ""]
@@ -37,7 +37,7 @@ class LossTerms:
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a network's maps are trained by."""
+    """Loss function over a network's maps."""
 
     def __call__(
         self,
@@ -45,29 +45,33 @@ class Loss(Protocol):
         assignment: Assignment,
         generator: torch.Generator,
     ) -> LossTerms:
-        """Compute the loss of a batch; the generator is on the maps' device."""
+        """Compute the loss of a batch; the generator is on the device of the maps."""
         ...
 
 
 class HardMiningLoss:
     """L = 0.5 mean_pos(L_cls) + 0.5 mean_neg(L_cls) + mean_reg(p* L_box), over the mined negatives only.
 
-    L_cls is the cross entropy of the logit; L_box the sum of the smooth L1 distances of the four box numbers. The
-    negatives of a patch are a random pool of which the highest logits are kept; all of the pool are kept, and nothing
-    is mined, where `hard_per_patch` is as large.
+    L_cls is the cross entropy of the logit; L_box is the sum of the smooth L1 distances of the four box values. For
+    each patch a random pool of negatives is drawn, and those with the highest logits are kept. With
+    `hard_per_patch` equal to `pool` the whole pool is kept, and nothing is mined.
 
-    With an `error_weight` it is the talk's second formula, for the last stage of a training:
-    L = 0.5 mean_pos(w_pos L_cls) + 0.5 mean_neg(w_neg L_cls) + mean_reg(p* L_box), where misclassified examples weigh
-    more. The means are still divided by the number of examples, and the weights have no gradient.
+    With an `error_weight` this is the talk's second formula, for the last stage of a training:
+    L = 0.5 mean_pos(w_pos L_cls) + 0.5 mean_neg(w_neg L_cls) + mean_reg(p* L_box), in which misclassified examples
+    weigh more. The sums are still divided by the number of examples, and the weights have no gradient.
 
     Args:
-        pool: random negatives a patch (800 with grt123).
-        hard_per_patch: the highest of the pool that are kept, at least (2 with grt123, 5 with the seed team).
-        hard_per_positive: keep this many for each positive of the patch, where that is more.
+        pool: number of random negatives in each patch (800 in grt123).
+        hard_per_patch: minimum number kept of the pool, those with the highest logits (2 in grt123, 5 in the seed
+            team's code).
+        hard_per_positive: keep this many for each positive of the patch, if that is more.
         positive_weight: of the first mean.
         negative_weight: of the second mean.
         box_weight: of the third mean.
-        error_weight: weight of each example by its error; None weighs all alike.
+        error_weight: weight of each example by its error; None for equal weights.
+
+    Raises:
+        InputError: not 0 < hard_per_patch <= pool, or `hard_per_positive` is negative.
     """
 
     def __init__(
@@ -83,7 +87,8 @@ class HardMiningLoss:
         if not 0 < hard_per_patch <= pool or hard_per_positive < 0:
             raise InputError(
                 f"hard mining needs 0 < hard_per_patch <= pool and hard_per_positive >= 0, "
-                f"not {hard_per_patch}, {pool} and {hard_per_positive}"
+                f"not {hard_per_patch}, {pool} and {hard_per_positive}",
+                "argument-invalid",
             )
         self.pool = pool
         self.hard_per_patch = hard_per_patch
@@ -99,7 +104,7 @@ class HardMiningLoss:
         assignment: Assignment,
         generator: torch.Generator,
     ) -> LossTerms:
-        """Compute the loss of a batch; the generator, on the maps' device, draws the pools."""
+        """Compute the loss of a batch; the generator, on the device of the maps, draws the pools."""
         numbers = maps.float().flatten(1, 4)
         label = assignment.label.flatten(1)
         logit, target = numbers[..., 0], assignment.target.flatten(1, 4)
@@ -113,7 +118,7 @@ class HardMiningLoss:
                 sum_where(box_distance, positive),
             ]
         )
-        # The gradient of a number that is not finite is not finite either, also where the number itself is not chosen.
+        # A non-finite value has a non-finite gradient even where it is not selected, so the loss must show it.
         sums = sums + 0 * numbers.detach().sum(dim=(1, 2))
         counts = torch.stack([positive.sum(dim=1), mined.sum(dim=1), positive.sum(dim=1)])
         means = means_over_ranks(sums.sum(dim=1), counts.sum(dim=1))
@@ -126,22 +131,22 @@ class HardMiningLoss:
     def _mine(
         self, logit: Float[Tensor, "b n"], label: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Bool[Tensor, "b pool"]]:
-        """Give the pool of each patch, highest logit first, and which of it are kept."""
-        lot = torch.rand(logit.shape, generator=generator, device=logit.device).masked_fill(label != 0, -1)
-        pool = lot.topk(min(self.pool, lot.shape[1]), sorted=False)
+        """Draw the pool of each patch, highest logit first, and select what is kept of it."""
+        key = torch.rand(logit.shape, generator=generator, device=logit.device).masked_fill(label != 0, -1)
+        pool = key.topk(min(self.pool, key.shape[1]), sorted=False)
         scores = logit.gather(1, pool.indices).masked_fill(pool.values < 0, -torch.inf)
         ordered = scores.sort(dim=1, descending=True, stable=True)
         positives = (label == 1).sum(dim=1, keepdim=True)
         kept = (positives * self.hard_per_positive).round().clamp(min=self.hard_per_patch)
         rank = torch.arange(scores.shape[1], device=logit.device)
-        # A logit that is not a number stays in, so that the loss tells of it.
+        # A NaN logit stays in, so that the loss becomes NaN and is noticed.
         return pool.indices.gather(1, ordered.indices), (rank < kept) & (ordered.values != -torch.inf)
 
 
 def cross_entropy(
     logit: Float[Tensor, "b n"], truth: int, error_weight: ErrorWeight | None = None
 ) -> Float[Tensor, "b n"]:
-    """Give the cross entropy of each logit with the same truth, 0 or 1, times its weight."""
+    """Compute the weighted cross entropy of each logit with one truth, 0 or 1, for all."""
     entropy = binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
     if error_weight is None:
         return entropy
@@ -150,15 +155,15 @@ def cross_entropy(
 
 
 def sum_where(values: Float[Tensor, "b n"], chosen: Bool[Tensor, "b n"]) -> Float[Tensor, "b"]:
-    """Add up the chosen values of each row; none chosen gives zero, with a zero gradient."""
+    """Sum the chosen values of each row; an empty choice gives zero with a zero gradient."""
     return torch.where(chosen, values, 0).sum(dim=1)
 
 
 def means_over_ranks(sums: Float[Tensor, "part"], counts: Int[Tensor, "part"]) -> Float[Tensor, "part"]:
-    """Turn this process's sums and counts into the means over those of all processes.
+    """Compute means over all processes from the sums and counts of this one.
 
-    The values are the same in each process. A gradient is that of this process's share, times the number of processes,
-    because DistributedDataParallel takes the mean of the gradients and not their sum.
+    The values are the same in each process. The gradient is that of this process's share times the number of processes,
+    since DistributedDataParallel averages the gradients instead of summing them.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return sums / counts.clamp(min=1)

@@ -1,4 +1,4 @@
-"""The loss of a segmentation: cross entropy with mined negatives, and how far each nodule's shape is off."""
+"""Loss of the segmentation: cross entropy with mined negatives, and a Dice term for the shape of nodules."""
 
 from dataclasses import replace
 
@@ -12,19 +12,22 @@ from nodule_lightning.losses.hard_mining import HardMiningLoss, LossTerms, means
 
 
 class SegmentationLoss:
-    """L = 0.5 mean_pos(L_cls) + 0.5 mean_neg(L_cls) + Dice: the talk's loss, a map's Dice in the place of the boxes.
+    """L = 0.5 mean_pos(L_cls) + 0.5 mean_neg(L_cls) + Dice: the talk's loss with a Dice term instead of the box term.
 
-    Dice (Milletari et al. 2016) is that of each patch with a nodule, and the mean over these: over a whole batch one
-    large nodule would hide the small ones. Ignored cells have no part in it.
+    The Dice loss (Milletari et al. 2016) is computed for each patch with a nodule and averaged over these patches: over
+    the whole batch at once, one large nodule would dominate the small ones. Ignored cells are left out.
 
     Args:
-        cross_entropy: the first two means; there are more cells than anchors, so it may well mine more of them.
-        dice_weight: of the third.
+        cross_entropy: the first two terms; a map has more cells than anchors, so it should mine more of them.
+        dice_weight: of the Dice term.
+
+    Raises:
+        InputError: `dice_weight` is negative.
     """
 
     def __init__(self, cross_entropy: HardMiningLoss, dice_weight: float = 1.0) -> None:
         if dice_weight < 0:
-            raise InputError(f"SegmentationLoss needs dice_weight >= 0, not {dice_weight}")
+            raise InputError(f"SegmentationLoss needs dice_weight >= 0, not {dice_weight}", "argument-invalid")
         self.cross_entropy = cross_entropy
         self.dice_weight = dice_weight
 
@@ -34,12 +37,12 @@ class SegmentationLoss:
         assignment: Assignment,
         generator: torch.Generator,
     ) -> LossTerms:
-        """Compute the loss of a batch; `box` of the terms is Dice."""
+        """Compute the loss of a batch; the term `box` holds the Dice loss."""
         terms = self.cross_entropy(maps, assignment, generator)
         distance = dice_distance(maps.float().flatten(1), assignment.label.flatten(1))
-        told = (assignment.label == 1).flatten(1).any(dim=1)
-        of_patch = torch.where(told, distance, 0)
-        (dice,) = means_over_ranks(of_patch.sum()[None], told.sum()[None]).unbind()
+        has_nodule = (assignment.label == 1).flatten(1).any(dim=1)
+        of_patch = torch.where(has_nodule, distance, 0)
+        (dice,) = means_over_ranks(of_patch.sum()[None], has_nodule.sum()[None]).unbind()
         return replace(
             terms,
             total=terms.total + self.dice_weight * dice,
@@ -49,7 +52,7 @@ class SegmentationLoss:
 
 
 def dice_distance(logit: Float[Tensor, "b n"], label: Tensor) -> Float[Tensor, "b"]:
-    """Give 1 - 2 |P and T| / (|P| + |T|) of each row; 1 where nothing is positive.
+    """Compute the Dice loss 1 - 2 |P and T| / (|P| + |T|) of each row; 1 where nothing is positive.
 
     >>> dice_distance(torch.tensor([[9.0, 9.0, -9.0, 9.0]]), torch.tensor([[1, 0, 0, -1]])).round(decimals=3)
     tensor([0.3330])

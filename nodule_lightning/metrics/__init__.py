@@ -1,1 +1,1 @@
-"""The challenge score, as pure functions over arrays and as a torchmetrics metric."""
+"""The challenge score (FROC), as pure functions over arrays and as a torchmetrics metric."""

@@ -1,4 +1,4 @@
-"""The challenge score inside training: a torchmetrics metric over the pure functions."""
+"""The challenge score as a torchmetrics metric, for validation during training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,6 @@ from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from nodule_lightning.metrics.functional.comparison import Comparison
 from nodule_lightning.metrics.functional.curve import RATES
@@ -20,7 +19,7 @@ from nodule_lightning.metrics.functional.result import FrocResult
 from nodule_lightning.metrics.functional.sizes import SizeRange
 from nodule_lightning.structures import Candidates, Findings, Table
 
-# What a row of the state is, in its first column.
+# Type of a row of the state, in its first column.
 SCAN, MARK, NODULE, EXCLUDED = range(4)
 # kind, scan, x, y, z (mm), diameter (mm), probability
 COLUMNS = 7
@@ -28,13 +27,15 @@ COLUMNS = 7
 
 @dataclass(frozen=True, slots=True)
 class ScoredScans:
-    """What a score is made of, each scan once.
+    """Marks and findings that a score is computed from, with each scan once.
+
+    The tables hold a scan's position in `scan_ids` in place of its id.
 
     Attributes:
-        scan_ids: the scans' numbers as `FROC.update` was given them, rising; or names in their place.
-        marks: at most 100 of each scan. This and the other tables hold a scan's position in `scan_ids` as its id.
+        scan_ids: numbers of the scans as passed to `FROC.update`, increasing; or their names.
+        marks: at most 100 of each scan.
         nodules: to be found.
-        excluded: neither right nor wrong.
+        excluded: findings that do not count either way.
     """
 
     scan_ids: Shaped[np.ndarray, "scan"]
@@ -43,21 +44,21 @@ class ScoredScans:
     excluded: Table[Findings]
 
     def named(self, names: Sequence[str]) -> Self:
-        """Put names in place of the numbers, which are places among the names."""
+        """Replace the scan numbers by names; a number is an index into `names`."""
         return replace(self, scan_ids=np.array(names, dtype=np.str_)[self.scan_ids])
 
     def result(self, bootstraps: int = 0) -> FrocResult:
-        """Score them; the interval takes resamples of the scans."""
+        """Compute the score, with an interval from this many resamples of the scans."""
         return summarise(Comparison.of(self.scan_ids, self.marks, self.nodules, self.excluded), bootstraps, 0)
 
 
 class FROC(Metric):
-    """Mean sensitivity at 1/8 to 8 false positives per scan, exact under any number of processes.
+    """Mean sensitivity at 1/8 to 8 false positives per scan, exact for any number of processes.
 
-    Each update adds the block of one scan: a row that registers it, then its marks and findings. So a scan without
-    any of them counts, and a scan seen twice (a padding sampler, two ranks) counts once: its first block wins, in
-    the order of ranks. All that is kept until `reset` are the blocks: of a scan at most 101 rows and one more for each
-    of its findings, 56 bytes a row, however many marks it was given; 1000 scans are 6 MB.
+    Each update adds one block of rows for a scan: a row that registers it, then its marks and findings. So a scan
+    without marks and findings counts too, and a scan seen twice (by a padding sampler or on two ranks) counts once: its
+    first block in the order of ranks is used. The state until `reset` consists of these blocks: for each scan at most
+    101 rows, and one more for each finding, at 56 bytes a row. 1000 scans take 6 MB.
     """
 
     is_differentiable = False
@@ -75,10 +76,10 @@ class FROC(Metric):
         """Add one scan.
 
         Args:
-            scan: number of the scan in the data set, the same on all ranks.
-            candidates: its marks; only the 100 best are kept, as the score counts no more.
+            scan: index of the scan in the data set, the same on all ranks.
+            candidates: its marks; only the 100 most probable are kept, since the score uses no more.
             nodules: what is to be found in it.
-            excluded: findings on which a mark is neither right nor wrong.
+            excluded: findings on which a mark counts neither way.
         """
         best = under_cap(Table(np.zeros(len(candidates), dtype=np.int64), candidates))
         marks = candidates[best]
@@ -95,9 +96,11 @@ class FROC(Metric):
         self.rows.append(torch.from_numpy(block).to(self.device))
 
     def compute(self) -> dict[str, Tensor]:
-        """Give "froc", the score; "sensitivity@0.125" to "sensitivity@8"; and that of each size there is.
+        """Compute the values to log.
 
-        The sizes are named as in "sensitivity_5-6mm", at 1 false positive per scan.
+        Returns:
+            "froc", the score; "sensitivity@0.125" to "sensitivity@8"; and for each nodule size that occurs the
+            sensitivity at 1 false positive per scan, such as "sensitivity_5-6mm".
         """
         return {
             name: torch.tensor(value, dtype=torch.float32, device=self.device)
@@ -105,26 +108,29 @@ class FROC(Metric):
         }
 
     def scans(self) -> ScoredScans:
-        """Give the scans at hand: those of all ranks inside `compute` and `sync_context`, else of this one."""
+        """Collect the scans of all ranks inside `compute` and `sync_context`, else those of this rank."""
         gathered = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.zeros((0, COLUMNS))
         rows, numbers = _first_blocks(gathered)
         place, at = rows[:, 1].astype(np.int64), rows[:, 0] == MARK
         marks = Table(place[at], Candidates(rows[at, 2:5], rows[at, 6], rows[at, 5]))
         return ScoredScans(numbers, marks, _findings(rows, place, NODULE), _findings(rows, place, EXCLUDED))
 
-    def _sync_dist(
+    def sync(
         self,
-        dist_sync_fn: Callable[..., Any] = gather_all_tensors,
+        dist_sync_fn: Callable[..., Any] | None = None,
         process_group: Any | None = None,  # noqa: ANN401 - torchmetrics' own signature
+        should_sync: bool = True,
+        distributed_available: Callable[..., Any] | None = None,
     ) -> None:
+        """Gather the rows of all ranks; an empty rank takes part with a table of no rows."""
         # torchmetrics would gather a flat float32 tensor from a rank without rows, and gloo aborts on the mixture.
         if isinstance(self.rows, list) and not self.rows:
             self.rows = [torch.empty(0, COLUMNS, dtype=torch.float64, device=self.device)]
-        super()._sync_dist(dist_sync_fn, process_group)
+        super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
 
 def values_to_log(result: FrocResult) -> dict[str, float]:
-    """Name the values of a score, as `FROC.compute` says; a size without a nodule has no value."""
+    """Name the values of a score as in `FROC.compute`; sizes without a nodule are left out."""
     values = {"froc": result.mean}
     for rate, sensitivity in zip(RATES, result.sensitivities, strict=True):
         values[f"sensitivity@{rate:g}"] = float(sensitivity)
@@ -153,7 +159,7 @@ def _rows(
 def _first_blocks(
     rows: Float64[np.ndarray, "n 7"],
 ) -> tuple[Float64[np.ndarray, "m 7"], Int64[np.ndarray, "scan"]]:
-    """Keep the first block of each scan and number the scans 0, 1, ...; give the numbers that they had."""
+    """Keep the first block of each scan and renumber the scans 0, 1, ...; also return their original numbers."""
     starts = rows[:, 0] == SCAN
     scans, first, place = np.unique(rows[starts, 1], return_index=True, return_inverse=True)
     block = np.cumsum(starts) - 1

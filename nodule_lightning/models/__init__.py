@@ -1,1 +1,1 @@
-"""Networks, as plain modules: a batch of patches in, a map of logits out."""
+"""Networks as plain torch modules: a batch of patches in, a map of logits out."""

@@ -1,4 +1,4 @@
-"""The pieces that the networks share: what a backbone is, normalisation by name, plain and residual blocks."""
+"""Building blocks of the networks: the backbone interface, normalisation by name, plain and residual blocks."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from nodule_lightning.errors import InputError
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
-    """Give the named normalisation layer; `group` takes the most groups, at most eight, that divide the channels."""
+    """Make a normalisation layer by name; `group` uses the largest group count up to 8 that divides the channels."""
     if norm == "batch":
         return nn.BatchNorm3d(channels)
     if norm == "instance":
@@ -16,13 +16,13 @@ def normalisation(norm: str, channels: int) -> nn.Module:
     if norm == "group":
         groups = max(count for count in range(1, 9) if channels % count == 0)
         return nn.GroupNorm(groups, channels)
-    raise InputError(f"norm must be 'batch', 'group' or 'instance', not {norm!r}")
+    raise InputError(f"norm must be 'batch', 'group' or 'instance', not {norm!r}", "argument-invalid")
 
 
 def convolution(
     inputs: int, outputs: int, norm: str, *, kernel: tuple[int, int, int] = (3, 3, 3), stride: int = 1
 ) -> nn.Sequential:
-    """Give convolution, normalisation and ReLU; the kernel's padding keeps cells centred on the voxels they cover."""
+    """Make convolution, normalisation and ReLU, padded so that each cell stays centred on the voxels it covers."""
     z, y, x = ((size - stride + 1) // 2 for size in kernel)
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, kernel, stride, (z, y, x), bias=False),
@@ -32,21 +32,21 @@ def convolution(
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw the weights of every convolution so that ReLUs keep the size of the signal (He et al. 2015)."""
+    """Draw the weights of every convolution so that ReLUs preserve the signal's variance (He et al. 2015)."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Backbone(nn.Module):
-    """What a head can be put on: a module from (b, 1, z, y, x) to (b, out_channels, z/stride, y/stride, x/stride).
+    """Feature extractor below a head: maps (b, 1, z, y, x) to (b, out_channels, z/stride, y/stride, x/stride).
 
-    Its `forward` takes normalised images and, as `position`, where in the lung crop they were cut (see
-    `position.position_map`); one without a position map pays no heed to the second.
+    `forward` takes normalised images and, as `position`, where in the lung crop they were cut (see
+    `position.position_map`). A backbone without a position map ignores `position`.
 
     Attributes:
         stride: input voxels that an output cell covers along each axis.
-        stride_total: the input's sides must be multiples of this.
+        stride_total: the sides of the input must be multiples of this.
         out_channels: channels of the features.
     """
 
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Two 3x3x3 convolutions: the residual block without its shortcut."""
+    """Two 3x3x3 convolutions: a residual block without its shortcut."""
 
     def __init__(self, inputs: int, outputs: int, norm: str) -> None:
         super().__init__()
@@ -67,12 +67,12 @@ class PlainBlock(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
-        """Put the two convolutions' result in the place of the features."""
+        """Replace the features by the output of the two convolutions."""
         return torch.relu(self.body(features))
 
 
 class ResidualBlock(PlainBlock):
-    """Two 3x3x3 convolutions and a shortcut, a 1x1x1 convolution where the channels change (grt123's `PostRes`)."""
+    """Two 3x3x3 convolutions with a shortcut: a 1x1x1 convolution where the channels change (grt123's `PostRes`)."""
 
     def __init__(self, inputs: int, outputs: int, norm: str) -> None:
         super().__init__(inputs, outputs, norm)
@@ -84,14 +84,14 @@ class ResidualBlock(PlainBlock):
             )
 
     def forward(self, features: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
-        """Add the two convolutions' change to the features."""
+        """Add the output of the two convolutions to the features."""
         return torch.relu(self.body(features) + self.shortcut(features))
 
 
 def convolution_block(kind: str, inputs: int, outputs: int, norm: str) -> PlainBlock:
-    """Give the named block, `plain` or `residual`; the two differ in the shortcut alone."""
+    """Make a block by name, `plain` or `residual`; they differ only in the shortcut."""
     if kind == "plain":
         return PlainBlock(inputs, outputs, norm)
     if kind == "residual":
         return ResidualBlock(inputs, outputs, norm)
-    raise InputError(f"block must be 'plain' or 'residual', not {kind!r}")
+    raise InputError(f"block must be 'plain' or 'residual', not {kind!r}", "argument-invalid")

@@ -1,4 +1,4 @@
-"""The network of the second stage: whether a nodule lies in the middle of a patch."""
+"""Network of the second stage: classifies whether a nodule lies in the middle of a patch."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,17 +12,20 @@ from nodule_lightning.models.blocks import convolution, convolution_block, initi
 
 
 class CandidateClassifier(nn.Module):
-    """A small residual 3D CNN: a stem at full size, then levels of which each but the first halves the sides.
+    """Small residual 3D CNN: a stem at full resolution, then levels that each, except the first, halve the sides.
 
-    What is classified are the mean features of the whole patch and those of its middle cells, so that a nodule at the
-    rim of a patch is told from one in the middle.
+    The last layer sees the mean features of the whole patch and those of its middle cells, so that it can tell a
+    nodule at the edge of the patch from one in the middle.
 
     Args:
-        channels: of the stem and the first level, then of each level after it.
-        blocks: residual blocks of each level.
+        channels: of the stem and the first level, then of each further level.
+        blocks: number of residual blocks in each level.
         norm: `batch`, `group` or `instance`.
-        dropout: share of the features dropped in training before the last layer.
+        dropout: fraction of the features dropped before the last layer in training.
         spacing_mm: side of the (cubic) voxels of the patches.
+
+    Raises:
+        InputError: channels, blocks or dropout are out of range.
     """
 
     def __init__(
@@ -36,11 +39,12 @@ class CandidateClassifier(nn.Module):
         super().__init__()
         if not channels or len(channels) != len(blocks) or min([*channels, *blocks]) < 1:
             raise InputError(
-                f"a classifier needs channels and as many blocks, each at least 1, not {list(channels)} "
-                f"and {list(blocks)}"
+                f"a classifier needs as many blocks as channels, each at least 1, not channels {list(channels)} "
+                f"and blocks {list(blocks)}",
+                "argument-invalid",
             )
         if not 0 <= dropout < 1:
-            raise InputError(f"a classifier's dropout must lie in [0, 1), not {dropout}")
+            raise InputError(f"a classifier's dropout must lie in [0, 1), not {dropout}", "argument-invalid")
         self.spacing_mm = spacing_mm
         self.stride_total = 2 ** (len(channels) - 1)
         self.stem = convolution(1, channels[0], norm)
@@ -57,24 +61,25 @@ class CandidateClassifier(nn.Module):
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def forward(self, images: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b"]:
-        """Give the logit of each normalised patch."""
+        """Compute the logit of each normalised patch."""
         features = self.stem(images.contiguous(memory_format=torch.channels_last_3d))
         for place, level in enumerate(self.levels):
             features = level(self.pool(features) if place else features)
-        both = torch.cat([features.mean(dim=(2, 3, 4)), _middle(features).mean(dim=(2, 3, 4))], dim=1)
-        logit: Tensor = self.output(self.dropout(both))[:, 0]
+        pooled = torch.cat([features.mean(dim=(2, 3, 4)), _middle(features).mean(dim=(2, 3, 4))], dim=1)
+        logit: Tensor = self.output(self.dropout(pooled))[:, 0]
         return logit
 
     def require_patch(self, voxels: int) -> None:
-        """Refuse a size of patch that cannot be halved from level to level.
+        """Refuse a patch size that cannot be halved from level to level.
 
         Raises:
-            InputError: the side is no multiple of the total stride.
+            InputError: the side is not a multiple of the total stride.
         """
         if voxels < 1 or voxels % self.stride_total:
             raise InputError(
                 f"the patch_voxels of a classifier of {len(self.levels)} levels must be a multiple of "
-                f"{self.stride_total}, not {voxels}"
+                f"{self.stride_total}, not {voxels}",
+                "argument-invalid",
             )
 
 
@@ -84,7 +89,7 @@ def _level(inputs: int, outputs: int, count: int, norm: str) -> nn.Sequential:
 
 
 def _middle(features: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c mz my mx"]:
-    """Give the cells about the middle: one where their number is odd, else two along each axis."""
+    """Crop to the middle cells: one along an axis with an odd number of cells, else two."""
     for axis in (2, 3, 4):
         count = features.shape[axis]
         features = features.narrow(axis, (count - 1) // 2, 2 - count % 2)

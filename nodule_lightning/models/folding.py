@@ -1,4 +1,4 @@
-"""Fold batch norm into the convolutions before it, where a network only searches and no longer learns."""
+"""Folding of batch norm into the preceding convolutions, for inference."""
 
 import copy
 from itertools import pairwise
@@ -12,16 +12,16 @@ from nodule_lightning.models.heads import DetectionNetwork
 
 
 def folded(network: DetectionNetwork) -> DetectionNetwork:
-    """Give a copy in evaluation mode, in which each batch norm that follows a convolution in a sequence is part of it.
+    """Copy a network in evaluation mode and merge each batch norm that follows a convolution into that convolution.
 
-    The copy computes the same, with fewer and smaller steps: at full size a norm costs as much memory as its
-    convolution. The network itself is left as it is.
+    The copy computes the same function with fewer operations: at full resolution a norm needs as much memory as its
+    convolution. The network itself is not changed.
     """
     result = copy.deepcopy(network).eval()
     for module in list(result.modules()):
         if isinstance(module, nn.Sequential):
             _fold_sequence(module)
-    # Folding makes new weights, in torch's own order of axes.
+    # Folding creates new weights in torch's default memory format.
     result.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return result
 

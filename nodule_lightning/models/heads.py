@@ -1,4 +1,4 @@
-"""What turns a network's features into maps that mean boxes: anchors, or a segmentation."""
+"""Detection heads, by anchors or by segmentation: from features to maps, and from maps to boxes."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,13 +16,16 @@ from nodule_lightning.models.blocks import Backbone
 
 
 class DetectionNetwork(nn.Module, ABC):
-    """A backbone and a head: what is trained, and searched with. A kind of head is a subclass that decodes its maps.
+    """A backbone with a head, the unit that is trained and searched with; a subclass decodes the maps of its head.
 
     Args:
-        backbone: the network below.
-        head: from features to maps.
-        anchors: the cubes that the maps' numbers are for; their stride must be the backbone's.
-        numbers: of each anchor: a logit, and what places the box, if anything does.
+        backbone: computes the features.
+        head: computes the maps from the features.
+        anchors: the cubes to which the map values belong; their stride must be the backbone's.
+        numbers: values for each anchor: a logit, then the box regression values, if any.
+
+    Raises:
+        InputError: the strides of anchors and backbone differ.
     """
 
     def __init__(self, backbone: Backbone, head: nn.Module, anchors: AnchorGrid, numbers: int) -> None:
@@ -43,7 +46,7 @@ class DetectionNetwork(nn.Module, ABC):
 
         Args:
             images: patches, tiles or whole lung crops.
-            position: where in the lung crop each was cut, see `position_map`; None stands for whole crops.
+            position: where in the lung crop each was cut, see `position_map`; None for whole crops.
         """
         images = images.contiguous(memory_format=torch.channels_last_3d)
         maps: Tensor = self.head(self.backbone(images, position))
@@ -58,7 +61,7 @@ class DetectionNetwork(nn.Module, ABC):
         most: int,
         largest_diameter: float = math.inf,
     ) -> ScoredBoxes:
-        """Give the boxes that the maps of a whole scan mean, as `decode_maps` does."""
+        """Decode the maps of a whole scan into boxes; arguments and result as in `decode_maps`."""
         ...
 
 
@@ -69,7 +72,7 @@ class AnchorHead(nn.Module):
         channels: of the features.
         anchors: sizes in each cell.
         hidden: channels of the 1x1x1 convolution before the last.
-        prior: probability that an untrained head gives everywhere, low because nearly every anchor is a negative.
+        prior: probability that an untrained head predicts everywhere; low, since nearly every anchor is negative.
     """
 
     def __init__(self, channels: int, anchors: int, hidden: int = 64, prior: float = 0.01) -> None:
@@ -77,20 +80,20 @@ class AnchorHead(nn.Module):
         self.anchors = anchors
         self.hidden = nn.Conv3d(channels, hidden, 1)
         self.output = nn.Conv3d(hidden, anchors * 5, 1)
-        _believe(self.output, prior, every=5)
+        _initialise_prior(self.output, prior, every=5)
 
     def forward(self, features: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b z y x anchor 5"]:
-        """Give the five numbers last, so that cells and anchors flatten into one list."""
+        """Compute the maps with the five numbers last, so that cells and anchors flatten into one list."""
         maps: Tensor = self.output(torch.relu(self.hidden(features))).permute(0, 2, 3, 4, 1)
         return maps.reshape(*maps.shape[:4], self.anchors, 5)
 
 
 class AnchorDetector(DetectionNetwork):
-    """One stage, as RPN, SSD and YOLO are: each anchor says whether it is a nodule, and where that lies.
+    """One-stage detector, like RPN, SSD and YOLO: predicts for each anchor a nodule probability and a box.
 
     Args:
-        backbone: the network below.
-        anchors: their sizes; their stride must be the backbone's.
+        backbone: computes the features.
+        anchors: sizes and stride of the anchors; the stride must be the backbone's.
         hidden: see `AnchorHead`.
         prior: see `AnchorHead`.
     """
@@ -107,14 +110,14 @@ class AnchorDetector(DetectionNetwork):
         most: int,
         largest_diameter: float = math.inf,
     ) -> ScoredBoxes:
-        """Read each anchor's box; see `decode_maps`."""
+        """Decode the best anchors into boxes; see `decode_maps`."""
         return decode_maps(
             maps, self.anchors, min_probability=min_probability, most=most, largest_diameter=largest_diameter
         )
 
 
 class SegmentationHead(nn.Module):
-    """Predict a logit for each cell: whether its centre lies in a nodule.
+    """Predict a logit for each cell: whether its centre lies inside a nodule.
 
     Args:
         channels: of the features.
@@ -124,10 +127,10 @@ class SegmentationHead(nn.Module):
     def __init__(self, channels: int, prior: float = 0.01) -> None:
         super().__init__()
         self.output = nn.Conv3d(channels, 1, 1)
-        _believe(self.output, prior, every=1)
+        _initialise_prior(self.output, prior, every=1)
 
     def forward(self, features: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b z y x 1 1"]:
-        """Lay the logits out as those of one anchor a cell that has no other numbers."""
+        """Compute the logits in the layout of one anchor per cell without box values."""
         maps: Tensor = self.output(features).permute(0, 2, 3, 4, 1)
         return maps[..., None]
 
@@ -135,14 +138,17 @@ class SegmentationHead(nn.Module):
 class SegmentationDetector(DetectionNetwork):
     """Segmentation as a detector: the connected components of the map are the candidates.
 
-    Its anchors are the cells themselves. The csv files of the challenges tell a nodule's diameter and not its outline,
-    so that spheres are what it learns (`SphereAssigner`).
+    Each cell of the map is an anchor. The challenges' csv files give a nodule's diameter but no outline, so the targets
+    are spheres (`SphereAssigner`).
 
     Args:
-        backbone: the network below; its stride is the map's.
+        backbone: computes the features; its stride is the map's.
         spacing_mm: side of the (cubic) voxels of the network's input.
-        levels: rising probabilities that cut the map into components, see `decode_components`.
+        levels: increasing probability thresholds that cut the map into components, see `decode_components`.
         prior: see `AnchorHead`.
+
+    Raises:
+        InputError: the levels do not increase strictly within (0, 1).
     """
 
     def __init__(
@@ -153,7 +159,9 @@ class SegmentationDetector(DetectionNetwork):
         prior: float = 0.01,
     ) -> None:
         if not levels or list(levels) != sorted(set(levels)) or levels[0] <= 0 or levels[-1] >= 1:
-            raise InputError(f"a segmentation's levels must rise within 0..1, not {list(levels)}")
+            raise InputError(
+                f"a segmentation's levels must increase strictly within (0, 1), not {list(levels)}", "argument-invalid"
+            )
         cells = AnchorGrid((backbone.stride * spacing_mm,), backbone.stride, spacing_mm)
         super().__init__(backbone, SegmentationHead(backbone.out_channels, prior), cells, numbers=1)
         self.levels = tuple(levels)
@@ -166,7 +174,7 @@ class SegmentationDetector(DetectionNetwork):
         most: int,
         largest_diameter: float = math.inf,
     ) -> ScoredBoxes:
-        """Give the components as spheres; see `decode_components`."""
+        """Decode the connected components into spheres; see `decode_components`."""
         return decode_components(
             maps[..., 0, 0],
             self.anchors.stride,
@@ -177,8 +185,8 @@ class SegmentationDetector(DetectionNetwork):
         )
 
 
-def _believe(output: nn.Conv3d, prior: float, every: int) -> None:
-    """Let the last convolution give a probability at first, in each `every`th channel, and zeros in the others."""
+def _initialise_prior(output: nn.Conv3d, prior: float, every: int) -> None:
+    """Set the bias so that every `every`th channel starts at the logit of the prior and the others at 0."""
     nn.init.normal_(output.weight, std=0.01)
     nn.init.zeros_(output.bias)  # type: ignore[arg-type]
     with torch.no_grad():

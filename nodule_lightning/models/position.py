@@ -1,4 +1,4 @@
-"""Where in the lungs a network looks: coordinates of the whole lung crop as three more channels (grt123)."""
+"""Position map: coordinates within the whole lung crop as three more channels (grt123)."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from torch import Tensor
 def position_map(
     position: Float[Tensor, "b 3 2"] | None, features: Float[Tensor, "b _ cz cy cx"], voxels: Sequence[int]
 ) -> Float[Tensor, "b 3 cz cy cx"]:
-    """Give the (z, y, x) place of each cell's centre in the whole lung crop.
+    """Compute the (z, y, x) position of each cell's centre within the whole lung crop.
 
-    The crop's first voxel is at -1 and its last at 1 on each axis, wherever and however large the piece of it is that
-    the network sees: a cell has the same coordinates in a patch, in a tile and in the whole crop.
+    The crop's first voxel is at -1 and its last at 1 on each axis. The coordinates do not depend on the piece of the
+    crop that the network sees: a cell has the same ones in a patch, in a tile and in the whole crop.
 
     Args:
-        position: coordinates of the first and the last voxel's centre of each image, along z, y and x; the first is
-            the larger where a patch is mirrored. None stands for whole crops.
-        features: whose cells, batch, type and device the map is for.
-        voxels: of the images along z, y and x.
+        position: coordinates of the centres of each image's first and last voxel, along z, y and x; the first is
+            the larger one where a patch is mirrored. None for whole crops.
+        features: the map gets their cells, batch size, type and device.
+        voxels: size of the images along z, y and x.
 
     >>> position_map(torch.tensor([[[-1.0, 1.0], [0.0, 0.3], [1.0, 0.0]]]), torch.zeros(1, 8, 1, 2, 1), (4, 4, 4))
     tensor([[[[[0.0000],

@@ -1,4 +1,4 @@
-"""The residual U-Net of the seed team, which is grt123's: encoder to stride 16, decoder back to stride 4 or 2."""
+"""Residual U-Net of the seed team, taken from grt123: encoder to stride 16, decoder back to stride 4 or 2."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,20 +13,23 @@ from nodule_lightning.models.position import position_map
 
 
 class ResUNet(Backbone):
-    """Give features at stride 4 or 2 for a volume whose sides are multiples of `stride_total`.
+    """Compute features at stride 4 or 2 of a volume whose sides are multiples of `stride_total`.
 
     Args:
         channels: of the stem and of the encoder at strides 2, 4, 8 and 16.
-        blocks: blocks at strides 2, 4, 8 and 16; the first may be 0 where the channels do not change.
-        decoder_channels: of the decoder at strides 8, 4 and, where a third is given, 2; the last is the network's
-            width at its output, at that stride.
-        decoder_blocks: blocks at the same strides.
+        blocks: number of blocks at strides 2, 4, 8 and 16; the first may be 0 where the channels do not change.
+        decoder_channels: of the decoder at strides 8, 4 and, if there is a third, 2; the last is the number of output
+            channels, at that stride.
+        decoder_blocks: number of blocks at the same strides.
         norm: `batch`, `group` or `instance`.
-        stem_stride: 1 for the two full-size convolutions of the original; 2 halves the volume in the first
-            convolution, so that nothing runs at full size.
-        dropout: share of output channels dropped in training.
-        block: `residual`, or `plain` for the same without shortcuts.
-        position: give the decoder's last level the cells' places in the lung crop, as the original does.
+        stem_stride: 1 for the two full-resolution convolutions of the original; 2 halves the volume in the first
+            convolution, so that nothing runs at full resolution.
+        dropout: fraction of output channels dropped in training.
+        block: `residual`, or `plain` for the same network without shortcuts.
+        position: feed the position map to the decoder's last level, as the original does.
+
+    Raises:
+        InputError: the lists have the wrong length, or a value is out of range.
     """
 
     stride_total = 16
@@ -56,7 +59,7 @@ class ResUNet(Backbone):
             for inputs, outputs, count in zip(channels[:-1], widths, blocks, strict=True)
         )
         self.pool = nn.MaxPool3d(2)
-        # What each level of the decoder reads: the level below, the encoder's features, in the last one the position.
+        # A decoder level reads the level below, the encoder's features and, in the last level, the position map.
         below, beside = (widths[3], *decoder_channels[:-1]), widths[2::-1][: len(decoder_channels)]
         inputs = [sum(pair) for pair in zip(below, beside, strict=True)]
         inputs[-1] += 3 * position
@@ -91,7 +94,7 @@ class ResUNet(Backbone):
 
 
 def _stem(channels: int, stride: int, norm: str) -> nn.Sequential:
-    """Bring the image to stride 2."""
+    """Make the layers that bring the image to stride 2."""
     if stride == 2:
         return convolution(1, channels, norm, kernel=(4, 4, 4), stride=2)
     return nn.Sequential(
@@ -125,12 +128,20 @@ def _check(
     if lengths not in ((5, 4, 2, 2), (5, 4, 3, 3)):
         raise InputError(
             "ResUNet needs 5 channels, 4 blocks, and 2 decoder_channels and decoder_blocks, or 3 for stride 2; "
-            f"the lengths given are {', '.join(map(str, lengths))}"
+            f"the lengths given are {', '.join(map(str, lengths))}",
+            "argument-invalid",
         )
     if min(channels) < 1 or min(decoder_channels) < 1:
-        raise InputError("ResUNet's channels must be at least 1")
+        raise InputError(
+            f"ResUNet's channels must be at least 1, not {list(channels)} and {list(decoder_channels)}",
+            "argument-invalid",
+        )
     if stem_stride not in (1, 2):
-        raise InputError(f"ResUNet's stem_stride must be 1 or 2, not {stem_stride}")
+        raise InputError(f"ResUNet's stem_stride must be 1 or 2, not {stem_stride}", "argument-invalid")
     first_may_be_empty = 0 if channels[0] == channels[1] else 1
     if blocks[0] < first_may_be_empty or min(*blocks[1:], *decoder_blocks) < 1:
-        raise InputError("each level of a ResUNet needs a block; only the first, with equal channels, may have none")
+        raise InputError(
+            "each level of a ResUNet needs a block; only the first, with equal channels, may have none: "
+            f"blocks are {list(blocks)} and decoder_blocks {list(decoder_blocks)}",
+            "argument-invalid",
+        )

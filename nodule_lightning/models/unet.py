@@ -1,4 +1,4 @@
-"""The U-Net of 2015, on slices or with every operation in 3D."""
+"""U-Net of 2015, on axial slices or with every operation in 3D."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,21 +13,24 @@ from nodule_lightning.models.position import position_map
 
 
 class UNet(Backbone):
-    """Give features for a volume whose sides are multiples of `stride_total`.
+    """Compute features of a volume whose sides are multiples of `stride_total`.
 
-    Ronneberger et al. 2015: in each level two 3x3 convolutions with ReLU; max-pooling down; up by a deconvolution that
-    halves the channels, beside the encoder's features of that level; dropout at the bottom. Other than there the
-    convolutions are padded, so that nothing is cropped, and normalised. With its five levels these are 26 layers: 18
+    Ronneberger et al. 2015: two 3x3 convolutions with ReLU in each level; max pooling down; up by a deconvolution that
+    halves the channels, concatenated with the encoder's features of that level; dropout at the bottom. Unlike in the
+    paper, the convolutions are padded, so that nothing is cropped, and normalised. Five levels make 26 layers: 18
     convolutions, 4 poolings and 4 deconvolutions.
 
     Args:
-        dimensions: 2 sees each axial slice by itself; 3 makes every operation one in 3D.
-        channels: of each level; the level i has stride 2^i, in slices along y and x alone.
-        decoder_stride: where the decoder ends; 1 is the original's.
-        stride: of the features along each axis; from a finer decoder, or from all slices, they are max-pooled.
+        dimensions: 2 treats each axial slice separately; 3 makes every operation three-dimensional.
+        channels: of each level; level i has stride 2^i, with `dimensions=2` along y and x only.
+        decoder_stride: stride at which the decoder ends; 1 in the original.
+        stride: of the output along each axis; a finer decoder output, or all slices, are max-pooled to it.
         norm: `batch`, `group` or `instance`.
-        dropout: share of the bottom's channels dropped in training.
-        position: give the decoder's last level the cells' places in the lung crop.
+        dropout: fraction of the bottom level's channels dropped in training.
+        position: feed the position map to the decoder's last level.
+
+    Raises:
+        InputError: a value is out of range, or the strides do not fit each other.
     """
 
     def __init__(
@@ -88,14 +91,17 @@ def _level(inputs: int, outputs: int, norm: str, kernel: tuple[int, int, int]) -
 
 
 def _decoder_levels(dimensions: int, channels: Sequence[int], decoder_stride: int, stride: int) -> int:
-    """Count the levels of the decoder."""
+    """Check the arguments and count the levels of the decoder."""
     if dimensions not in (2, 3):
-        raise InputError(f"UNet's dimensions must be 2 or 3, not {dimensions}")
+        raise InputError(f"UNet's dimensions must be 2 or 3, not {dimensions}", "argument-invalid")
     if not 2 <= len(channels) <= 5 or min(channels) < 1:
-        raise InputError(f"UNet needs 2 to 5 channels of at least 1, not {list(channels)}")
+        raise InputError(f"UNet needs 2 to 5 channels of at least 1, not {list(channels)}", "argument-invalid")
     levels = [2**level for level in range(len(channels) - 1)]
     if decoder_stride not in levels:
-        raise InputError(f"UNet's decoder_stride must be one of {levels}, not {decoder_stride}")
+        raise InputError(f"UNet's decoder_stride must be one of {levels}, not {decoder_stride}", "argument-invalid")
     if stride not in (1, 2, 4, 8) or stride < decoder_stride:
-        raise InputError(f"UNet's stride must be 1, 2, 4 or 8 and at least decoder_stride, not {stride}")
+        raise InputError(
+            f"UNet's stride must be 1, 2, 4 or 8 and at least decoder_stride={decoder_stride}, not {stride}",
+            "argument-invalid",
+        )
     return len(levels) - levels.index(decoder_stride)

@@ -1,1 +1,1 @@
-"""Tables, figures and the HTML page that a run ends with."""
+"""Figures, galleries and the HTML page of a report."""

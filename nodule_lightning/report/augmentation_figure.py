@@ -1,4 +1,4 @@
-"""Patches as they are cut and as each augmentation changes them, with the circles of their boxes."""
+"""Figure of patches before and after each augmentation, with circles around their findings."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -16,18 +16,18 @@ from nodule_lightning.report.canvas import BLUE, GREEN, INK, new_figure
 GAP: Final = 3
 TILE_INCH: Final = 1.5
 RIM_VOXELS: Final = 1.5
-COLOURS: Final = {NODULE: GREEN, IGNORED: BLUE}
+KIND_COLOURS: Final = {NODULE: GREEN, IGNORED: BLUE}
 
 
 def draw_augmentations(cut: PatchBatch, rows: Mapping[str, AugmentedBatch]) -> Figure:
-    """Draw the axial slice through a nodule of each patch: a row for each change, a column for each patch.
+    """Draw the axial slice through a nodule of each patch: one row for each augmentation, one column for each patch.
 
-    Nodules are circled in green, ignored findings in blue, a little outside their edge and where the slice meets
-    their sphere. A patch without a nodule, or whose nodule has left it, shows its middle.
+    Nodules are circled in green and ignored findings in blue, slightly outside their edge, if the slice meets their
+    sphere. For a patch without a nodule, or whose nodule has moved out of it, the middle slice is shown.
 
     Args:
-        cut: the patches before any change; of each, the slices follow its first nodule.
-        rows: the changed patches, by the name of the change.
+        cut: the patches before augmentation; the slice follows the first nodule of each.
+        rows: the augmented patches, by the name of the augmentation.
     """
     figure = new_figure(TILE_INCH * len(cut) + 1.3, TILE_INCH * len(rows) + 0.1)
     axes = figure.add_subplot()
@@ -43,7 +43,7 @@ def draw_augmentations(cut: PatchBatch, rows: Mapping[str, AugmentedBatch]) -> F
             corner = row * step, column * step
             mosaic[corner[0] : corner[0] + side, corner[1] : corner[1] + side] = batch.image[column, 0, level].cpu()
             for box, kind in zip(boxes, kinds, strict=True):
-                if kind in COLOURS and (circle := _circle(box, level, corner, COLOURS[kind])) is not None:
+                if kind in KIND_COLOURS and (circle := _circle(box, level, corner, KIND_COLOURS[kind])) is not None:
                     axes.add_patch(circle)
     axes.imshow(mosaic, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     axes.set_yticks([row * step + side / 2 for row in range(len(rows))], list(rows), fontsize=9.5, color=INK)

@@ -1,4 +1,4 @@
-"""The FROC curve as the LUNA16 paper draws it: logarithmic rate, the interval as a band, the seven points marked."""
+"""FROC figure in the style of the LUNA16 paper: logarithmic rate axis, interval as a band, the seven points marked."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ def draw_froc(result: FrocResult, label: str = "") -> Figure:
     """Draw the curve of one result.
 
     Args:
-        result: with or without bootstraps.
-        label: name of the system, for the legend (which hides names that begin with an underscore, hence cut off).
+        result: with or without a bootstrap interval.
+        label: name of the system, for the legend; leading underscores are cut off, since matplotlib would hide it.
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
@@ -41,11 +41,11 @@ def draw_froc(result: FrocResult, label: str = "") -> Figure:
 def draw_frocs(results: Sequence[tuple[str, FrocResult]]) -> Figure:
     """Draw the curves of several results into one figure, with their means and intervals in the legend.
 
-    Colour, line and marker tell the systems apart, with any colour vision and in grey. Where there are more than five,
-    their bands would hide one another and are left out.
+    Systems differ in colour, line and marker, so they can be distinguished with any colour vision and in greyscale.
+    With more than five systems the bands are left out, since they would hide one another.
 
     Args:
-        results: name and result of each system, in the order of the legend; one of them is drawn as by `draw_froc`.
+        results: name and result of each system, in the order of the legend; a single one is drawn by `draw_froc`.
     """
     if len(results) == 1:
         [(label, result)] = results
@@ -59,8 +59,8 @@ def draw_frocs(results: Sequence[tuple[str, FrocResult]]) -> Figure:
     for place, (_, result) in enumerate(results):
         _draw_curve(axes, result, model_style(place))
     add_model_legend(figure, [f"{shorten(label)}: {_score(result)}" for label, result in results])
-    sure = any(result.band is not None for _, result in results)
-    title = "FROC and mean sensitivity" + (", 95 % intervals by bootstrap over scans" if sure else "")
+    has_band = any(result.band is not None for _, result in results)
+    title = "FROC and mean sensitivity" + (", 95 % intervals by bootstrap over scans" if has_band else "")
     axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
     return figure
 
@@ -89,7 +89,7 @@ def _draw_curve(axes: Axes, result: FrocResult, style: ModelStyle, label: str | 
         color=style.colour,
         markersize=5,
         markeredgecolor="white",
-        # On the frame as well, a point is drawn whole.
+        # So that points on the frame are not cut off.
         clip_on=False,
         zorder=3,
     )
@@ -116,7 +116,7 @@ def _name_points(axes: Axes, result: FrocResult) -> None:
     for rate, sensitivity, side in zip(RATES, result.sensitivities, sides, strict=True):
         interval = result.interval_at(rate)
         low = sensitivity if interval is None else min(interval[0], sensitivity)
-        # The number stands under the band, where the rising curve leaves room, unless the axis is too near.
+        # The number goes below the band, where the rising curve leaves room, unless that is too near to the axis.
         under = low > 0.1
         axes.annotate(
             f"{sensitivity:.3f}",

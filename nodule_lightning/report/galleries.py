@@ -1,4 +1,4 @@
-"""The galleries of a report, cut out of the cache: the best candidates, the misses and the false positives."""
+"""Galleries of a report, cut from the cache: best candidates, missed nodules and false positives."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -9,11 +9,11 @@ from jaxtyping import Float64, Int64
 from nodule_lightning.boxes import check_nodules
 from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.report.gallery_section import Case, Gallery
-from nodule_lightning.report.pictures import TILE_MM, Outcome, Tile, cut_tiles, outcomes
+from nodule_lightning.report.pictures import TILE_MM, MarkOutcome, Tile, cut_tiles, mark_outcomes
 from nodule_lightning.report.planes import draw_planes, to_jpeg
 from nodule_lightning.structures import Candidates, Entry, Findings, Table
 
-PLANES: Final = f"Axial, coronal and sagittal plane, {TILE_MM:.0f} mm wide, as a radiologist sees them."
+PLANES: Final = f"Axial, coronal and sagittal plane, {TILE_MM:.0f} mm wide, in radiological orientation."
 
 
 def best_tiles(catalog: Catalog, marks: Table[Candidates], most: int) -> list[Tile]:
@@ -22,7 +22,7 @@ def best_tiles(catalog: Catalog, marks: Table[Candidates], most: int) -> list[Ti
     Args:
         catalog: of the cache.
         marks: of scans that the cache holds.
-        most: this many at most.
+        most: maximum number of tiles.
     """
     chosen = np.argsort(-marks.rows.probability, kind="stable")[:most]
     tiles: dict[int, Tile] = {}
@@ -30,8 +30,8 @@ def best_tiles(catalog: Catalog, marks: Table[Candidates], most: int) -> list[Ti
         rows = np.flatnonzero(marks.scan_id == scan_id)
         view = _View.of(catalog, marks, scan_id)
         shown = np.flatnonzero(np.isin(rows, chosen))
-        fates = [view.fates[row] for row in shown.tolist()]
-        cut = cut_tiles(view.entry.ct, view.entry.grid, view.marks[shown], fates, scan_id)
+        outcomes = [view.outcomes[row] for row in shown.tolist()]
+        cut = cut_tiles(view.entry.ct, view.entry.grid, view.marks[shown], outcomes, scan_id)
         tiles.update(zip(rows[shown].tolist(), cut, strict=True))
     return [tiles[row] for row in chosen.tolist()]
 
@@ -42,8 +42,8 @@ def misses_gallery(catalog: Catalog, marks: Table[Candidates], misses: Table[Fin
     Args:
         catalog: of the cache.
         marks: of all scans.
-        misses: all of them, in the order to be shown, of scans that the cache holds.
-        most: this many of them at most.
+        misses: all missed nodules in display order, in scans that the cache holds.
+        most: maximum number of pictures.
     """
     shown = misses[:most]
     number = f"All {len(misses)}" if len(shown) == len(misses) else f"{len(shown)} of {len(misses)}"
@@ -65,8 +65,8 @@ def false_positives_gallery(
     Args:
         catalog: of the cache.
         marks: of all scans.
-        false_positives: in the order to be shown, of scans that the cache holds.
-        most: this many of them at most.
+        false_positives: in display order, in scans that the cache holds.
+        most: maximum number of pictures.
     """
     caption = f"Marks inside no finding, the most probable first. {PLANES}"
     if not len(false_positives):
@@ -81,19 +81,19 @@ def false_positives_gallery(
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A scan with all that can be drawn of it."""
+    """A scan with its findings, marks and their outcomes."""
 
     entry: Entry
     nodules: Findings
     excluded: Findings
     marks: Candidates
-    fates: list[Outcome]
+    outcomes: list[MarkOutcome]
 
     @classmethod
     def of(cls, catalog: Catalog, marks: Table[Candidates], scan_id: str) -> Self:
         nodules, excluded = catalog.nodules(scan_id), catalog.excluded(scan_id)
         own = marks.rows[marks.scan_id == scan_id]
-        return cls(catalog.entry(scan_id), nodules, excluded, own, outcomes(own, nodules, excluded))
+        return cls(catalog.entry(scan_id), nodules, excluded, own, mark_outcomes(own, nodules, excluded))
 
     def case(
         self,
@@ -101,10 +101,10 @@ class _View:
         words: tuple[str, ...],
         centre_xyz_mm: Float64[np.ndarray, "3"],
         marks: Candidates,
-        fates: list[Outcome],
+        outcomes: list[MarkOutcome],
     ) -> Case:
         entry = self.entry
-        picture = draw_planes(entry.ct, entry.grid, centre_xyz_mm, self.nodules, self.excluded, marks, fates)
+        picture = draw_planes(entry.ct, entry.grid, centre_xyz_mm, self.nodules, self.excluded, marks, outcomes)
         return Case(title, (entry.scan_id, self.place(centre_xyz_mm), *words), to_jpeg(picture))
 
     def place(self, centre_xyz_mm: Float64[np.ndarray, "3"]) -> str:
@@ -119,15 +119,15 @@ def _miss(view: _View, nodule: Findings) -> Case:
     nearest, distances = _nearest(view.marks.centre_xyz_mm, centre)
     words = ["no mark in this scan"]
     for row in nearest.tolist():
-        fate = "on an excluded finding" if view.fates[row] == Outcome.IGNORED else view.fates[row]
-        words = [f"nearest mark {distances[row]:.1f} mm away: p = {view.marks.probability[row]:.3f}, {fate}"]
+        outcome = "on an excluded finding" if view.outcomes[row] == MarkOutcome.IGNORED else view.outcomes[row]
+        words = [f"nearest mark {distances[row]:.1f} mm away: p = {view.marks.probability[row]:.3f}, {outcome}"]
     kept = check_nodules(nodule, entry.grid, entry.lung)
     if not kept["in_crop"]:
         words.append("outside the lung crop")
     elif not kept["in_mask"]:
-        words.append("outside the lung mask, where no candidate is given")
-    fates = [view.fates[row] for row in nearest.tolist()]
-    return view.case(f"{nodule.diameter_mm[0]:.1f} mm", tuple(words), centre, view.marks[nearest], fates)
+        words.append("outside the lung mask, where there are no candidates")
+    outcomes = [view.outcomes[row] for row in nearest.tolist()]
+    return view.case(f"{nodule.diameter_mm[0]:.1f} mm", tuple(words), centre, view.marks[nearest], outcomes)
 
 
 def _false_positive(view: _View, mark: Candidates) -> Case:
@@ -142,12 +142,12 @@ def _false_positive(view: _View, mark: Candidates) -> Case:
         words = [f"nearest finding {distances[row]:.1f} mm away: {kind}{size}"]
     size = f", {mark.diameter_mm[0]:.1f} mm" if mark.diameter_mm[0] > 0 else ""
     title = f"p = {mark.probability[0]:.3f}{size}"
-    return view.case(title, tuple(words), centre, mark, [Outcome.FALSE_POSITIVE])
+    return view.case(title, tuple(words), centre, mark, [MarkOutcome.FALSE_POSITIVE])
 
 
 def _nearest(
     places_xyz_mm: Float64[np.ndarray, "n 3"], centre_xyz_mm: Float64[np.ndarray, "3"]
 ) -> tuple[Int64[np.ndarray, "nearest"], Float64[np.ndarray, "n"]]:
-    """Give the row of the nearest place, in a list that is empty if there is none, and the distances of all."""
+    """Find the row of the nearest place, as an array that is empty without places; also return all distances."""
     distances = np.linalg.norm(places_xyz_mm - centre_xyz_mm, axis=1)
     return np.argsort(distances, kind="stable")[:1], distances

@@ -1,4 +1,4 @@
-"""A gallery on a page: small pictures, each with words beneath that can be read at any width and copied."""
+"""Markup of a gallery: small pictures with captions as text, readable at any width and copyable."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ class Case:
     """One picture of a gallery.
 
     Attributes:
-        title: what stands out about it.
-        lines: further words, a line each.
-        jpeg: the picture's bytes.
+        title: most important value.
+        lines: further lines of the caption.
+        jpeg: the picture as JPEG.
     """
 
     title: str
@@ -44,12 +44,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """A section of the page.
+    """Gallery section of the page.
 
     Attributes:
         heading: title of the section.
         caption: what is shown, in what order, and out of how many.
-        cases: may be none, then the caption says why.
+        cases: the pictures; may be empty, then the caption says why.
     """
 
     heading: str
@@ -58,7 +58,7 @@ class Gallery:
 
 
 def gallery_section(gallery: Gallery) -> str:
-    """Lay out a gallery as markup."""
+    """Render a gallery as HTML, with a legend unless it is empty."""
     cases = "".join(_case(case, rank) for rank, case in enumerate(gallery.cases, start=1))
     body = f'{KEY}<div class="cases">{cases}</div>' if cases else ""
     return f'<section><h2>{escape(gallery.heading)}</h2><p class="faint">{escape(gallery.caption)}</p>{body}</section>'

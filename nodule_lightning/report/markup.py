@@ -1,4 +1,4 @@
-"""What all pages share: the frame with its styles, and tables."""
+"""Markup shared by all pages: the frame with its styles, and tables."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -10,7 +10,7 @@ FOOTER: Final = "Made with nodule_lightning. Research software, not for clinical
 
 
 def html_page(title: str, parts: Iterable[str], more_styles: str = "") -> str:
-    """Put pieces of markup into one page that needs no other file."""
+    """Join pieces of markup into one self-contained page."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -20,7 +20,7 @@ def html_page(title: str, parts: Iterable[str], more_styles: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out rows of markup, or of text that holds no markup."""
+    """Render a table; the cells are inserted as HTML, so text must be escaped before."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"

@@ -1,4 +1,4 @@
-"""How several models are told apart in one figure: by colour, line and marker, and by a legend under the axes."""
+"""Styles and legend that distinguish several models in one figure: colour, line and marker."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Line = Literal["-", "--", "-.", ":"]
 
 @dataclass(frozen=True, slots=True)
 class ModelStyle:
-    """How one of several models is drawn.
+    """Style of one of several models.
 
     Attributes:
         colour: of line and points.
@@ -27,7 +27,7 @@ class ModelStyle:
     marker: str
 
 
-# Neighbours differ in lightness, line and marker, so that they are told apart in grey as well.
+# Neighbours differ in lightness, line and marker, so that they are distinguishable in greyscale too.
 MODEL_STYLES: Final = (
     ModelStyle(BLUE, "-", "o"),
     ModelStyle(AMBER, "--", "s"),
@@ -42,19 +42,19 @@ _LINES: Final[tuple[Line, ...]] = ("-", "--", "-.", ":")
 
 
 def model_style(place: int) -> ModelStyle:
-    """Give the style of the model in this place; beyond the seventh, the colours return with other lines."""
+    """Return the style of the model at this index; from the eighth on, colours repeat with other line styles."""
     turn, place = divmod(place, len(MODEL_STYLES))
     style = MODEL_STYLES[place]
     return ModelStyle(style.colour, _LINES[(_LINES.index(style.line) + turn) % len(_LINES)], style.marker)
 
 
 def add_model_legend(figure: Figure, labels: Sequence[str], *, lines: bool = True) -> None:
-    """Name the models under the axes, where no curve is hidden; no label adds nothing.
+    """Add a legend of the models below the axes, where it hides no curve; without labels nothing is added.
 
     Args:
-        figure: of a constrained layout, so that the axes make room.
+        figure: must have a constrained layout, so that the axes make room.
         labels: of the models, in the order of their styles.
-        lines: whether the figure draws them as lines, not as points alone.
+        lines: whether the figure draws lines, not only points.
     """
     handles = [
         Line2D([], [], color=style.colour, linestyle=style.line if lines else "none", marker=style.marker, markersize=5)
@@ -68,7 +68,7 @@ def add_model_legend(figure: Figure, labels: Sequence[str], *, lines: bool = Tru
 
 
 def shorten(name: str) -> str:
-    """Cut the middle out of a name that is too long for a legend; both ends may tell models apart.
+    """Cut the middle out of a name that is too long for a legend; models may differ at either end.
 
     >>> shorten("outputs/train/2026-01-31_12-00-00/prediction/submission")
     'outputs/train/2026-01-3…0/prediction/submission'

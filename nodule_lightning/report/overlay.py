@@ -1,4 +1,4 @@
-"""One picture a scan: the axial slices of its best candidates, each with its mark drawn in."""
+"""Overlay figure of a scan: axial slices of its best candidates with the marks drawn in."""
 
 from typing import Final
 
@@ -14,20 +14,20 @@ from nodule_lightning.structures import Candidates, Entry
 
 MOST_DRAWN: Final = 6
 _COLUMNS: Final = 3
-# The circle runs outside the nodule, so that its edge stays to be seen.
+# The circle lies outside the nodule, so that the nodule's edge stays visible.
 _MARGIN_MM: Final = 3.0
 
 
 def draw_overlay(entry: Entry, candidates: Candidates, voxels_zyx: Int64[np.ndarray, "n 3"]) -> Figure:
     """Draw the slices of the best six candidates.
 
-    The slices are of the lung crop as the network sees it, the patient's right on the left, as a radiologist looks;
-    their titles name the place in the original scan, slices from 1 and voxels from 0.
+    The slices show the lung crop as the network sees it, in radiological orientation (the patient's right on the left).
+    Their titles give the position in the original scan, slices counted from 1 and voxels from 0.
 
     Args:
         entry: the prepared scan.
         candidates: of this scan, best first.
-        voxels_zyx: where each lies in the original scan.
+        voxels_zyx: position of each candidate in the original scan.
     """
     shown = min(len(candidates), MOST_DRAWN)
     columns = min(max(shown, 1), _COLUMNS)

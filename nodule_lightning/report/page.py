@@ -1,4 +1,4 @@
-"""One self-contained report.html: the score, how sure it is, the pictures, and how it was made."""
+"""Self-contained report.html: score with intervals, figures, galleries, command and settings."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ class Picture:
         name: of the PNG file, without suffix.
         heading: title on the page.
         caption: sentence under it.
-        png: the picture's bytes.
+        png: the picture as PNG.
     """
 
     name: str
@@ -46,17 +46,17 @@ def write_report(
     galleries: Sequence[Gallery] = (),
     others: Sequence[tuple[str, FrocResult]] = (),
 ) -> Path:
-    """Write the page and its pictures, those of the score among them.
+    """Write the page, and its figures as PNG files, including those of the score.
 
     Args:
-        output: folder to write into; made if needed.
+        output: folder to write into; created if needed.
         title: heading of the page.
         result: the score.
-        pictures: figures besides those of the score, in order.
-        settings: what the run was set to; nested mappings are shown as dotted names.
-        command: the command line that made the result, or several lines.
-        galleries: of single findings and marks, in order; they are on the page alone.
-        others: name and score of the systems to compare with, on the same nodules.
+        pictures: further figures, in order.
+        settings: of the run; nested mappings are shown with dotted names.
+        command: the command line that made the result; may have several lines.
+        galleries: of single findings and marks, in order; they are shown on the page only.
+        others: name and score of each system to compare with, on the same nodules.
 
     Returns:
         The path of the page.
@@ -179,7 +179,7 @@ def _figure(picture: Picture) -> str:
 
 
 def _warnings(sentences: Sequence[str], others: Sequence[tuple[str, FrocResult]]) -> str:
-    """Give the warnings of the score, and of each other system those that are its own."""
+    """Render the warnings of the score, and of each other system those that the score does not have."""
     theirs = [
         f"{label}: {sentence}" for label, other in others for sentence in other.warnings if sentence not in sentences
     ]

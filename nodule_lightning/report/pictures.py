@@ -1,4 +1,4 @@
-"""Pictures of CT: a slice before and after the lung crop, and a gallery of candidates."""
+"""CT figures: a slice before and after the lung crop, and a gallery of candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from nodule_lightning.structures import Candidates, Findings, RowsT, Table
 WINDOW_HU: Final = (-1200, 600)
 TILE_MM: Final = 48.0
 COLUMNS: Final = 6
-# What fits under a tile; the ids of one data set begin alike, so that the end tells them apart.
+# Length that fits under a tile. The end is kept, since the ids of one data set often share their beginning.
 CAPTION_LETTERS: Final = 24
 # A mark without a diameter gets a circle of this size.
 SHOWN_DIAMETER_MM: Final = 10.0
 
 
-class Outcome(StrEnum):
-    """What became of a mark."""
+class MarkOutcome(StrEnum):
+    """How a mark counts in the score."""
 
     HIT = "hit"
     FALSE_POSITIVE = "false positive"
@@ -35,11 +35,11 @@ class Outcome(StrEnum):
     NOT_SCORED = "not scored"
 
 
-COLOURS: Final = {
-    Outcome.HIT: GREEN,
-    Outcome.FALSE_POSITIVE: ORANGE,
-    Outcome.IGNORED: BLUE,
-    Outcome.NOT_SCORED: GREY,
+OUTCOME_COLOURS: Final = {
+    MarkOutcome.HIT: GREEN,
+    MarkOutcome.FALSE_POSITIVE: ORANGE,
+    MarkOutcome.IGNORED: BLUE,
+    MarkOutcome.NOT_SCORED: GREY,
 }
 
 
@@ -48,47 +48,51 @@ class Tile:
     """One candidate in the gallery.
 
     Attributes:
-        patch: axial slice around the mark, which lies at its centre.
+        patch: axial slice centred on the mark.
         spacing_mm: of the patch's pixels.
         probability: score of the mark.
-        diameter_mm: of the circle; negative where it is unknown.
-        outcome: what became of the mark.
-        caption: a few words under the picture.
+        diameter_mm: of the circle; negative if unknown.
+        outcome: how the mark counts in the score.
+        caption: short text under the picture.
     """
 
     patch: UInt8[np.ndarray, "y x"]
     spacing_mm: float
     probability: float
     diameter_mm: float
-    outcome: Outcome
+    outcome: MarkOutcome
     caption: str = ""
 
 
-def outcomes(candidates: Candidates, nodules: Findings, excluded: Findings) -> list[Outcome]:
-    """Tell of each mark of one scan what the score makes of it."""
+def mark_outcomes(candidates: Candidates, nodules: Findings, excluded: Findings) -> list[MarkOutcome]:
+    """Determine how each mark of one scan counts in the score."""
     matching = match(_one_scan(candidates), _one_scan(nodules), _one_scan(excluded))
-    fates = [Outcome.NOT_SCORED] * len(candidates)
+    outcomes = [MarkOutcome.NOT_SCORED] * len(candidates)
     for outcome, chosen in (
-        (Outcome.FALSE_POSITIVE, matching.false_positive),
-        (Outcome.IGNORED, matching.ignored),
-        (Outcome.HIT, matching.hit),
+        (MarkOutcome.FALSE_POSITIVE, matching.false_positive),
+        (MarkOutcome.IGNORED, matching.ignored),
+        (MarkOutcome.HIT, matching.hit),
     ):
         for row in np.flatnonzero(chosen).tolist():
-            fates[row] = outcome
-    return fates
+            outcomes[row] = outcome
+    return outcomes
 
 
 def cut_tiles(
-    ct: UInt8[np.ndarray, "z y x"], grid: Grid, candidates: Candidates, fates: Sequence[Outcome], caption: str = ""
+    ct: UInt8[np.ndarray, "z y x"],
+    grid: Grid,
+    candidates: Candidates,
+    outcomes: Sequence[MarkOutcome],
+    caption: str = "",
 ) -> list[Tile]:
-    """Cut the axial picture of each candidate of one scan out of its cache entry; grey beyond the edge."""
+    """Cut an axial picture around each candidate of one scan from its cache entry; grey beyond the edge."""
     spacing = grid.spacing_zyx_mm[2]
     half = round(TILE_MM / 2 / spacing)
     centres = np.rint(grid.to_index(candidates.centre_xyz_mm)).astype(np.int64)
     return [
-        Tile(_patch(ct, centre, half), spacing, float(probability), float(diameter), fate, caption)
-        for centre, probability, diameter, fate in zip(
-            centres, candidates.probability, candidates.diameter_mm, fates, strict=True
+        Tile(_patch(ct, centre, half), spacing, float(probability), float(diameter), outcome, caption)
+        for centre, probability, diameter, outcome in zip(
+            centres, candidates.probability, candidates.diameter_mm, outcomes, strict=True
         )
     ]
 
@@ -114,14 +118,14 @@ def draw_lung_crop(
     lung: UInt8[np.ndarray, "cz cy cx"],
     crop_grid: Grid,
 ) -> Figure:
-    """Draw the slice with most lung, as it was scanned and as the network sees it.
+    """Draw the slice with the largest lung area, as scanned and as the network sees it.
 
     Args:
         hu: the raw scan.
-        grid: where the raw scan lies.
-        ct: the cache entry.
+        grid: of the raw scan.
+        ct: grey values of the cache entry.
         lung: its mask of the dilated lungs.
-        crop_grid: where the entry lies; the axes of both grids are parallel up to their sign.
+        crop_grid: of the cache entry; the axes of both grids are parallel up to their sign.
     """
     slice_number = int(lung.sum(axis=(1, 2), dtype=np.int64).argmax())
     middle = np.array([[slice_number, (ct.shape[1] - 1) / 2, (ct.shape[2] - 1) / 2]])
@@ -160,7 +164,7 @@ def _patch(
 
 
 def _draw_tile(axes: Axes, tile: Tile, rank: int) -> None:
-    colour = COLOURS[tile.outcome]
+    colour = OUTCOME_COLOURS[tile.outcome]
     axes.set_axis_on()
     axes.set_xticks([])
     axes.set_yticks([])

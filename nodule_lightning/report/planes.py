@@ -1,7 +1,7 @@
-"""Three planes through one place of a scan, with the findings and marks near it drawn in.
+"""Three orthogonal planes through one position of a scan, with the findings and marks near it drawn in.
 
-Findings are circles of their own size, cut as the plane cuts their ball, so that a mark hits where it lies inside the
-circle in all three planes.
+A finding is drawn as the circle in which the plane cuts its sphere. So a mark that hits lies inside the circle in all
+three planes.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ from PIL import Image, ImageDraw
 from nodule_lightning.boxes import OUTSIDE
 from nodule_lightning.geometry import Grid
 from nodule_lightning.report.canvas import SKY, YELLOW
-from nodule_lightning.report.pictures import COLOURS, TILE_MM, Outcome
+from nodule_lightning.report.pictures import OUTCOME_COLOURS, TILE_MM, MarkOutcome
 from nodule_lightning.structures import Candidates, Findings
 
 NODULE_COLOUR, EXCLUDED_COLOUR = YELLOW, SKY
 TILE_PIXELS: Final = 240
 GAP_PIXELS: Final = 6
 LINE_PIXELS: Final = 3
-# A mark is a point: it is drawn where the plane passes it this near, as a cross that leaves its middle open.
+# A mark is a point: it is drawn, as a cross with an open middle, if the plane passes within this distance.
 MARK_REACH_MM: Final = 5.0
 _CROSS_MM: Final = (3.5, 7.0)
-# Drawn this much larger and then reduced, so that lines are smooth.
+# Drawn this many times larger and then reduced, for smooth lines.
 _FINER: Final = 2
 _DASHES: Final = 12
-# Axial, coronal and sagittal: the axes of (z, y, x) that run down, across and into the picture, and whether down is
-# against the axis (the head is on top).
+# Axial, coronal and sagittal: the axes of (z, y, x) that run down, across and into the picture, and whether down runs
+# against the axis, so that the head is on top.
 _PLANES: Final = ((1, 2, 0, False), (0, 2, 1, True), (0, 1, 2, True))
 
 
@@ -40,20 +40,21 @@ def draw_planes(
     nodules: Findings,
     excluded: Findings,
     marks: Candidates,
-    fates: Sequence[Outcome],
+    outcomes: Sequence[MarkOutcome],
 ) -> Image.Image:
-    """Draw the axial, the coronal and the sagittal plane through a place, side by side.
+    """Draw the axial, coronal and sagittal plane through a position, side by side.
 
-    Nodules are whole circles, excluded findings dashed ones, marks open crosses in the colour of their outcome.
+    Nodules are drawn as solid circles, excluded findings as dashed circles, marks as open crosses in the colour of
+    their outcome.
 
     Args:
-        ct: a cache entry, whose axes run along the world's; grey beyond its edge.
-        grid: where it lies.
-        centre_xyz_mm: the place, in the middle of each plane.
+        ct: grey values of a cache entry, whose axes are parallel to the world's; grey beyond its edge.
+        grid: of the cache entry.
+        centre_xyz_mm: the position, in world LPS mm; the centre of each plane.
         nodules: of the scan.
         excluded: of the scan.
-        marks: those to be drawn.
-        fates: what became of each mark.
+        marks: the marks to draw.
+        outcomes: how each mark counts in the score.
     """
     spacing = grid.spacing_zyx_mm[0]
     half = round(TILE_MM / 2 / spacing)
@@ -67,22 +68,22 @@ def draw_planes(
             for index, diameter_mm in zip(seen, findings.effective_diameter_mm().tolist(), strict=True):
                 row = 2 * half - index[down] if upwards else index[down]
                 tile.circle(row, index[across], index[depth] - half, diameter_mm / 2, colour, dashed=dashed)
-        for index, fate in zip(grid.to_index(marks.centre_xyz_mm) - corner, fates, strict=True):
+        for index, outcome in zip(grid.to_index(marks.centre_xyz_mm) - corner, outcomes, strict=True):
             row = 2 * half - index[down] if upwards else index[down]
-            tile.cross(row, index[across], index[depth] - half, COLOURS[fate])
+            tile.cross(row, index[across], index[depth] - half, OUTCOME_COLOURS[outcome])
         picture.paste(tile.finish(), (place * (TILE_PIXELS + GAP_PIXELS), 0))
     return picture
 
 
 def to_jpeg(picture: Image.Image) -> bytes:
-    """Encode a picture for a page."""
+    """Encode a picture as JPEG for a page."""
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=85, subsampling=0)
     return buffer.getvalue()
 
 
 class _Tile:
-    """One plane on which circles and crosses are drawn; places are in voxels of the patch, sizes in mm."""
+    """One plane with circles and crosses; positions are in voxels of the patch, sizes in mm."""
 
     def __init__(self, patch: UInt8[np.ndarray, "side side"], spacing_mm: float) -> None:
         side = _FINER * TILE_PIXELS

@@ -1,4 +1,4 @@
-"""The sizes of the nodules as two charts: as they are, and as the sampler draws them."""
+"""Figure of the nodule sizes in training, before and after sampling."""
 
 from itertools import pairwise
 from typing import Final
@@ -15,7 +15,7 @@ SMALL_MM: Final = 10.0
 
 
 def draw_size_distribution(sizes: SizeDistribution) -> Figure:
-    """Draw both distributions over the same bins and the same scale; nodules under 10 mm in blue."""
+    """Draw both distributions over the same bins and at the same scale; nodules under 10 mm in blue."""
     figure = new_figure(9.6, 3.6)
     before, after = figure.subplots(1, 2, sharey=True)
     small = np.array([True, *(edge < SMALL_MM for edge in sizes.edges_mm)])

@@ -1,4 +1,4 @@
-"""Sensitivity by size of the nodule, with how sure it is and how many nodules stand behind it."""
+"""Figure of the sensitivity by nodule size, with intervals and numbers of nodules."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,17 +13,17 @@ from nodule_lightning.metrics.functional.wilson import wilson_interval
 from nodule_lightning.report.canvas import FAINT, INK, new_figure
 from nodule_lightning.report.model_styles import ModelStyle, add_model_legend, model_style, shorten
 
-# The share of the place between two sizes over which the models are spread.
+# Fraction of the distance between two sizes over which the models are spread.
 SPREAD: Final = 0.6
-# Between the fine sizes and the coarse ones, in places.
+# Extra distance between the fine and the coarse sizes, in units of the distance between two sizes.
 GAP: Final = 0.4
 
 
 def draw_sizes(results: Sequence[tuple[str, FrocResult]]) -> Figure:
-    """Draw the sensitivity of one or several systems for each size of nodules, at 1 false positive per scan.
+    """Draw the sensitivity of one or several systems by nodule size, at 1 false positive per scan.
 
-    Bars are Wilson's 95 % intervals over the nodules of the size; under each size stands the number of its nodules.
-    The coarse sizes, which hold the same nodules again, stand apart on the right.
+    Bars are Wilson's 95 % intervals over the nodules of each size; the number of nodules is printed below the size.
+    The coarse sizes, which contain the same nodules again, are set apart on the right.
 
     Args:
         results: name and result of each system, scored on the same nodules.

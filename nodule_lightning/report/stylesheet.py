@@ -1,4 +1,4 @@
-"""How the page looks, in light and in dark; no script, no font and no file from elsewhere."""
+"""Stylesheet of all pages, light and dark, without scripts, fonts or other external files."""
 
 from typing import Final
 

@@ -33,5 +33,6 @@ def test_a_wild_log_size_stays_finite() -> None:
 
 @pytest.mark.parametrize("arguments", [{"diameters_mm": ()}, {"diameters_mm": (5.0, -1.0)}, {"spacing_mm": 0.0}])
 def test_bad_arguments_are_refused(arguments: dict[str, tuple[float, ...]]) -> None:
-    with pytest.raises(InputError, match="positive"):
+    with pytest.raises(InputError) as error:
         AnchorGrid(**arguments)  # type: ignore[arg-type]
+    assert error.value.key == "argument-invalid"

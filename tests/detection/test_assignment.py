@@ -99,10 +99,10 @@ def test_iou_of_cubes_by_hand() -> None:
 
 
 def test_bad_thresholds_are_refused() -> None:
-    with pytest.raises(InputError, match="IoU"):
-        IouAssigner(positive=0.1, negative=0.2)
-    with pytest.raises(InputError, match="cells"):
-        CentreAssigner(cells=0)
+    for make in (lambda: IouAssigner(positive=0.1, negative=0.2), lambda: CentreAssigner(cells=0)):
+        with pytest.raises(InputError) as error:
+            make()
+        assert error.value.key == "argument-invalid"
 
 
 def test_a_nodule_that_overlaps_no_anchor_has_the_nearest() -> None:

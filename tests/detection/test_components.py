@@ -1,4 +1,4 @@
-"""Components of a segmentation's map: their places, sizes, scores, and what divides neighbours."""
+"""Components of a segmentation map: their positions, sizes and scores, and how neighbours are separated."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ LEVELS = (0.1, 0.5)
 
 
 def spheres(*balls: tuple[float, float, float, float, float], side: int = 32) -> torch.Tensor:
-    """Draw (z, y, x, diameter, probability) in cells; of overlapping ones the higher probability stands."""
+    """Draw (z, y, x, diameter, probability) in cells; where balls overlap, the higher probability counts."""
     index = torch.stack(torch.meshgrid(*[torch.arange(side)] * 3, indexing="ij"), dim=-1)
     probability = torch.full((side, side, side), 1e-4)
     for *centre, diameter, value in balls:
@@ -39,7 +39,7 @@ def test_cells_of_a_stride_are_brought_to_voxels() -> None:
     torch.testing.assert_close(four.boxes[:, 3], one.boxes[:, 3] * 4)
 
 
-def test_sure_ones_in_a_doubtful_cloud_are_told_apart() -> None:
+def test_probable_balls_in_an_uncertain_cloud_are_separated() -> None:
     found = decoded(spheres((16, 16, 10, 5, 0.8), (16, 16, 22, 5, 0.9), (16, 16, 16, 24, 0.2)))
     torch.testing.assert_close(found.boxes[:, :3], torch.tensor([[16.0, 16, 22], [16, 16, 10]], dtype=torch.float64))
 

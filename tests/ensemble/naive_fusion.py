@@ -1,4 +1,4 @@
-"""The fusion as it is told in words, one mark at a time."""
+"""Reference implementation of the fusion rules, one mark at a time."""
 
 import math
 from collections.abc import Sequence

@@ -74,9 +74,9 @@ def test_a_calibrated_member_keeps_its_curve(seed: int) -> None:
     assert after.sensitivities.tolist() == before.sensitivities.tolist()
 
 
-@pytest.mark.parametrize(
-    ("right", "said"), [([True, True], "no mark is wrong"), ([False], "no mark is right"), ([], "0")]
-)
-def test_nothing_to_learn_from_is_refused(right: list[bool], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+@pytest.mark.parametrize("right", [[True, True], [False], []])
+def test_nothing_to_learn_from_is_refused(right: list[bool]) -> None:
+    with pytest.raises(InputError) as error:
         Calibration.fit(np.linspace(0, 1, len(right)), np.array(right, dtype=bool))
+    assert error.value.key == "annotations-missing"
+    assert str(len(right)) in str(error.value)

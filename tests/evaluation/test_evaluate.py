@@ -79,35 +79,41 @@ def test_same_input_gives_same_bytes(folder: Path) -> None:
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
 
 
-def test_missing_lists_are_said(folder: Path) -> None:
+def test_missing_lists_give_warnings(folder: Path) -> None:
     result = evaluate(folder, folder / "out", excluded=False, scans=False).result
     assert result.counts.scans == 3
-    assert any("No list of excluded findings" in sentence for sentence in result.warnings)
-    assert any("No list of scans was given: only the 3 scans" in sentence for sentence in result.warnings)
+    assert len(result.warnings) == 2
+    assert any("annotations_excluded.csv" in sentence for sentence in result.warnings)
+    assert any("3 scans" in sentence for sentence in result.warnings)
     metrics = json.loads((folder / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["warnings"] == list(result.warnings)
 
 
 def test_bad_input_leaves_nothing_behind(folder: Path) -> None:
     (folder / "annotations.csv").write_text("seriesuid,coordX,coordY,coordZ\na,1,2,3\n")
-    with pytest.raises(InputError, match=r"annotations\.csv.*diameter_mm"):
+    with pytest.raises(InputError) as error:
         evaluate(folder, folder / "out")
+    assert "annotations.csv" in str(error.value)
+    assert "diameter_mm" in str(error.value)
     assert not (folder / "out").exists()
 
 
 def test_a_submission_of_other_scans_is_refused(folder: Path) -> None:
     text = (folder / "scans.csv").read_text(encoding="utf-8")
     (folder / "scans.csv").write_text("x\ny\n", encoding="utf-8")
-    with pytest.raises(InputError, match="marks none of the 2 scans that count, but others such as a"):
+    with pytest.raises(InputError) as error:
         evaluate(folder, folder / "out")
+    assert error.value.key == "scan-unknown"
+    assert str(folder / "mine [1], 肺$x$.csv") in str(error.value)
     (folder / "scans.csv").write_text(text, encoding="utf-8")
     evaluate(folder, folder / "out")
 
 
 def test_output_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "out").write_text("mine")
-    with pytest.raises(InputError, match="cannot be written: File exists"):
+    with pytest.raises(InputError) as error:
         evaluate(folder, folder / "out")
+    assert str(folder / "out") in str(error.value)
     assert (folder / "out").read_text(encoding="utf-8") == "mine"
 
 
@@ -149,16 +155,18 @@ def test_tianchi_has_no_excluded_list_and_does_not_miss_it(folder: Path) -> None
     assert result.warnings == ()
     assert result.counts.false_positives == 2
     assert json.loads((folder / "out" / "metrics.json").read_text(encoding="utf-8"))["protocol"] == "tianchi"
-    with pytest.raises(InputError, match=r"protocol=tianchi has no excluded findings: leave out excluded=.*excl"):
+    with pytest.raises(InputError) as error:
         evaluate_submission(*files, folder / "excluded.csv", scans, out, protocol=Protocol.TIANCHI)
+    assert error.value.key == "argument-conflict"
+    assert f"excluded={folder / 'excluded.csv'}" in str(error.value)
 
 
-def test_table_tells_score_counts_sizes_mistakes_and_warnings(folder: Path) -> None:
+def test_table_shows_score_counts_sizes_mistakes_and_warnings(folder: Path) -> None:
     (folder / "annotations.csv").write_text(ANNOTATIONS + "a,100,0,0,11\nd,1,2,3,25\n")
     evaluation = evaluate(folder, folder / "out", excluded=False)
     evaluation = replace(evaluation, result=evaluation.result.with_warning("mind [this]"))
     printed = printout(evaluation, show=1)
-    assert "FROC, LUNA16 rules" in printed
+    assert "LUNA16" in printed
     assert f"{evaluation.result.mean:.4f}" in printed
     assert "2 of 4 nodules found in 4 scans, 2 missed" in printed
     for words in ("3-5 mm", "10-20 mm", "10-30 mm"):

@@ -1,4 +1,4 @@
-"""What a run's record says of the code and of the data, and that it says so where there is no git."""
+"""The provenance of a run: code, data and machine, with and without git."""
 
 import json
 import os
@@ -46,18 +46,18 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_commit_and_state_of_the_code_and_of_the_working_folder(checkout: Path) -> None:
-    told = describe_code()
-    assert [len(told[name]["commit"]) for name in ("package", "working_folder")] == [40, 40]
-    assert told["package"]["commit"] != told["working_folder"]["commit"]
-    assert not told["package"]["changed"]
+    code = describe_code()
+    assert [len(code[name]["commit"]) for name in ("package", "working_folder")] == [40, 40]
+    assert code["package"]["commit"] != code["working_folder"]["commit"]
+    assert not code["package"]["changed"]
     (checkout / "outputs.csv").write_text("untracked")
-    assert describe_code() == told
+    assert describe_code() == code
     (checkout / "nodule_lightning" / "__init__.py").write_text("changed = True")
     assert describe_code()["package"]["changed"]
-    assert str(checkout.parent) not in json.dumps(told)
+    assert str(checkout.parent) not in json.dumps(code)
 
 
-def test_a_working_folder_in_the_packages_own_checkout_is_told_once(
+def test_a_working_folder_in_the_packages_own_checkout_is_described_once(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(checkout)
@@ -84,7 +84,7 @@ def test_a_git_that_is_missing_or_fails_or_hangs_is_no_matter(
         (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin exec sh -c '{program}'\n")
         (tmp_path / "bin" / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr("nodule_lightning.evaluation.provenance._GIT_SECONDS", 0.3)
+    monkeypatch.setattr("nodule_lightning.evaluation.provenance.GIT_TIMEOUT_S", 0.3)
     assert describe_code() == {"package": None, "working_folder": None}
 
 
@@ -144,18 +144,19 @@ def test_versions_and_machine() -> None:
 def test_a_damaged_record_of_a_search_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "prediction.json"
     path.write_text(content)
-    with pytest.raises(InputError, match="is damaged"):
-        SearchRecord.read(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        SearchRecord.read(tmp_path / "gone.json")
+    for file, key in ((path, "file-damaged"), (tmp_path / "gone.json", "file-missing"), (tmp_path, "file-unreadable")):
+        with pytest.raises(InputError) as error:
+            SearchRecord.read(file)
+        assert error.value.key == key
+        assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize(("reducer", "network"), [(None, "ResUNet"), ({"sha256": "0"}, "ResUNet, second stage")])
-def test_the_record_of_a_search_tells_of_a_second_stage(
+def test_the_record_of_a_search_names_a_second_stage(
     tmp_path: Path, reducer: dict[str, str] | None, network: str
 ) -> None:
     path = tmp_path / "prediction.json"
-    told = {
+    record = {
         "network": {"name": "ResUNet", "parameters": 5},
         "versions": {"nodule_lightning": "1"},
         "training": {"froc": 0.5},
@@ -163,7 +164,7 @@ def test_the_record_of_a_search_tells_of_a_second_stage(
         "scans": 4,
         "seconds": 2.0,
     }
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(record))
     assert SearchRecord.read(path) == SearchRecord(network, 5, "1", 4, 2.0, 0.5)
-    path.write_text(json.dumps({**told, "training": None}))
+    path.write_text(json.dumps({**record, "training": None}))
     assert SearchRecord.read(path).validation_froc is None

@@ -1,4 +1,4 @@
-"""The three-part loss, against numbers worked by hand."""
+"""The three-term loss, against numbers worked out by hand."""
 
 import json
 import math
@@ -97,7 +97,7 @@ def test_the_weights_have_no_gradient_of_their_own() -> None:
     assert numbers.grad[..., 0].flatten().tolist() == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_each_patch_is_told_its_own_loss() -> None:
+def test_each_patch_has_its_own_loss() -> None:
     numbers = maps([[2.0, 1.0, -3.0, 0.5], [-1.0, 0.0, 3.0, -2.0], [0.0, 0.0, 0.0, 0.0]])
     labels = [[1, 0, 0, 0], [0, 0, 0, 0], [-1, -1, -1, -1]]
     target = torch.zeros(3, 4, 4)
@@ -174,7 +174,7 @@ def test_what_is_not_a_number_is_not_hidden(label: list[int]) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_told_where_it_is_not_chosen(bad: float) -> None:
+def test_a_non_finite_value_shows_in_the_loss_even_if_not_chosen(bad: float) -> None:
     """The gradient would not be finite, and the next batch's scans would be blamed."""
     numbers = maps([[0.0, 0.5, bad]])
     assert not torch.isfinite(run(HardMiningLoss(), numbers, assignment([[1, 0, -1]])).total)
@@ -196,5 +196,6 @@ def test_two_processes_move_the_weights_like_one(tmp_path: Path) -> None:
 
 
 def test_bad_numbers_are_refused() -> None:
-    with pytest.raises(InputError, match="hard_per_patch"):
+    with pytest.raises(InputError) as error:
         HardMiningLoss(pool=1, hard_per_patch=2)
+    assert error.value.key == "argument-invalid"

@@ -20,7 +20,7 @@ SCANS = 7
 
 
 def shares(world_size: int) -> dict[str, list[list[int]]]:
-    """Give the scans of the case that each rank sees, for each way of sharing."""
+    """Share the scans of the case among the ranks in several ways."""
     even = [list(range(rank, SCANS, world_size)) for rank in range(world_size)]
     single = list(range(1, world_size))
     ways = {

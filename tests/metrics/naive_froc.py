@@ -1,4 +1,4 @@
-"""The rules of the LUNA16 evaluation written out with loops, as slow and plain as can be."""
+"""Reference implementation of the LUNA16 evaluation rules with plain loops."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

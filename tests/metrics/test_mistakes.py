@@ -22,7 +22,7 @@ def test_misses_come_largest_first_with_their_nearest_mark() -> None:
     assert misses.nodules.rows.diameter_mm.tolist() == [20, 8, 4]
     assert misses.nodules.rows.centre_xyz_mm[:, 0].tolist() == [0, 200, 0]
     assert misses.nearest_mm.tolist() == [np.inf, 10, 2]
-    # Of two marks that are equally near, the more probable one is told.
+    # Of two marks that are equally near, the more probable one counts.
     assert np.array_equal(misses.nearest_probability, [np.nan, 0.3, 0.2], equal_nan=True)
 
 

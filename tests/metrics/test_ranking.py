@@ -20,7 +20,7 @@ def compared(case: Case) -> Comparison:
 
 
 def reweighted(case: Case, rng: np.random.Generator, noise: float) -> Case:
-    """Give the marks other probabilities."""
+    """Replace the probabilities of the marks."""
     rows = case.candidates.rows
     probability = rows.probability + noise * rng.standard_normal(len(rows))
     return replace(

@@ -40,7 +40,7 @@ def maps(forward: Callable[..., Tensor], network: DetectionNetwork) -> list[Tens
 
 
 def maps_and_gradients(forward: Callable[..., Tensor], network: DetectionNetwork) -> list[Tensor]:
-    """Give the maps, and the gradients of the first and of the last convolution's weights.
+    """Compute the maps and the gradients of the weights of the first and the last convolution.
 
     With fixed statistics: those of the few voxels here would turn the last digit of a map into another gradient.
     """

@@ -1,4 +1,4 @@
-"""Every network of conf/model trains: whatever is put there is tested here, without a word about it."""
+"""Every network of conf/model trains: each file there is tested here without being listed."""
 
 import re
 import subprocess
@@ -110,7 +110,7 @@ def test_its_maps_mean_boxes(network: DetectionNetwork) -> None:
 
 
 @torch.inference_mode()
-def test_the_position_counts_where_the_network_says_so(network: DetectionNetwork) -> None:
+def test_the_position_changes_the_maps_only_if_the_network_uses_it(network: DetectionNetwork) -> None:
     network.eval()
     one, other = (network(images(1), POSITION[:1] + shift) for shift in (0.0, 0.5))
     assert torch.equal(one, other) != getattr(network.backbone, "position", False)

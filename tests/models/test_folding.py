@@ -1,4 +1,4 @@
-"""Batch norm that is folded into convolutions computes the same, on a copy."""
+"""Folding batch norm into convolutions gives a copy that computes the same."""
 
 import copy
 

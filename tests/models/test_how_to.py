@@ -1,4 +1,4 @@
-"""docs/how-to/network.md writes a network in one file and one YAML: what stands there is built and run."""
+"""docs/how-to/network.md defines a network in one Python and one YAML file; both are built and run here."""
 
 import re
 import sys

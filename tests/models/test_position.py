@@ -1,4 +1,4 @@
-"""The position map: the place in the lung crop, whatever piece of it is seen."""
+"""The position map: coordinates in the lung crop, for any piece of it."""
 
 import pytest
 import torch
@@ -25,10 +25,10 @@ def test_a_piece_has_the_places_that_the_whole_has_there(stride: int) -> None:
     assert not whole[0, 0].diff(dim=1).any()
 
 
-def test_nothing_said_means_the_whole_crop_and_the_type_is_the_features() -> None:
+def test_no_position_means_the_whole_crop_and_the_type_is_the_features() -> None:
     features = torch.zeros(2, 5, 4, 4, 4, dtype=torch.bfloat16)
-    told = torch.tensor([-1.0, 1.0]).expand(2, 3, 2)
+    whole = torch.tensor([-1.0, 1.0]).expand(2, 3, 2)
     maps = position_map(None, features, (16, 16, 16))
     assert maps.dtype == torch.bfloat16
-    assert torch.equal(maps, position_map(told, features, (16, 16, 16)))
+    assert torch.equal(maps, position_map(whole, features, (16, 16, 16)))
     assert position_map(None, features[:0], (16, 16, 16)).shape == (0, 3, 4, 4, 4)

@@ -57,5 +57,7 @@ def test_only_in_3d_it_sees_the_slices_beside(dimensions: int, seen: list[int]) 
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], named: str) -> None:
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(InputError) as error:
         UNet(**arguments)  # type: ignore[arg-type]
+    assert error.value.key == "argument-invalid"
+    assert named in str(error.value)

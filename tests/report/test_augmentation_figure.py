@@ -1,4 +1,4 @@
-"""The picture of augmented patches marks each nodule where it is."""
+"""The figure of augmented patches circles each nodule at its position."""
 
 from dataclasses import replace
 

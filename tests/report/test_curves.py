@@ -119,7 +119,7 @@ def test_styles_differ_also_in_grey() -> None:
 
 
 def with_sizes(*sizes: tuple[float, float, int, float], coarse: int = 0) -> FrocResult:
-    """Give a result with these sizes: from, to, nodules, sensitivity at 1 per scan; the last ones are coarse."""
+    """Make a result with these sizes: from, to, nodules, sensitivity at 1 per scan; the last ones are coarse."""
     bins = [SizeBin(low, high, number, np.array([0, 0, 0, share, 1, 1, 1.0])) for low, high, number, share in sizes]
     fine = len(bins) - coarse
     return replace(scored(215, bootstraps=0), sizes=tuple(bins[:fine]), coarse_sizes=tuple(bins[fine:]))

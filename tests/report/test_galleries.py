@@ -1,4 +1,4 @@
-"""The galleries of a report: what is chosen, in what order, and what is said of each."""
+"""The galleries of a report: selection, order and captions."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -11,7 +11,7 @@ from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.cache.entries import write_entry
 from nodule_lightning.metrics.functional import FrocResult, froc
 from nodule_lightning.report.galleries import best_tiles, false_positives_gallery, misses_gallery
-from nodule_lightning.report.pictures import Outcome
+from nodule_lightning.report.pictures import MarkOutcome
 from nodule_lightning.structures import Candidates, Findings, Labels, Table
 from tests.balls import ORIGIN_XYZ_MM, ball_entry
 from tests.metrics.cases import no_findings, no_marks
@@ -50,7 +50,7 @@ def scored(catalog: Catalog, table: Table[Candidates]) -> FrocResult:
     return froc(table, catalog.nodule_table(), catalog.excluded_table(), catalog.scan_ids, bootstraps=0)
 
 
-def test_misses_are_told_with_their_nearest_mark(catalog: Catalog) -> None:
+def test_misses_are_described_with_their_nearest_mark(catalog: Catalog) -> None:
     table = marks(("a", (20, 20, 26), 0.25), ("a", (20, 20, 40), 0.75), ("b", (20, 20, 20), 0.5))
     gallery = misses_gallery(catalog, table, scored(catalog, table).misses.nodules, 10)
     assert gallery.caption.startswith("All 3 nodules without a mark inside, the largest first.")
@@ -67,7 +67,7 @@ def test_misses_are_told_with_their_nearest_mark(catalog: Catalog) -> None:
             "a",
             "slice 3 of 40, (-30.0, 40.0, 302.0) mm",
             "nearest mark 19.0 mm away: p = 0.250, false positive",
-            "outside the lung mask, where no candidate is given",
+            "outside the lung mask, where there are no candidates",
         ),
     ]
     pictures = [np.asarray(Image.open(BytesIO(case.jpeg))).astype(int) for case in gallery.cases]
@@ -75,7 +75,7 @@ def test_misses_are_told_with_their_nearest_mark(catalog: Catalog) -> None:
     assert pictures[1][112, 112].min() > 150
 
 
-def test_the_nearest_mark_is_drawn_and_its_outcome_told(catalog: Catalog) -> None:
+def test_the_nearest_mark_is_drawn_and_its_outcome_named(catalog: Catalog) -> None:
     place = Findings(world((20, 20, 30)), np.array([4.0]))
     for row, words in (
         (("b", (20, 20, 38), 0.5), "nearest mark 8.0 mm away: p = 0.500, on an excluded finding"),
@@ -90,7 +90,7 @@ def test_the_nearest_mark_is_drawn_and_its_outcome_told(catalog: Catalog) -> Non
         assert (np.abs(shown - without).max(axis=2) > 60).sum() > 100
 
 
-def test_false_positives_are_told_with_their_nearest_finding(catalog: Catalog) -> None:
+def test_false_positives_are_described_with_their_nearest_finding(catalog: Catalog) -> None:
     table = marks(
         ("a", (20, 20, 26), 0.5), ("b", (20, 26, 20), 0.75), ("b", (20, 20, 30), 0.25), ("c", (9, 9, 9), 0.125)
     )
@@ -106,7 +106,7 @@ def test_false_positives_are_told_with_their_nearest_finding(catalog: Catalog) -
     assert gallery.cases[0].lines[:2] == ("b", "slice 21 of 40, (-30.0, 46.0, 320.0) mm")
 
 
-def test_a_false_positive_tells_its_size_if_it_has_one(catalog: Catalog) -> None:
+def test_a_false_positive_shows_its_size_if_it_has_one(catalog: Catalog) -> None:
     table = marks(("c", (20, 20, 20), 0.5), diameter=7.0)
     (case,) = false_positives_gallery(catalog, table, table, 1).cases
     assert case.title == "p = 0.500, 7.0 mm"
@@ -122,7 +122,7 @@ def test_no_more_than_wanted_are_shown(catalog: Catalog) -> None:
     assert [case.title for case in gallery.cases] == ["10.0 mm"]
 
 
-def test_nothing_to_show_is_said(catalog: Catalog) -> None:
+def test_an_empty_gallery_says_so_in_its_caption(catalog: Catalog) -> None:
     gallery = misses_gallery(catalog, no_marks(), no_findings(), 5)
     assert (gallery.caption, len(gallery.cases)) == ("No nodule is without a mark inside.", 0)
     gallery = false_positives_gallery(catalog, no_marks(), no_marks(), 5)
@@ -136,10 +136,10 @@ def test_the_best_candidates_are_those_of_all_scans(catalog: Catalog) -> None:
     )  # fmt: skip
     tiles = best_tiles(catalog, table, 4)
     assert [(tile.probability, tile.outcome, tile.caption) for tile in tiles] == [
-        (0.875, Outcome.FALSE_POSITIVE, "c"),
-        (0.75, Outcome.HIT, "a"),
-        (0.5, Outcome.IGNORED, "b"),
-        (0.25, Outcome.FALSE_POSITIVE, "a"),
+        (0.875, MarkOutcome.FALSE_POSITIVE, "c"),
+        (0.75, MarkOutcome.HIT, "a"),
+        (0.5, MarkOutcome.IGNORED, "b"),
+        (0.25, MarkOutcome.FALSE_POSITIVE, "a"),
     ]
     assert tiles[1].patch[24, 24] > 150
     assert best_tiles(catalog, no_marks(), 4) == []

@@ -102,12 +102,12 @@ def test_other_systems_are_compared(tmp_path: Path) -> None:
     text = "\n".join(write(tmp_path).words)
     row = text[text.index("Compared") :]
     assert "the <other>" in row
-    assert "the <other>: No list of excluded findings was given" in text
+    assert "the <other>: " in text[: text.index("Compared")]
     assert "careful & <b>slow</b>" in text
     assert "the <other>: careful" not in text
 
 
-def test_page_tells_everything_and_escapes_it(tmp_path: Path) -> None:
+def test_page_shows_everything_and_escapes_it(tmp_path: Path) -> None:
     reader = write(tmp_path)
     text = "\n".join(reader.words)
     assert {"b", "i"}.isdisjoint(tag for tag, _ in reader.tags)
@@ -131,8 +131,10 @@ def test_page_without_bootstraps(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match=r"froc\.png cannot be written"):
+    with pytest.raises(InputError) as error:
         write(tmp_path / "file")
+    assert str(tmp_path / "file") in str(error.value)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 def test_figures_leave_the_global_state_of_matplotlib_alone() -> None:

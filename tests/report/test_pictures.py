@@ -10,12 +10,12 @@ from matplotlib.patches import Circle, Rectangle
 from nodule_lightning.geometry import Grid
 from nodule_lightning.report.canvas import BLUE, GREEN, ORANGE, to_png
 from nodule_lightning.report.pictures import (
-    Outcome,
+    MarkOutcome,
     Tile,
     cut_tiles,
     draw_gallery,
     draw_lung_crop,
-    outcomes,
+    mark_outcomes,
 )
 from nodule_lightning.structures import Candidates, Findings
 
@@ -36,10 +36,10 @@ def test_outcomes_follow_the_score() -> None:
     marks = candidates((0, 0, 0), (50, 0, 0), (90, 0, 0))
     nodules = Findings(np.zeros((1, 3)), np.array([6.0]))
     excluded = Findings(np.array([[50.0, 0, 0]]), np.array([-1.0]))
-    assert outcomes(marks, nodules, excluded) == [Outcome.HIT, Outcome.IGNORED, Outcome.FALSE_POSITIVE]
-    assert outcomes(Candidates.empty(), nodules, excluded) == []
+    assert mark_outcomes(marks, nodules, excluded) == [MarkOutcome.HIT, MarkOutcome.IGNORED, MarkOutcome.FALSE_POSITIVE]
+    assert mark_outcomes(Candidates.empty(), nodules, excluded) == []
     many = candidates(*[(float(place), 0.0, 0.0) for place in range(120)])
-    assert outcomes(many, Findings.empty(), Findings.empty()).count(Outcome.NOT_SCORED) == 20
+    assert mark_outcomes(many, Findings.empty(), Findings.empty()).count(MarkOutcome.NOT_SCORED) == 20
 
 
 @pytest.mark.parametrize("centre", [(30, 40, 20), (0, 0, 0), (59, 79, 29), (3, 70, 15)])
@@ -49,7 +49,7 @@ def test_tile_shows_the_mark_at_its_centre(centre: tuple[int, int, int]) -> None
     ct[z, y, x] = 255
     grid = Grid((30, 80, 60), (1.0, 1.0, 1.0), (-5.0, 7.0, 100.0))
     world = grid.to_world(np.array([[float(z), y, x]]))
-    (tile,) = cut_tiles(ct, grid, Candidates(world, np.array([0.5]), np.array([8.0])), [Outcome.HIT])
+    (tile,) = cut_tiles(ct, grid, Candidates(world, np.array([0.5]), np.array([8.0])), [MarkOutcome.HIT])
     assert tile.patch.shape == (49, 49)
     assert np.argwhere(tile.patch == 255).tolist() == [[24, 24]]
 
@@ -57,17 +57,17 @@ def test_tile_shows_the_mark_at_its_centre(centre: tuple[int, int, int]) -> None
 @pytest.mark.parametrize("world", [(0, 0, 500), (900, 0, 0), (0, -900, 5), (1e6, 1e6, 5)])
 def test_tile_of_a_mark_outside_is_grey(world: tuple[float, float, float]) -> None:
     grid = Grid((10, 20, 30), (1.0, 1.0, 1.0))
-    (tile,) = cut_tiles(np.zeros(grid.shape, dtype=np.uint8), grid, candidates(world), [Outcome.NOT_SCORED])
+    (tile,) = cut_tiles(np.zeros(grid.shape, dtype=np.uint8), grid, candidates(world), [MarkOutcome.NOT_SCORED])
     assert set(tile.patch.ravel().tolist()) == {170}
 
 
 def test_gallery_draws_every_tile_in_its_colour() -> None:
     patch = np.zeros((49, 49), dtype=np.uint8)
     tiles = [
-        Tile(patch, 1.0, 0.9, 10.0, Outcome.HIT, "LKDS_$1$"),
-        Tile(patch, 1.0, 0.8, -1.0, Outcome.FALSE_POSITIVE),
-        Tile(patch, 2.0, 0.7, 10.0, Outcome.IGNORED),
-        *[Tile(patch, 1.0, 0.1, 5.0, Outcome.NOT_SCORED)] * 4,
+        Tile(patch, 1.0, 0.9, 10.0, MarkOutcome.HIT, "LKDS_$1$"),
+        Tile(patch, 1.0, 0.8, -1.0, MarkOutcome.FALSE_POSITIVE),
+        Tile(patch, 2.0, 0.7, 10.0, MarkOutcome.IGNORED),
+        *[Tile(patch, 1.0, 0.1, 5.0, MarkOutcome.NOT_SCORED)] * 4,
     ]
     figure = draw_gallery(tiles)
     circles = [[patch for patch in axes.patches if isinstance(patch, Circle)] for axes in figure.axes]
@@ -84,7 +84,7 @@ def test_gallery_draws_every_tile_in_its_colour() -> None:
 def test_long_ids_leave_the_tiles_their_size() -> None:
     patch = np.zeros((49, 49), dtype=np.uint8)
     series = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
-    figures = [draw_gallery([Tile(patch, 1.0, 0.9, -1.0, Outcome.HIT, caption)] * 7) for caption in ("a", series)]
+    figures = [draw_gallery([Tile(patch, 1.0, 0.9, -1.0, MarkOutcome.HIT, caption)] * 7) for caption in ("a", series)]
     short, long = (pixels(figure) for figure in figures)
     assert short.shape == long.shape
     widths = [figure.axes[0].get_window_extent().width for figure in figures]

@@ -1,4 +1,4 @@
-"""Three planes through one place: what is shown where, and what is drawn on it."""
+"""Three planes through one position: orientation, findings and marks."""
 
 from io import BytesIO
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from nodule_lightning.geometry import Grid
 from nodule_lightning.report.canvas import GREEN, ORANGE
-from nodule_lightning.report.pictures import Outcome
+from nodule_lightning.report.pictures import MarkOutcome
 from nodule_lightning.report.planes import (
     EXCLUDED_COLOUR,
     GAP_PIXELS,
@@ -33,7 +33,7 @@ def planes(
     nodules: Findings | None = None,
     excluded: Findings | None = None,
     marks: Candidates | None = None,
-    fates: tuple[Outcome, ...] = (),
+    outcomes: tuple[MarkOutcome, ...] = (),
     centre: np.ndarray = CENTRE,
     grid: Grid = GRID,
 ) -> list[Int64[np.ndarray, "row column 3"]]:
@@ -45,7 +45,7 @@ def planes(
         nodules or nothing,
         excluded or nothing,
         marks or Candidates.empty(),
-        fates,
+        outcomes,
     )
     assert picture.size == (3 * TILE_PIXELS + 2 * GAP_PIXELS, TILE_PIXELS)
     image = np.asarray(picture).astype(np.int64)
@@ -60,7 +60,7 @@ def drawn(tile: Int64[np.ndarray, "row column 3"], colour: str) -> Bool[np.ndarr
 
 
 def middle(chosen: Bool[np.ndarray, "row column"]) -> list[float]:
-    """Give the middle of what is drawn, in mm right of and below the tile's middle."""
+    """Locate the middle of what is drawn, in mm right of and below the tile's middle."""
     rows, columns = np.nonzero(chosen)
     spans = [(values.min() + values.max()) / 2 for values in (columns, rows)]
     return [(span - (TILE_PIXELS - 1) / 2) / PIXELS_PER_MM for span in spans]
@@ -116,14 +116,14 @@ def test_an_unknown_size_is_that_of_the_score() -> None:
 
 def test_marks_are_open_crosses_where_a_plane_passes_near() -> None:
     marks = Candidates(CENTRE + np.array([[8.0, 2.0, -1.0]]), np.ones(1), np.full(1, -1.0))
-    tiles = planes(marks=marks, fates=(Outcome.FALSE_POSITIVE,))
+    tiles = planes(marks=marks, outcomes=(MarkOutcome.FALSE_POSITIVE,))
     for tile, place in zip(tiles, ((8, 2), (8, 1)), strict=False):
         cross = drawn(tile, ORANGE)
         assert middle(cross) == pytest.approx(place, abs=0.3)
         row, column = (round((TILE_PIXELS - 1) / 2 + PIXELS_PER_MM * value) for value in reversed(place))
         assert not cross[row - 12 : row + 12, column - 12 : column + 12].any()
     assert not drawn(tiles[2], ORANGE).any()
-    assert drawn(planes(marks=marks, fates=(Outcome.HIT,))[0], GREEN).any()
+    assert drawn(planes(marks=marks, outcomes=(MarkOutcome.HIT,))[0], GREEN).any()
 
 
 def test_what_lies_beyond_the_edge_is_grey() -> None:

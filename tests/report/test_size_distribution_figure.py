@@ -1,4 +1,4 @@
-"""The two charts of sizes: the bars are the numbers."""
+"""The figure of the sizes in training: the bars show the numbers."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NODULES_MM = np.array([4.0, 5.0, 7.0, 7.0, 9.0, 12.0, 19.0, 40.0])
 DRAWN_MM = np.repeat(NODULES_MM, [4, 1, 1, 1, 1, 2, 2, 4])
 
 
-def test_bars_are_the_shares_and_titles_say_how_many_are_small() -> None:
+def test_bars_are_the_shares_and_titles_count_the_small_ones() -> None:
     figure = draw_size_distribution(count_sizes(NODULES_MM, DRAWN_MM))
     before, after = figure.axes
     for axes, heights, counts in (

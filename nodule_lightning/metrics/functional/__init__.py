@@ -1,4 +1,4 @@
-"""The score as pure functions over numpy arrays: which marks hit, the FROC curve, and how sure it is."""
+"""The score as pure functions over numpy arrays: matching of marks, FROC curve, confidence intervals."""
 
 from nodule_lightning.metrics.functional.curve import RATES, Curve
 from nodule_lightning.metrics.functional.froc import froc, score

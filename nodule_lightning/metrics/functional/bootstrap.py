@@ -1,4 +1,4 @@
-"""How far the score would move with other scans: resampling of scans with replacement."""
+"""Bootstrap of the score: resampling of scans with replacement."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float64, Int64
 from nodule_lightning.metrics.functional.comparison import Comparison
 from nodule_lightning.metrics.functional.curve import RATES, Events
 
-# A resample may need more of the curve than the whole set to reach the last rate; one in very many needs all of it.
+# A resample may need more of the curve than the whole set to reach the last rate; very few need all of it.
 HEAD_MARGIN = 1.25
-# Of the 95 % interval.
+# Quantiles of the 95 % interval.
 BOUNDS = (0.025, 0.975)
 
 
@@ -23,10 +23,20 @@ def bootstrap(
     resamples: int,
     seed: int,
 ) -> Float64[np.ndarray, "resample group rate"]:
-    """Give the sensitivities among groups of nodules for so many draws of as many scans, with replacement.
+    """Compute the sensitivities among groups of nodules in resamples of the scans.
 
-    A draw that holds no nodule of a group has no sensitivity there: nan. The draws depend on the seed and the number
-    of scans alone, so that two comparisons over the same scans meet the same draws.
+    Each resample draws as many scans as there are, with replacement. The draws depend only on the seed and the number
+    of scans, so two comparisons over the same scans use the same draws.
+
+    Args:
+        comparison: marks matched to findings.
+        groups: nodules of each group.
+        rates: false positives per scan.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        The sensitivities; nan where a draw holds no nodule of the group.
     """
     rng = np.random.default_rng(seed)
     scans, events = comparison.scans, comparison.events
@@ -46,7 +56,7 @@ def bootstrap(
 
 
 def percentile_interval(drawn: Float64[np.ndarray, "resample"]) -> tuple[float, float] | None:
-    """Give the bounds of the middle 95 % of the draws that have a value; None if there is none."""
+    """Compute the bounds of the middle 95 % of the draws that have a value; None if there are none."""
     there = drawn[~np.isnan(drawn)]
     if not len(there):
         return None
@@ -56,7 +66,7 @@ def percentile_interval(drawn: Float64[np.ndarray, "resample"]) -> tuple[float, 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some of the events: the scan of each, and how many lie before each point of the curve, from (0, 0) on."""
+    """A subset of the events: the scan of each, and how many lie before each point of the curve, from (0, 0) on."""
 
     scan: Int64[np.ndarray, "part"]
     before: Int64[np.ndarray, "point"]
@@ -66,14 +76,14 @@ class _Part:
         return cls(events.scan[chosen], np.append(0, np.cumsum(chosen)[events.ends]))
 
     def counted(self, times: Int64[np.ndarray, "scan"]) -> Int64[np.ndarray, "point"]:
-        """Count the events up to each point with every scan taken so many times."""
+        """Count the events up to each point, with each scan repeated `times` times."""
         total: np.ndarray = np.append(0, np.cumsum(times[self.scan]))[self.before]
         return total
 
 
 @dataclass(frozen=True, slots=True)
 class _Curves:
-    """The curves of all groups of nodules, ready to be traced again with other scans."""
+    """Curves of all groups of nodules, prepared for fast evaluation on other draws of scans."""
 
     false: _Part
     found: tuple[_Part, ...]
@@ -90,7 +100,7 @@ class _Curves:
         return per_scan
 
     def sensitivities(self, times: Int64[np.ndarray, "scan"]) -> Iterator[Float64[np.ndarray, "point"] | None]:
-        """Give the sensitivity of each group along the curve; None where the draw holds none of its nodules."""
+        """Compute the sensitivity of each group along the curve; None where the draw holds none of its nodules."""
         for found, in_scan in zip(self.found, self.in_scan, strict=True):
             nodules = int(times @ in_scan)
             yield found.counted(times) / nodules if nodules else None

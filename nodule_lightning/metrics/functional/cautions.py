@@ -1,4 +1,4 @@
-"""What would change the score silently, said aloud: one sentence for each."""
+"""Warnings about input that changes the score without an error, one sentence each."""
 
 from collections.abc import Hashable
 
@@ -9,10 +9,10 @@ from nodule_lightning.metrics.functional.protocol import Protocol
 from nodule_lightning.metrics.functional.scan_list import Located, ScanList
 from nodule_lightning.structures import Candidates, Findings, RowsT
 
-# Fewer scans than this may have no mark by chance or merit.
+# Fewer scans than this may lack marks by chance, or because the detector is good.
 FEW_SCANS = 5
 MANY_WITHOUT_MARK = 0.1
-# So many scans without one that is free of nodules are a chosen lot.
+# This many scans that all hold a nodule are hardly a random sample.
 MANY_SCANS = 20
 
 
@@ -23,7 +23,7 @@ def cautions(
     scans: ScanList,
     protocol: Protocol,
 ) -> tuple[str, ...]:
-    """Name the ways in which this comparison may not be the one that was meant; no list of excluded ones is None."""
+    """Describe how this comparison may differ from the intended one; `excluded` is None if there is no such list."""
     marked = _scans_of(candidates, scans)
     annotated = _scans_of(nodules, scans)
     sentences = [
@@ -50,7 +50,7 @@ def _excluded(excluded: Located[Findings] | None, nodules: Located[Findings], sc
     hint = _padding_hint(unlisted, scans)
     if (excluded.position < 0).all():
         return [
-            f"None of the {len(excluded.table)} excluded findings is in a scan of the list (they are in others, such as"
+            f"None of the {len(excluded.table)} excluded findings is in a listed scan (they are in others, such as"
             f" {unlisted[0]}{hint}): marks on doubtful findings count as false positives."
         ]
     if hint:
@@ -58,14 +58,14 @@ def _excluded(excluded: Located[Findings] | None, nodules: Located[Findings], sc
     same = int(np.isin(_place_keys(nodules), _place_keys(excluded)).sum())
     if 2 * same > len(nodules.table):
         return [
-            f"{same} of the {len(nodules.table)} nodules are in the list of excluded findings as well: was one file"
-            " given twice?"
+            f"{same} of the {len(nodules.table)} nodules are also in the list of excluded findings: was the same file"
+            " given for both?"
         ]
     return []
 
 
 def _place_keys(rows: Located[RowsT]) -> Float64[np.ndarray, "n"]:
-    """Give one number for each row, equal where scan and place are; rows of other scans are left out."""
+    """Hash each row by scan and position, so that equal rows have equal keys; rows of unlisted scans are left out."""
     listed = rows.position >= 0
     centre = rows.table.rows.centre_xyz_mm[listed]
     keys: np.ndarray = rows.position[listed] * np.pi + centre @ np.array([1.0, np.e, np.sqrt(2.0)])
@@ -82,7 +82,7 @@ def _without_anything(scans: ScanList, annotated: Bool[np.ndarray, "scan"]) -> l
     if not len(scans):
         return ["The list of scans is empty: the score is 0 by convention."]
     if not annotated.any():
-        return ["No scan of the list holds a nodule: the score is 0 by convention."]
+        return ["No listed scan holds a nodule: the score is 0 by convention."]
     return []
 
 
@@ -98,20 +98,20 @@ def _left_out(what: str, rows: Located[RowsT], scans: ScanList) -> list[str]:
 
 
 def _padding_hint(unknown: list[Hashable], scans: ScanList) -> str:
-    """Find an unknown id that differs from a listed one by leading zeros only."""
+    """Return a hint if an unknown id differs from a listed one only by leading zeros, else an empty string."""
     bare = {str(scan_id).lstrip("0"): scan_id for scan_id in scans.position}
     for scan_id in unknown:
         twin = bare.get(str(scan_id).lstrip("0"))
         if twin is not None:
-            return f"; {scan_id} looks like {twin} of the list: write the ids with the same zeros"
+            return f"; {scan_id} looks like {twin} in the list: write the ids with the same leading zeros"
     return ""
 
 
 def _repeated(what: str, rows: Located[RowsT]) -> list[str]:
-    """Count rows at the very place of another one of their scan."""
+    """Warn of rows at the same position as another one in their scan."""
     listed = np.flatnonzero(rows.position >= 0)
     place = np.column_stack([rows.position, rows.table.rows.centre_xyz_mm])[listed]
-    # Only the few rows that share their number have to be compared whole.
+    # Only the few rows with equal keys have to be compared in full.
     key = _place_keys(rows)
     order = np.argsort(key)
     twins = np.flatnonzero(key[order][1:] == key[order][:-1])
@@ -121,8 +121,8 @@ def _repeated(what: str, rows: Located[RowsT]) -> list[str]:
         return []
     ids = rows.table.scan_id[listed[shared[first[times > 1]]]]
     return [
-        f"{int((times - 1).sum())} {what} stand at the very place of another one of their scan (such as in scan"
-        f" {min(ids.tolist(), key=str)}): each counts, as in the official script; was a file joined to itself?"
+        f"{int((times - 1).sum())} {what} have the same position as another one in their scan (such as in scan"
+        f" {min(ids.tolist(), key=str)}): each counts, as in the official script. Was a file appended to itself?"
     ]
 
 
@@ -132,8 +132,8 @@ def _one_fold(nodules: Located[Findings], annotated: Bool[np.ndarray, "scan"]) -
     if outside <= inside:
         return []
     return [
-        f"{outside} of {inside + outside} annotated scans are not in the list of scans: this scores a part, such as"
-        " one fold, and is no score of the whole set. LUNA16 pools all folds and scores once."
+        f"{outside} of {inside + outside} annotated scans are not in the list of scans: this score is of a part, such"
+        " as one fold, not of the whole set. LUNA16 pools all folds and scores them once."
     ]
 
 
@@ -142,13 +142,13 @@ def _coverage(marked: Bool[np.ndarray, "scan"], annotated: Bool[np.ndarray, "sca
     silent = int((~marked).sum())
     if len(annotated) >= MANY_SCANS and not clear:
         return [
-            f"Each of the {len(annotated)} scans of the list holds a nodule: if the set has scans without one, their"
+            f"Each of the {len(annotated)} listed scans holds a nodule: if the set has scans without one, their"
             " false positives are missing and the score is too high. Give the list of all scans."
         ]
     if annotated.any() and clear >= FEW_SCANS and marked.any() and not (marked & ~annotated).any():
         return [
-            f"None of the {clear} scans without a nodule has a mark: if they were not predicted, their false positives"
-            " are missing and the score is too high. Predict all scans of the list."
+            f"None of the {clear} scans without a nodule has a mark: if they were not searched, their false positives"
+            " are missing and the score is too high. Search all listed scans."
         ]
     if silent >= FEW_SCANS and silent > MANY_WITHOUT_MARK * len(marked):
         return [

@@ -1,4 +1,4 @@
-"""Marks laid beside findings: who hit what, in the order of probability."""
+"""Comparison of marks with findings: what each mark hits, in the order of probability."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,15 @@ from nodule_lightning.structures import Candidates, Findings, RowsT, Table
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All that a score is made of. The tables hold a scan's position in the list of scans in place of its id.
+    """Marks matched to findings, the basis of a score.
+
+    The tables hold a scan's position in the list of scans in place of its id.
 
     Attributes:
         scan_ids: every scan that counts, with or without nodules and marks.
         marks: of the detector.
-        nodules: what is to be found.
-        matching: the fate of each mark and nodule.
+        nodules: to be found.
+        matching: outcome of each mark and each nodule.
         events: found nodules and false positives, most probable first.
     """
 
@@ -42,22 +44,22 @@ class Comparison:
         nodules: Table[Findings],
         excluded: Table[Findings],
     ) -> Self:
-        """Match the marks."""
+        """Match the marks to the findings and sort the outcomes by probability."""
         matching = match(marks, nodules, excluded)
         return cls(scan_ids, marks, nodules, matching, Events.collect(marks, nodules.scan_id, matching))
 
     @property
     def scans(self) -> int:
-        """Count the scans."""
+        """Number of scans that count."""
         return len(self.scan_ids)
 
     @property
     def every_nodule(self) -> Bool[np.ndarray, "nodule"]:
-        """Choose all nodules."""
+        """Mask that selects all nodules."""
         return np.ones(len(self.nodules), dtype=bool)
 
     def curve(self, wanted: Bool[np.ndarray, "nodule"]) -> Curve:
-        """Trace the FROC curve, with the sensitivity among the wanted nodules only."""
+        """Compute the FROC curve with the sensitivity among the wanted nodules only."""
         return self.events.curve(self.scans, wanted)
 
     def nodules_in_scan(self, wanted: Bool[np.ndarray, "nodule"]) -> Int64[np.ndarray, "scan"]:
@@ -65,7 +67,7 @@ class Comparison:
         return np.bincount(self.nodules.scan_id[wanted], minlength=self.scans)
 
     def named(self, table: Table[RowsT]) -> Table[RowsT]:
-        """Put the ids of the scans in place of their positions."""
+        """Replace the positions of the scans by their ids."""
         return Table(self.scan_ids[table.scan_id], table.rows)
 
 
@@ -76,13 +78,16 @@ def compare(
     scan_ids: Sequence[Hashable],
     protocol: Protocol,
 ) -> tuple[Comparison, tuple[str, ...]]:
-    """Match the marks of csv files; say beside it what would change the score silently.
+    """Match marks to findings as read from csv files; also return the warnings of `cautions`.
 
     Raises:
-        InputError: a scan twice in the list, or excluded findings where the protocol knows none.
+        InputError: a scan is listed twice, or there are excluded findings but the protocol has none.
     """
     if protocol is Protocol.TIANCHI and excluded is not None and len(excluded):
-        raise InputError("Tianchi has no list of excluded findings: leave excluded= out, or give protocol=luna16")
+        raise InputError(
+            "Tianchi has no list of excluded findings: leave excluded= out, or give protocol=luna16",
+            "argument-conflict",
+        )
     scans = ScanList.of(scan_ids)
     doubtful = scans.locate(Table(np.zeros(0, dtype=np.str_), Findings.empty()) if excluded is None else excluded)
     marks, wanted = scans.locate(candidates), scans.locate(nodules)

@@ -30,19 +30,19 @@ def froc(
     """Score marks against nodules by the rules of LUNA16.
 
     Args:
-        candidates: the marks of all scans; the 100 best of each scan count.
-        nodules: what is to be found.
-        excluded: findings on which a mark is neither right nor wrong; may be empty, None where there is no such list.
-        scan_ids: every scan that counts, also those without nodules and marks. Rows of other scans are left out.
-        protocol: whose rules hold; Tianchi knows no excluded findings.
-        bootstraps: resamples of the scans behind the interval; 0 for none.
+        candidates: the marks of all scans; the 100 most probable of each scan count.
+        nodules: to be found.
+        excluded: findings on which a mark counts neither way; may be empty, None if there is no such list.
+        scan_ids: every scan that counts, including those without nodules and marks. Rows of other scans are left out.
+        protocol: rules to score by; Tianchi's have no excluded findings.
+        bootstraps: number of resamples of the scans for the interval; 0 for no interval.
         seed: of the resampling.
 
     Raises:
-        InputError: a scan twice in the list, excluded findings for Tianchi, or a negative number of bootstraps.
+        InputError: a scan is listed twice, there are excluded findings for Tianchi, or `bootstraps` is negative.
     """
     if bootstraps < 0:
-        raise InputError(f"bootstraps must be 0 or more, not {bootstraps}")
+        raise InputError(f"bootstraps must be 0 or more, not {bootstraps}", "argument-invalid")
     comparison, sentences = compare(candidates, nodules, excluded, scan_ids, protocol)
     return replace(summarise(comparison, bootstraps, seed), protocol=protocol, warnings=sentences)
 
@@ -60,7 +60,7 @@ def score(
 
 
 def summarise(comparison: Comparison, bootstraps: int, seed: int) -> FrocResult:
-    """Draw the score and all that explains it from a comparison."""
+    """Compute the score of a comparison with its intervals, counts, sizes and mistakes."""
     curve = comparison.curve(comparison.every_nodule)
     sensitivities = curve.at(RATES)
     interval, band = _interval(

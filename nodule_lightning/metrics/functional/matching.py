@@ -1,6 +1,6 @@
-"""Which marks hit which findings, by the rules of the LUNA16 evaluation script.
+"""Matching of marks to findings by the rules of the LUNA16 evaluation script.
 
-All tables here hold a scan's position in the list of scans (0, 1, ...) where the csv files hold its id.
+All tables here hold a scan's position in the list of scans (0, 1, ...) in place of its id.
 """
 
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from jaxtyping import Bool, Float64, Int64
 from nodule_lightning.structures import Candidates, Findings, Table
 
 MARKS_PER_SCAN = 100
-# The strict test decides; the search before it is this much wider, so that rounding cannot hide a mark from it.
+# The search is this much wider than the strict test after it, so that rounding cannot hide a mark from the test.
 SEARCH_MARGIN_MM = 1e-6
 PAIRS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """The fate of every mark and of every nodule.
+    """Outcome of every mark and every nodule.
 
     Attributes:
-        kept: marks among the best of their scan; the others count for nothing.
+        kept: marks among the most probable of their scan; the others do not count.
         hit: kept marks inside a nodule.
-        ignored: kept marks inside an excluded finding and inside no nodule.
-        marks_inside: how many kept marks each nodule holds; none if it is missed.
+        ignored: kept marks inside an excluded finding but no nodule.
+        marks_inside: number of kept marks inside each nodule; 0 if it is missed.
         best_probability: highest probability inside each nodule; -inf if it is missed.
     """
 
@@ -37,16 +37,16 @@ class Matching:
 
     @property
     def false_positive(self) -> Bool[np.ndarray, "mark"]:
-        """Tell the kept marks that lie in no finding at all."""
+        """Select the kept marks that lie inside no finding."""
         false_positive: np.ndarray = self.kept & ~self.hit & ~self.ignored
         return false_positive
 
 
 def match(marks: Table[Candidates], nodules: Table[Findings], excluded: Table[Findings]) -> Matching:
-    """Decide for every mark whether it hits, is ignored or is a false positive.
+    """Decide for every mark whether it is a hit, ignored or a false positive.
 
-    A mark hits where its distance to the centre is strictly below the radius. A mark inside two nodules detects
-    both. Nodules come before excluded findings.
+    A mark is a hit if its distance to the nodule's centre is strictly less than the radius. A mark inside two nodules
+    detects both. Nodules take precedence over excluded findings.
     """
     kept = under_cap(marks)
     candidates = marks[np.flatnonzero(kept)]
@@ -67,9 +67,9 @@ def match(marks: Table[Candidates], nodules: Table[Findings], excluded: Table[Fi
 
 
 def under_cap(marks: Table[Candidates], limit: int = MARKS_PER_SCAN) -> Bool[np.ndarray, "mark"]:
-    """Keep the marks strictly above the one that comes just after the `limit` best of its scan.
+    """Keep the marks that are strictly more probable than the mark of rank `limit` + 1 in their scan.
 
-    Marks as probable as that one all go, so that a scan with ties keeps fewer than `limit`.
+    All marks as probable as that one are dropped, so a scan with ties may keep fewer than `limit`.
     """
     scan, probability = marks.scan_id, marks.rows.probability
     if np.bincount(scan, minlength=1).max() <= limit:
@@ -87,7 +87,7 @@ def under_cap(marks: Table[Candidates], limit: int = MARKS_PER_SCAN) -> Bool[np.
 def pairs_inside(
     marks: Table[Candidates], findings: Table[Findings]
 ) -> tuple[Int64[np.ndarray, "pair"], Int64[np.ndarray, "pair"]]:
-    """Give the row of the finding and the row of the mark for every mark inside a finding of its own scan."""
+    """Find every mark inside a finding of its scan; return the rows of the findings and the rows of the marks."""
     radius = findings.rows.effective_diameter_mm() / 2.0
     order, start, count = _level_with(marks, findings, radius + SEARCH_MARGIN_MM)
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
@@ -102,7 +102,7 @@ def pairs_inside(
 def all_pairs(
     order: Int64[np.ndarray, "mark"], start: Int64[np.ndarray, "finding"], count: Int64[np.ndarray, "finding"]
 ) -> Iterator[tuple[Int64[np.ndarray, "pair"], Int64[np.ndarray, "pair"]]]:
-    """Pair each finding with the marks from `start` on, so many in that order; about a million pairs at a time."""
+    """Pair each finding with `count` marks of `order` from `start` on; yield about a million pairs at a time."""
     for rows in np.array_split(np.arange(len(count)), 1 + int(count.sum()) // PAIRS_AT_ONCE):
         finding = np.repeat(rows, count[rows])
         step = np.arange(len(finding)) - np.repeat(np.cumsum(count[rows]) - count[rows], count[rows])
@@ -112,9 +112,9 @@ def all_pairs(
 def _level_with(
     marks: Table[Candidates], findings: Table[Findings], reach_mm: Float64[np.ndarray, "finding"]
 ) -> tuple[Int64[np.ndarray, "mark"], Int64[np.ndarray, "finding"], Int64[np.ndarray, "finding"]]:
-    """Sort the marks by scan and z; give for each finding where those within its z reach start, and how many.
+    """Sort the marks by scan and z; find for each finding the start and number of those within its reach along z.
 
-    The sort key is an integer (scan, then the rank of z among all z), so that no precision is lost on large tables.
+    The sort key is an integer (scan, then the rank of z among all z), so that no precision is lost in large tables.
     """
     z, centre = marks.rows.centre_xyz_mm[:, 2], findings.rows.centre_xyz_mm[:, 2]
     levels, level = np.unique(z, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What a detector got wrong: the nodules it missed, and its highest false positives."""
+"""Mistakes of a detector: missed nodules and the most probable false positives."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class Misses:
     """Nodules without a mark inside, the largest first.
 
     Attributes:
-        nodules: where they are.
-        nearest_mm: from the centre to the nearest mark that counts of the same scan; inf where the scan has none.
-        nearest_probability: of that mark; nan where there is none.
+        nodules: the missed nodules.
+        nearest_mm: distance from the centre to the nearest counted mark in the same scan; inf if there is none.
+        nearest_probability: probability of that mark; nan if there is none.
     """
 
     nodules: Table[Findings]
@@ -31,7 +31,7 @@ class Misses:
 
 
 def misses(comparison: Comparison) -> Misses:
-    """List the nodules without a mark inside."""
+    """List the nodules without a mark inside, the largest first."""
     missed = comparison.nodules[np.flatnonzero(comparison.matching.marks_inside == 0)]
     centre = missed.rows.centre_xyz_mm
     order = np.lexsort((*centre.T, missed.scan_id, -missed.rows.diameter_mm))
@@ -41,7 +41,7 @@ def misses(comparison: Comparison) -> Misses:
 
 
 def highest_false_positives(comparison: Comparison, most: int = FALSE_POSITIVES_LISTED) -> Table[Candidates]:
-    """List the marks inside no finding, the most probable first, and no more than so many."""
+    """List at most `most` marks inside no finding, the most probable first."""
     rows = np.flatnonzero(comparison.matching.false_positive)
     probability = comparison.marks.rows.probability[rows]
     if len(rows) > most:
@@ -54,7 +54,7 @@ def highest_false_positives(comparison: Comparison, most: int = FALSE_POSITIVES_
 def _nearest(
     findings: Table[Findings], marks: Table[Candidates]
 ) -> tuple[Float64[np.ndarray, "finding"], Float64[np.ndarray, "finding"]]:
-    """Give the distance to the nearest mark of the same scan and its probability, the higher of equally near ones."""
+    """Find distance and probability of the nearest mark in the same scan; the most probable of equally near ones."""
     distance = np.full(len(findings), np.inf)
     probability = np.full(len(findings), np.nan)
     order = np.argsort(marks.scan_id, kind="stable")

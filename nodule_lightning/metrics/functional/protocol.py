@@ -1,15 +1,15 @@
-"""Whose rules a score follows."""
+"""Challenges whose rules a score can follow."""
 
 from enum import StrEnum
 
 
 class Protocol(StrEnum):
-    """A challenge; Tianchi's rules are those of LUNA16 without a list of excluded findings."""
+    """Rules of a challenge; Tianchi's are those of LUNA16 without excluded findings."""
 
     LUNA16 = "luna16"
     TIANCHI = "tianchi"
 
     @property
     def label(self) -> str:
-        """Spell the name as its makers do."""
+        """Name of the challenge as its organisers spell it."""
         return {Protocol.LUNA16: "LUNA16", Protocol.TIANCHI: "Tianchi"}[self]

@@ -1,4 +1,4 @@
-"""Compare submissions over the same scans: who is best, how sure that is, and which nodules make the difference."""
+"""Ranking of submissions over the same scans: scores, significance, and the nodules that make the difference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from nodule_lightning.metrics.functional.curve import RATES
 from nodule_lightning.metrics.functional.sizes import COARSE_BORDERS_MM, FINE_BORDERS_MM, SizeRange, size_ranges
 
 EVERY_SIZE = "all"
-# A nodule counts as found where this many false positives per scan are borne.
+# A nodule counts as found if it is found at this many false positives per scan.
 SIDES_RATE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """The score among nodules of one size.
+    """Score among nodules of one size.
 
     Attributes:
         size: "all", or the name of the size range.
-        nodules: how many there are.
+        nodules: their number.
         mean: of the sensitivities at the seven rates; nan without nodules.
         interval: 95 % bootstrap interval of the mean; None without bootstraps or nodules.
-        p_value: of the difference from the best submission; None for that one itself, and where there is no interval.
+        p_value: of the difference from the best submission; None for the best itself, and without an interval.
     """
 
     size: str
@@ -37,13 +37,13 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One submission among others.
+    """Ratings of one submission in a ranking.
 
     Attributes:
         name: of the submission.
-        ratings: all nodules first, then by size.
-        gained: rows of the nodules that it finds and the best one does not, at 1 false positive per scan each.
-        lost: rows of those that the best one finds and it does not.
+        ratings: for all nodules first, then by size.
+        gained: rows of the nodules found by this submission but not by the best, each at 1 false positive per scan.
+        lost: rows of the nodules found by the best but not by this one.
         best_probability: highest probability inside each nodule; -inf if it is missed.
     """
 
@@ -55,17 +55,17 @@ class Standing:
 
     @property
     def overall(self) -> Rating:
-        """Give the rating among all nodules."""
+        """Rating among all nodules."""
         return self.ratings[0]
 
 
 def rank(comparisons: Mapping[str, Comparison], bootstraps: int, seed: int) -> tuple[Standing, ...]:
     """Order submissions by their score, the best first; equal ones by name.
 
-    Every submission meets the same draws of scans. The best one overall is what all are compared with, also by size.
+    All submissions are scored on the same draws of scans. Each is compared with the best overall, also by size.
 
     Args:
-        comparisons: the submissions by name, one at least, all with the same list of scans and table of nodules.
+        comparisons: the submissions by name, at least one, all with the same list of scans and table of nodules.
         bootstraps: resamples of the scans; 0 for neither intervals nor p-values.
         seed: of the resampling.
     """
@@ -87,7 +87,7 @@ def rank(comparisons: Mapping[str, Comparison], bootstraps: int, seed: int) -> t
 
 
 def paired_p_value(first: Float64[np.ndarray, "resample"], second: Float64[np.ndarray, "resample"]) -> float | None:
-    """Test whether two scores differ, from their values in the same resamples of scans; None if there are none.
+    """Compute the p-value of a difference of two scores from the same resamples of scans; None without resamples.
 
     Two-sided: twice the share of resamples in which the difference is zero or has the rarer sign, at most 1. One is
     added to both numbers of the share, so that no p-value is below 2 / (resamples + 1) (Davison and Hinkley,
@@ -96,7 +96,7 @@ def paired_p_value(first: Float64[np.ndarray, "resample"], second: Float64[np.nd
     >>> paired_p_value(np.array([0.5, 0.6, 0.7]), np.array([0.5, 0.6, 0.7]))
     1.0
     """
-    # Rounded, so that scores which differ in their last bit alone are equal.
+    # Rounded, so that scores that differ only in the last bit are equal.
     gap = np.round((first - second)[~np.isnan(first - second)], 12)
     if not len(gap):
         return None
@@ -105,7 +105,7 @@ def paired_p_value(first: Float64[np.ndarray, "resample"], second: Float64[np.nd
 
 
 def found_at(comparison: Comparison, rate: float) -> Bool[np.ndarray, "nodule"]:
-    """Tell which nodules are found at the lowest threshold with no more than this many false positives per scan."""
+    """Select the nodules found at the lowest threshold with at most this many false positives per scan."""
     threshold = comparison.curve(comparison.every_nodule).threshold_at(rate)
     found: np.ndarray = comparison.matching.best_probability >= threshold
     return found
@@ -123,7 +123,7 @@ def _groups(comparison: Comparison) -> _Groups:
 
 
 def _score(comparison: Comparison) -> float:
-    """Give the score by which submissions are ordered; 0 by convention where there is nothing to find."""
+    """Compute the score by which submissions are ordered; 0 by convention if there is no nodule."""
     return _mean(comparison, comparison.every_nodule) if len(comparison.nodules) else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What a score consists of."""
+"""Result types of a score: sensitivities, intervals, counts, operating points."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -15,16 +15,16 @@ from nodule_lightning.structures import Candidates, Table
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the score was made of.
+    """Numbers of scans, nodules and marks behind a score.
 
     Attributes:
-        scans: scans of the list, with or without nodules and marks.
+        scans: listed scans, with or without nodules and marks.
         nodules: nodules in them.
-        marks: marks left after the cap of 100 a scan.
+        marks: marks left after the cap of 100 per scan.
         true_positives: nodules with a mark inside.
         false_positives: marks inside no finding.
         misses: nodules without a mark inside.
-        ignored_on_excluded: marks inside an excluded finding and no nodule.
+        ignored_on_excluded: marks inside an excluded finding but no nodule.
         double_detections: marks beyond the best one, summed over the nodules.
     """
 
@@ -40,7 +40,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """The bootstrap interval along the curve.
+    """Bootstrap interval along the curve.
 
     Attributes:
         fps: false positives per scan from 1/8 to 8.
@@ -55,15 +55,15 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """How a detector works at one threshold.
+    """Performance of a detector at one threshold.
 
     Attributes:
         threshold: marks with at least this probability count.
         true_positives: nodules with such a mark inside.
         false_positives: such marks inside no finding.
-        sensitivity: share of the nodules that is found.
+        sensitivity: fraction of the nodules that are found.
         fps_per_scan: false positives per scan.
-        precision: nodules found, of these and the false positives; nan without either.
+        precision: found nodules divided by found nodules plus false positives; nan without either.
     """
 
     threshold: float
@@ -81,7 +81,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class FrocResult:
-    """The score and all that explains it.
+    """The score with its intervals, counts, sizes, mistakes and warnings.
 
     Attributes:
         sensitivities: at the seven `RATES` of false positives per scan.
@@ -89,15 +89,15 @@ class FrocResult:
         interval: 95 % bootstrap interval of the mean; None without bootstraps.
         band: the interval along the curve; None without bootstraps.
         curve: the whole curve.
-        counts: what was counted.
-        sizes: sensitivity by size of the nodule: 3-5, 5-6, 6-10, 10-20, 20 mm and over; under 3 mm if there are such.
-        coarse_sizes: the same for 3-10 and 10-30 mm; under 3, and 30 mm and over, if there are such.
+        counts: numbers of scans, nodules and marks.
+        sizes: sensitivity by nodule size: 3-5, 5-6, 6-10, 10-20, 20 mm and over; under 3 mm if there are any.
+        coarse_sizes: the same for 3-10 and 10-30 mm; under 3, and 30 mm and over, if there are any.
         misses: nodules without a mark inside.
-        false_positives: the highest 1000 marks inside no finding, most probable first.
-        protocol: whose rules held.
-        bootstraps: resamples behind the interval.
+        false_positives: the 1000 most probable marks inside no finding, most probable first.
+        protocol: rules of the score.
+        bootstraps: number of resamples for the interval.
         seed: of the resampling.
-        warnings: what would change the score silently, one sentence each.
+        warnings: input that changes the score without an error, one sentence each.
     """
 
     sensitivities: Float64[np.ndarray, "7"]
@@ -116,25 +116,25 @@ class FrocResult:
     warnings: tuple[str, ...] = ()
 
     def interval_at(self, rate: float) -> tuple[float, float] | None:
-        """Give the bootstrap interval of the sensitivity at one of the seven rates; None without bootstraps."""
+        """Return the bootstrap interval of the sensitivity at one of the seven rates; None without bootstraps."""
         if self.band is None:
             return None
         place = int(np.flatnonzero(self.band.fps == rate)[0])
         return float(self.band.low[place]), float(self.band.high[place])
 
     def operating_point(self, threshold: float) -> OperatingPoint:
-        """Tell how the detector works where only marks with at least this probability count."""
+        """Compute the performance when only marks with at least this probability count."""
         fps, sensitivity = self.curve.point_at(threshold)
         found, false = round(sensitivity * self.counts.nodules), round(fps * self.counts.scans)
         precision = found / (found + false) if found + false else float("nan")
         return OperatingPoint(threshold, found, false, sensitivity, fps, precision)
 
     def with_warning(self, sentence: str) -> Self:
-        """Add one more warning."""
+        """Return a copy with one more warning."""
         return replace(self, warnings=(*self.warnings, sentence))
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the result without its curve and lists in plain values, for JSON."""
+        """Describe the result, without its curve and lists, in plain values for JSON."""
         return {
             "protocol": self.protocol.value,
             "mean": self.mean,

@@ -1,4 +1,4 @@
-"""How sure a share of so many cases is."""
+"""Wilson's confidence interval of a proportion."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ _QUANTILE_975: Final = 1.959963984540054
 
 
 def wilson_interval(share: float, number: int) -> tuple[float, float]:
-    """Give the 95 % interval of a share of so many independent cases (Wilson 1927, doi 10.1080/01621459.1927.10502953).
+    """Compute the 95 % interval of a proportion (Wilson 1927, doi 10.1080/01621459.1927.10502953).
 
     Args:
-        share: the observed one. It may lie between two counts, as a sensitivity between two points of the curve does.
-        number: of cases, at least 1.
+        share: the observed proportion; it may lie between two counts, as an interpolated sensitivity does.
+        number: of independent cases, at least 1.
 
     >>> [round(bound, 4) for bound in wilson_interval(0.9, 10)]
     [0.5958, 0.9821]
