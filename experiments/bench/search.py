@@ -18,7 +18,7 @@ from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.preparation.prepare import PreparationSettings
 from nodule_lightning.search.inference import InferenceSettings, padded_image
 from nodule_lightning.search.precision import Precision, chosen_precision, computing_in
-from nodule_lightning.search.predict import Detector, Prediction, predict, readied
+from nodule_lightning.search.predict import Detector, Prediction, predict
 from nodule_lightning.search.scan_source import Source
 from nodule_lightning.structures import Entry
 from nodule_lightning.training.checkpoint import CHECKPOINT_KEY
@@ -34,7 +34,7 @@ def search(real_data: Path, folder: Path) -> list[Figure]:
     checkpoint = random_checkpoint(folder / "random.ckpt")
     source = Source(raw, PreparationSettings())
     network = random_network()
-    detector = readied(Detector(network, InferenceSettings(), PreparationSettings()), CPU)
+    detector = Detector(network, InferenceSettings(), PreparationSettings()).on(CPU)
     precision = chosen_precision(CPU, Precision.AUTO)
     scans = f"{len(source)} scans, {precision}"
 
