@@ -167,14 +167,14 @@ class ExampleDataset(Dataset[Patch]):
         self.examples = examples
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
-        self._open = OpenScans[Entry]()
+        self.open_scans = OpenScans[Entry]()
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Patch:
         scan_index = int(self.examples.scan_index[index])
-        entry = self._open.get(scan_index, lambda: self.catalog.entry(self.scan_ids[scan_index]))
+        entry = self.open_scans.get(scan_index, lambda: self.catalog.entry(self.scan_ids[scan_index]))
         place_zyx = self.examples.place_zyx[index]
         start = centred_start(place_zyx, self.patch_voxels)
         image = cut_patch(entry, start, self.patch_voxels, fill_outside_lungs=self.fill_outside_lungs)

@@ -141,11 +141,13 @@ class PatchDataset(Dataset[Patch]):
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
         self.border_voxels = border_voxels
-        self._open = OpenScans[_OpenScan]()
+        self.open_scans = OpenScans[_OpenScan]()
 
     def __getitem__(self, draw: PatchDraw) -> Patch:
         rng = np.random.default_rng(draw.seed)
-        scan = self._open.get(draw.scan_index, lambda: _OpenScan.of(self.catalog.entry(self.scan_ids[draw.scan_index])))
+        scan = self.open_scans.get(
+            draw.scan_index, lambda: _OpenScan.of(self.catalog.entry(self.scan_ids[draw.scan_index]))
+        )
         entry = scan.entry
         if draw.place_zyx is not None:
             target = np.array([*draw.place_zyx, 0.0])
