@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -116,10 +116,10 @@ def froc(
     except ValueError:
         raise InputError(f"protocol must be {' or '.join(Protocol)}, not {protocol!r}", "argument-invalid") from None
     return score(
-        read_candidates(candidates) if _is_path(candidates) else candidates,
-        read_findings(nodules) if _is_path(nodules) else nodules,
-        read_findings(excluded, sized=False) if _is_path(excluded) else excluded,
-        read_scan_ids(scan_ids) if _is_path(scan_ids) else scan_ids,
+        candidates if isinstance(candidates, Table) else read_candidates(candidates),
+        nodules if isinstance(nodules, Table) else read_findings(nodules),
+        excluded if isinstance(excluded, Table | None) else read_findings(excluded, sized=False),
+        read_scan_ids(scan_ids) if isinstance(scan_ids, str | PathLike) else scan_ids,
         protocol=rules,
         bootstraps=bootstraps,
         seed=seed,
@@ -153,7 +153,7 @@ def fuse(
 
     if not submissions:
         raise InputError("there is no submission to fuse; give at least one", "argument-missing")
-    from_files = iter(read_members([Path(one) for one in submissions if _is_path(one)]))
+    from_files = iter(read_members([Path(one) for one in submissions if not isinstance(one, Table)]))
     members = [
         Member(f"table {place}", one) if isinstance(one, Table) else next(from_files)
         for place, one in enumerate(submissions)
@@ -212,7 +212,3 @@ def write_candidates(path: AnyPath, candidates: Table[Candidates], *, sized: boo
         InputError: the file cannot be written.
     """
     tables.write_candidates(Path(path), candidates, sized=sized)
-
-
-def _is_path(value: object) -> TypeGuard[AnyPath]:
-    return isinstance(value, str | PathLike)

@@ -133,7 +133,7 @@ def write_tables(folder: Path) -> list[Path]:
         "submission": "seriesuid,coordX,coordY,coordZ,probability\na,0,0,0,0.9\na,50,0,0,0.8\nb,0,0,0,0.7\n",
         "annotations": "seriesuid,coordX,coordY,coordZ,diameter_mm\na,1,0,0,8\nb,0,1,0,6\n",
         "excluded": "seriesuid,coordX,coordY,coordZ,diameter_mm\na,50,0,0,-1\n",
-        "scans": "seriesuid\na\nb\n",
+        "seriesuids": "seriesuid\na\nb\n",
     }
     for name, text in contents.items():
         (folder / f"{name}.csv").write_text(text)

@@ -1,4 +1,4 @@
-"""Training and search on phantoms: the loader, a step and a search, the last two against the bare network."""
+"""Training and search on phantoms: the loader, and a step and a search against the bare network."""
 
 import subprocess
 import sys
@@ -26,12 +26,12 @@ from nodule_lightning.training.module import NoduleDetector
 from nodule_lightning.training.quiet import silence_tips
 
 SCANS, STEPS = 8, 12
-# Large enough to reach the rate of the machine, small enough for a moment.
+# Large enough to reach the peak rate of the machine, small enough to take a moment.
 MATRIX = 2048
 
 
 def phantom_cache(folder: Path, kind: str = "demo") -> Path:
-    """Write and prepare a few phantoms of a kind by the commands."""
+    """Write and prepare a few phantoms with the commands."""
     for command, *arguments in (
         ("phantom", f"output={folder / 'phantom'}", f"scans={SCANS}", f"phantom={kind}"),
         ("prepare", f"data.root={folder / 'phantom'}", f"cache={folder / 'cache'}"),
@@ -70,7 +70,7 @@ def loader(config: DictConfig) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Seconds of training and of its parts, on the device that Lightning takes.
+    """Seconds of training steps and of their parts, on the device that Lightning chooses.
 
     Attributes:
         steps: of each training step: augmentation, network, assignment, loss, backward, optimizer and logging.
@@ -90,7 +90,7 @@ class StepTimes:
 
 
 class StepClock(pl.Callback):
-    """Note the seconds of each step, and those before it in which it waited for its batch."""
+    """Record the seconds of each step, and the wait for its batch before it."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -103,20 +103,20 @@ class StepClock(pl.Callback):
         self.waits.append(self._began - self._ended)
 
     def on_train_batch_end(self, *arguments: Any) -> None:  # noqa: ANN401 - Lightning's own signature
-        """Stop it."""
+        """Stop the clock."""
         self._ended = now()
         self.seconds.append(self._ended - self._began)
 
 
 def now() -> float:
-    """Give the time at which the device has done all that it was told."""
+    """Return the time once the device has finished its queue."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def short_trainer(clock: StepClock, count: int, precision: str, processes: int = 1) -> pl.Trainer:
-    """Make a trainer of so many steps that writes nothing."""
+    """Make a trainer that takes a few steps and writes nothing."""
     return pl.Trainer(
         precision=precision,  # type: ignore[arg-type]
         strategy="auto" if processes == 1 else "ddp",
@@ -135,7 +135,7 @@ def short_trainer(clock: StepClock, count: int, precision: str, processes: int =
 
 
 def time_steps(config: DictConfig, count: int) -> StepTimes:
-    """Train so many steps, and run the bare network before and after."""
+    """Train a few steps, and run the bare network before and after."""
     module: NoduleDetector = instantiate(config.module)
     datamodule: NoduleDataModule = instantiate(config.datamodule)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -163,7 +163,7 @@ def time_steps(config: DictConfig, count: int) -> StepTimes:
     trainer.fit(module, datamodule)
     after = timed(bare, count // 2)
     return StepTimes(
-        # The first steps make the optimizer's state.
+        # The first steps allocate the optimizer's state.
         clock.seconds[2:],
         clock.waits[2:],
         [*before, *after],

@@ -1,4 +1,4 @@
-"""Time training steps in this process, one of several that torchrun has started; the first one prints what it took.
+"""Time training steps in one of several processes that torchrun has started; rank 0 prints the result.
 
 torchrun --nproc-per-node 2 --module experiments.scaling.steps CACHE [KEY=VALUE ...]
 """
@@ -23,7 +23,7 @@ STEPS, EXCHANGES = 10, 20
 
 
 def main() -> None:
-    """Train a few steps of the full-size network, then add its gradients over all processes and nothing else."""
+    """Train a few steps of the full-size network, then time the all-reduce of its gradients alone."""
     cache, overrides = Path(sys.argv[1]), sys.argv[2:]
     silence_tips()
     warnings.filterwarnings("ignore")
@@ -40,7 +40,7 @@ def main() -> None:
         exchange_s = median(timed(lambda: distributed.all_reduce(gradients), EXCHANGES))
     if not int(os.environ["RANK"]):
         taken = [step + wait for step, wait in zip(clock.seconds, clock.waits, strict=True)]
-        # The first steps make the optimizer's state.
+        # The first steps allocate the optimizer's state.
         told = {"step_s": median(taken[2:]), "gradient_bytes": 4 * size, "exchange_s": exchange_s}
         print(json.dumps({**told, "batch": datamodule.batch_size, "patch": datamodule.patch_voxels}))
 

@@ -185,5 +185,5 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError) as error:
         InferenceSettings(**wrong)
     assert error.value.key == "argument-invalid"
-    assert list(wrong)[0] in str(error.value)
+    assert next(iter(wrong)) in str(error.value)
     assert named in str(error.value)
