@@ -8,14 +8,15 @@ from nodule_lightning.errors import InputError
 def choose_device(name: str | torch.device) -> torch.device:
     """Return the device of a name; `auto` is the GPU, or the CPU where there is none.
 
+    Args:
+        name: auto, cpu, cuda or cuda:N, or any device of torch.
+
     Raises:
-        InputError: the name is none of auto, cpu, cuda and cuda:N, or this machine has no such device.
+        InputError: there is no such name, or this machine has no such device.
     """
-    if isinstance(name, torch.device):
-        name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.partition(":")[0] not in ("cpu", "cuda"):
+    if not isinstance(name, torch.device) and name.partition(":")[0] not in ("cpu", "cuda"):
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}", "argument-invalid")
     try:
         device = torch.device(name)
