@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench.figures import Figure, figure, in_turn, ratios, timed
-from nodule_lightning.cli.train import chosen
+from nodule_lightning.cli.train import decided
 from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.detection.intensity import normalise
@@ -142,7 +142,7 @@ def time_steps(config: DictConfig, count: int) -> StepTimes:
     side = datamodule.patch_voxels
     images = torch.rand(datamodule.batch_size, 1, side, side, side, device=device)
     square = torch.rand(MATRIX, MATRIX, dtype=torch.bfloat16, device=device)
-    precision = chosen({"accelerator": "auto", "precision": config.trainer.precision})["precision"]
+    precision = decided({"accelerator": "auto", "precision": config.trainer.precision})["precision"]
     clock = StepClock()
     trainer = short_trainer(clock, count, precision)
 

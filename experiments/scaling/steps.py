@@ -15,7 +15,7 @@ from torch import distributed
 
 from experiments.bench.figures import timed
 from experiments.bench.training import StepClock, composed, short_trainer
-from nodule_lightning.cli.train import chosen
+from nodule_lightning.cli.train import decided
 from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.training.quiet import silence_tips
 
@@ -30,7 +30,7 @@ def main() -> None:
     config = composed(cache, "datamodule.workers=0", *overrides, experiment="luna16")
     module, datamodule = instantiate(config.module), instantiate(config.datamodule)
     processes = int(os.environ["WORLD_SIZE"])
-    precision = chosen({"accelerator": "auto", "precision": config.trainer.precision})["precision"]
+    precision = decided({"accelerator": "auto", "precision": config.trainer.precision})["precision"]
     clock = StepClock()
     short_trainer(clock, STEPS, precision, processes).fit(module, datamodule)
     size = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
