@@ -1,8 +1,8 @@
-"""Ask the questions that are named, all of them if none is; what was done before is not done again.
+"""Train and compare the arms of the named questions, or of all; finished runs are not repeated.
 
     python -m experiments.ablations outputs/ablations [QUESTION ...]
 
-Each command is shown before it runs. A sweep goes on where it was killed.
+Each command is printed before it runs. A sweep that was killed continues where it stopped.
 """
 
 import shlex
@@ -26,7 +26,7 @@ PHANTOM = (
 
 
 def step(command: str, *arguments: str) -> None:
-    """Show a command and run it."""
+    """Print a command and run it."""
     print("\n$", shlex.join([command, *arguments]), flush=True)
     subprocess.run([Path(sys.executable).with_name(command), *arguments], check=True)
 
@@ -52,7 +52,7 @@ def ask(output: Path, override: str) -> None:
 
 
 def search(run: Path, cache: Path) -> None:
-    """Search the test scans with the last checkpoint, if that is newer than what was found."""
+    """Search the test scans with the last checkpoint, if it is newer than the submission."""
     checkpoint, found = run / "checkpoints" / "last.ckpt", run / "test" / "submission.csv"
     if found.exists() and found.stat().st_mtime > checkpoint.stat().st_mtime:
         return
@@ -61,7 +61,7 @@ def search(run: Path, cache: Path) -> None:
 
 
 def main() -> None:
-    """Ask."""
+    """Prepare the phantoms if needed, and answer each question."""
     if len(sys.argv) < 2 or set(sys.argv[2:]) - set(QUESTIONS):
         sys.exit(f"usage: python -m experiments.ablations OUTPUT [{'] ['.join(QUESTIONS)}]")
     output, asked = Path(sys.argv[1]), sys.argv[2:] or list(QUESTIONS)

@@ -1,4 +1,4 @@
-"""What is asked, and where each answer lies."""
+"""The questions of the study, and the run folders that answer them."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ REFERENCE: Final = {
     "loss": "hard_mining",
     "curriculum.stages.only.bank_share": "0.0",
 }
-"""What `experiment=ablation` trains where nothing is changed."""
+"""The choices of `experiment=ablation` itself."""
 
 QUESTIONS: Final = {
     "sampling": "sampler=natural,balanced",
@@ -19,13 +19,13 @@ QUESTIONS: Final = {
     "depth": "model=plain_unet_narrow,res_unet_narrow,plain_unet_narrow_deep,res_unet_narrow_deep",
     "dimensions": "model=unet2d_narrow,unet3d_narrow",
 }
-"""The override of `nodule-train` that each sweeps over."""
+"""The override of `nodule-train` that each question sweeps over."""
 
 SEEDS: Final = (0, 1, 2)
 
 
 def arms(override: str) -> dict[str, str]:
-    """Give the folder of each value that a sweep tries, as `experiment=ablation` names it.
+    """Return the run folder of each value of a sweep, as `experiment=ablation` names it.
 
     >>> arms("loss=weighted")
     {'weighted': 'res_unet_narrow,centres,balanced,weighted,bank=0.0'}

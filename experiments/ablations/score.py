@@ -1,7 +1,7 @@
-"""Compare runs: the score by size, how far it moves with other scans, and with other seeds.
+"""Compare runs by size of nodule, with intervals over test scans and the spread over seeds.
 
-The interval is of other test scans: bootstraps over scans of the mean over the seeds. The difference from the first arm
-is taken within each bootstrap, so that both arms meet the same scans.
+The interval comes from bootstraps over the test scans of the mean over the seeds. The difference from the first arm is
+taken within each bootstrap, so that it is paired: both arms are scored on the same scans.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
+import nodule_lightning as nl
 from nodule_lightning.metrics.functional.bootstrap import bootstrap, percentile_interval
 from nodule_lightning.metrics.functional.comparison import Comparison, compare
 from nodule_lightning.metrics.functional.curve import RATES
@@ -23,7 +23,7 @@ BOOTSTRAPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Of one arm among nodules of some sizes.
+    """Score of one arm among nodules of one range of sizes.
 
     Attributes:
         by_seed: mean sensitivity of each run.
@@ -35,18 +35,18 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """Give the mean over the seeds."""
+        """The mean over the seeds."""
         return float(self.by_seed.mean())
 
 
 def score_arms(runs: Mapping[str, Sequence[Path]], phantom: Path) -> dict[str, dict[str, Score]]:
-    """Score what was found in the test scans by the runs of each arm."""
-    nodules = read_findings(phantom / "annotations.csv")
-    excluded = read_findings(phantom / "annotations_excluded.csv", sized=False)
+    """Score the submissions of each arm's runs on the test scans."""
+    nodules = nl.read_findings(phantom / "annotations.csv")
+    excluded = nl.read_findings(phantom / "annotations_excluded.csv", sized=False)
     scores = {}
     for arm, folders in runs.items():
-        scan_ids = read_scan_ids(folders[0] / "splits" / "test.csv")
-        marks = [read_candidates(folder / "test" / "submission.csv") for folder in folders]
+        scan_ids = nl.read_scan_ids(folders[0] / "splits" / "test.csv")
+        marks = [nl.read_candidates(folder / "test" / "submission.csv") for folder in folders]
         scores[arm] = score([compare(found, nodules, excluded, scan_ids, Protocol.LUNA16)[0] for found in marks])
     return scores
 
@@ -63,14 +63,14 @@ def score(comparisons: Sequence[Comparison]) -> dict[str, Score]:
 
 
 def sizes(comparison: Comparison) -> dict[str, Bool[np.ndarray, "nodule"]]:
-    """Choose all nodules, the small and the others."""
+    """Return masks of all nodules, the small ones and the others, under names with their counts."""
     small = comparison.nodules.rows.diameter_mm < SMALL_MM
     groups = {"all": comparison.every_nodule, f"under {SMALL_MM:g} mm": small, f"from {SMALL_MM:g} mm": ~small}
     return {f"{name} ({np.count_nonzero(wanted)})": wanted for name, wanted in groups.items()}
 
 
 def table(scores: Mapping[str, Mapping[str, Score]]) -> Iterator[str]:
-    """Give the lines of a table in Markdown: an arm and a size each, against the first arm."""
+    """Yield the lines of a Markdown table, one row for each size and arm, compared with the first arm."""
     yield "| nodules | | seeds | mean | 95 % interval over scans | difference |"
     yield "|---|---|---|---|---|---|"
     first = next(iter(scores.values()))

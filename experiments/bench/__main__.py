@@ -1,6 +1,6 @@
-"""Time the slow stretches of the road; print one table and write bench.json.
+"""Time the slow stages of the pipeline; print one table and write bench.json.
 
-Each stretch runs in a process of its own, so that none pays for another's memory.
+Each stage runs in its own process, so that peak memories are independent.
 
     python -m experiments.bench [OUTPUT]
 """
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def measure(stretch: str, folder: Path) -> list[Figure]:
-    """Run one stretch in this process; one whose data are absent says so instead."""
+    """Run one stage in this process; without its data the figure says that it was left out."""
     if stretch in ON_REAL_DATA:
         real_data = ROOT / os.environ.get("NODULE_REAL_DATA", "../shared/data")
         if not real_data.is_dir():
@@ -58,7 +58,7 @@ def _measure_on_real_data(stretch: str, real_data: Path, folder: Path) -> list[F
 
 
 def measured_apart(stretch: str) -> list[Figure]:
-    """Run one stretch in a new process."""
+    """Run one stage in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.bench", "--stretch", stretch, folder]
         subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
@@ -67,7 +67,7 @@ def measured_apart(stretch: str) -> list[Figure]:
 
 
 def rendered(figures: list[Figure]) -> Table:
-    """Lay the figures out for a terminal."""
+    """Format the figures as a table for the terminal."""
     table = Table(title=f"bench, {os.cpu_count()} cores", title_justify="left")
     for name in ("what", "least", "median", "unit", "repeats", "note"):
         table.add_column(name, justify="right" if name in ("least", "median", "repeats") else "left")
@@ -84,7 +84,7 @@ def write(path: Path, figures: list[Figure]) -> None:
 
 
 def main() -> None:
-    """Measure every stretch, or only the one that is named."""
+    """Measure every stage, or only the named one."""
     if sys.argv[1:2] == ["--stretch"]:
         write(Path(sys.argv[3]) / "figures.json", measure(sys.argv[2], Path(sys.argv[3])))
         return

@@ -1,4 +1,4 @@
-"""What a stretch of the bench measures, and how: repeats, peak memory."""
+"""Figures of the bench: repeated timings, ratios and peak memory."""
 
 import re
 import time
@@ -12,14 +12,14 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        what: was measured.
-        least: of all repeats.
-        middle: their median.
+        what: the name of the measurement.
+        least: minimum over the repeats.
+        middle: median over the repeats.
         unit: of both; empty for a ratio.
-        repeats: how often it was measured.
+        repeats: number of measurements.
         note: what it is compared with, or why it was left out.
     """
 
@@ -32,7 +32,7 @@ class Figure:
 
 
 def timed(work: Callable[[], object], repeats: int, *, warm: bool = True) -> list[float]:
-    """Give the seconds of each repeat; the first run, which reads files and fills caches, is left out where warm."""
+    """Return the seconds of each repeat; `warm` runs once before, untimed, to read files and fill caches."""
     if warm:
         work()
     seconds = []
@@ -44,7 +44,7 @@ def timed(work: Callable[[], object], repeats: int, *, warm: bool = True) -> lis
 
 
 def in_turn(works: list[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Time several works one after the other, again and again, so that a busy minute hits all of them alike."""
+    """Time several functions in turn, round after round, so that a busy minute affects all of them alike."""
     for work in works:
         work()
     rounds = [[timed(work, 1, warm=False)[0] for work in works] for _ in range(repeats)]
@@ -52,12 +52,12 @@ def in_turn(works: list[Callable[[], object]], repeats: int) -> list[list[float]
 
 
 def figure(what: str, values: list[float], unit: str, note: str = "") -> Figure:
-    """Sum up the repeats."""
+    """Summarise the repeats of one measurement."""
     return Figure(what, min(values), median(values), unit, len(values), note)
 
 
 def ratios(what: str, seconds: list[float], bare_seconds: list[float]) -> Figure:
-    """Divide the least by the least and the median by the median."""
+    """Compare two timings: minimum over minimum and median over median."""
     note = f"{median(seconds):.3g} s against {median(bare_seconds):.3g} s"
     return Figure(
         what, min(seconds) / min(bare_seconds), median(seconds) / median(bare_seconds), "", len(seconds), note
@@ -65,12 +65,12 @@ def ratios(what: str, seconds: list[float], bare_seconds: list[float]) -> Figure
 
 
 def peak_mb() -> float:
-    """Give the most memory that this process has held since `forget_peak`."""
+    """Return the peak resident memory of this process since `forget_peak`, in MB."""
     match = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
     assert match
     return int(match[1]) / 1000
 
 
 def forget_peak() -> None:
-    """Let the peak of memory start anew from what is held now."""
+    """Reset the peak of resident memory to its present value."""
     CLEAR.write_text("5", encoding="utf-8")

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+import nodule_lightning as nl
 from experiments.bench.figures import Figure, figure, forget_peak, peak_mb, timed
 from nodule_lightning.evaluation.evaluate import evaluate_submission
-from nodule_lightning.io.tables import (
-    read_candidates,
-    read_findings,
-    read_scan_ids,
-    write_candidates,
-    write_findings,
-    write_scan_ids,
-)
-from nodule_lightning.metrics.functional import froc
-from nodule_lightning.structures import Candidates, Findings, Table
+from nodule_lightning.io.tables import write_findings, write_scan_ids
 
 MARKS, SCANS = 1_000_000, 10_000
 
@@ -30,11 +22,11 @@ def golden(real_data: Path, folder: Path) -> list[Figure]:
     names = ("annotations.csv", "annotations_excluded.csv", "seriesuids.csv")
     annotations, excluded, scans = (luna / name for name in names)
     score = partial(
-        froc,
-        read_candidates(submission),
-        read_findings(annotations),
-        read_findings(excluded, sized=False),
-        read_scan_ids(scans),
+        nl.froc,
+        nl.read_candidates(submission),
+        nl.read_findings(annotations),
+        nl.read_findings(excluded, sized=False),
+        nl.read_scan_ids(scans),
     )
     command = [
         str(Path(sys.executable).with_name("nodule-evaluate")),
@@ -63,11 +55,13 @@ def million(folder: Path) -> list[Figure]:
     owners = np.array(scan_ids)
     names = ("marks", "nodules", "excluded", "scans")
     submission, annotations, excluded, listed = (folder / f"{name}.csv" for name in names)
-    marks = Candidates(rng.uniform(-150, 150, (MARKS, 3)), rng.random(MARKS), np.full(MARKS, -1.0))
-    table = Table(np.repeat(owners, MARKS // SCANS), marks)
-    write_candidates(submission, table)
-    write_findings(annotations, Table(owners, Findings(rng.uniform(-150, 150, (SCANS, 3)), rng.uniform(4, 20, SCANS))))
-    write_findings(excluded, Table(owners, Findings(rng.uniform(-150, 150, (SCANS, 3)), np.full(SCANS, -1.0))))
+    marks = nl.Candidates(rng.uniform(-150, 150, (MARKS, 3)), rng.random(MARKS), np.full(MARKS, -1.0))
+    table = nl.Table(np.repeat(owners, MARKS // SCANS), marks)
+    nl.write_candidates(submission, table)
+    write_findings(
+        annotations, nl.Table(owners, nl.Findings(rng.uniform(-150, 150, (SCANS, 3)), rng.uniform(4, 20, SCANS)))
+    )
+    write_findings(excluded, nl.Table(owners, nl.Findings(rng.uniform(-150, 150, (SCANS, 3)), np.full(SCANS, -1.0))))
     write_scan_ids(listed, scan_ids)
     parted = timed(table.by_scan, 3)
     del marks, table

@@ -1,4 +1,4 @@
-"""Searching the two real scans with the full-size network: the command against preparation and bare network."""
+"""Search of the two real scans with the full-size network, against preparation and the bare network."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.preparation.prepare import PreparationSettings
 from nodule_lightning.search.inference import InferenceSettings, padded_image
 from nodule_lightning.search.precision import Precision, chosen_precision, computing_in
-from nodule_lightning.search.predict import Detector, Prediction, predict, readied
+from nodule_lightning.search.predict import Detector, Prediction, predict
 from nodule_lightning.search.scan_source import Source
 from nodule_lightning.structures import Entry
 from nodule_lightning.training.checkpoint import CHECKPOINT_KEY
@@ -28,13 +28,13 @@ REPEATS = 3
 
 
 def search(real_data: Path, folder: Path) -> list[Figure]:
-    """Time raw file to csv, the whole command and the search within it, against preparing and one forward pass."""
+    """Time the whole command and the search within it, against preparation and one forward pass."""
     raw = folder / "raw"
     shutil.copytree(real_data / "lidc", raw, ignore=shutil.ignore_patterns("*.csv"))
     checkpoint = random_checkpoint(folder / "random.ckpt")
     source = Source(raw, PreparationSettings())
     network = random_network()
-    detector = readied(Detector(network, InferenceSettings(), PreparationSettings()), CPU)
+    detector = Detector(network, InferenceSettings(), PreparationSettings()).on(CPU)
     precision = chosen_precision(CPU, Precision.AUTO)
     scans = f"{len(source)} scans, {precision}"
 
@@ -65,14 +65,14 @@ def search(real_data: Path, folder: Path) -> list[Figure]:
 
 @torch.inference_mode()
 def forward(network: DetectionNetwork, entry: Entry, precision: Precision) -> None:
-    """Run the bare network, as it was trained, over the whole lung crop."""
+    """Run the unmodified network over the whole lung crop."""
     image = padded_image(entry.ct, entry.lung.astype(bool), network.stride_total, InferenceSettings())
     with computing_in(CPU, precision):
         network(normalise(torch.from_numpy(image))[None, None])
 
 
 def recipe() -> dict[str, Any]:
-    """Give the values that the full-size detector is built from."""
+    """Return the configuration that the full-size detector is built from."""
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         config = compose("train", ["model=res_unet", "cache=unused"])
     return {"network": plain(config.model), "inference": plain(config.inference)}
@@ -86,7 +86,7 @@ def random_network() -> DetectionNetwork:
 
 
 def random_checkpoint(path: Path) -> Path:
-    """Write a checkpoint of it, as training does."""
+    """Write a checkpoint with random weights, as training does."""
     weights = {f"network.{name}": value for name, value in random_network().state_dict().items()}
     about = {"version": "0", "model": recipe(), "preparation": PreparationSettings().to_dict()}
     torch.save({"state_dict": weights, CHECKPOINT_KEY: about}, path)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole road on phantoms. Each command is shown before it runs: type them yourself with your own data.
+# The whole pipeline on phantoms. Each command is printed before it runs: run them yourself with your own data.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
@@ -16,7 +16,7 @@ step() {
 
 step nodule-phantom output="$output/phantom" scans="$scans" seed="$seed" phantom=demo
 step nodule-prepare data=luna16 data.root="$output/phantom" cache="$output/cache"
-# A run is never overwritten; the demo begins anew.
+# A run is never overwritten: remove that of an earlier demo.
 rm -rf "$output/train"
 step nodule-train experiment=demo cache="$output/cache" seed="$seed" paths.run="$output/train"
 step nodule-predict checkpoint="$output/train/checkpoints/best.ckpt" input="$output/cache" \

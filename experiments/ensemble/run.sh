@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train five seeds of experiment=ablation, search the test scans with each, fuse, compare. Goes on where it was killed.
-# The phantoms, their cache and the seeds that are there already are those of experiments/ablations.
+# Train five seeds of experiment=ablation, search the test scans with each, fuse, compare. Resumes after a kill.
+# Phantoms, cache and existing seeds are those of experiments/ablations.
 #     experiments/ensemble/run.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -26,7 +26,7 @@ members=()
 mirrored=()
 files=()
 for seed in $seeds; do
-    # A seed that the ablations have trained is taken from there; new ones must not change their table.
+    # Seeds of the ablations are reused; new ones go elsewhere, so that they do not change the table of the ablations.
     runs="$ablations/runs"
     [[ -e "$runs/$arm/seed=$seed" ]] || runs="$output/runs"
     run="$runs/$arm/seed=$seed"

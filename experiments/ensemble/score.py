@@ -1,10 +1,10 @@
-"""Compare an ensemble with its members: each seed, their mean, and what fusing them brings.
+"""Compare ensembles with their members: each seed, the mean of the seeds, and their fusions.
 
     python -m experiments.ensemble.score outputs/ablations/phantom outputs/ensemble runs/seed=*/test/submission.csv
 
-Reads `weighted/`, `consensus/` and `mirrored/` of the second folder, the members themselves, and what each of them
-found in mirrored searches (`mirrored/` beside its `test/`), and prints a table. All scores meet the same draws of test
-scans, so that differences are paired. The best seed is the best on these very scans: to gain on it is the hardest test.
+Reads `weighted/`, `consensus/` and `mirrored/` of the second folder, the members, and their mirrored searches
+(`mirrored/` beside its `test/`), and prints a table. All scores use the same bootstraps over the test scans, so that
+differences are paired. The best seed is the best on these very scans, which makes it the hardest baseline.
 """
 
 import sys
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+import nodule_lightning as nl
 from experiments.ablations.score import bounds
-from nodule_lightning.io.tables import read_candidates, read_findings, read_scan_ids
 from nodule_lightning.metrics.functional.bootstrap import bootstrap
 from nodule_lightning.metrics.functional.comparison import Comparison, compare
 from nodule_lightning.metrics.functional.curve import RATES
@@ -47,12 +47,12 @@ class Score:
 
     @classmethod
     def mean_of(cls, scores: Sequence["Score"]) -> "Score":
-        """Give the mean of several, as one would expect of any of them."""
+        """Average several scores: the score to expect of one of them."""
         return cls(float(np.mean([score.mean for score in scores])), np.mean([score.drawn for score in scores], axis=0))
 
 
 def table(seeds: Mapping[str, Score], ensembles: Mapping[str, Score]) -> Iterator[str]:
-    """Give the lines of a table in Markdown: seeds, their mean, ensembles against that mean and the best seed."""
+    """Yield the lines of a Markdown table: seeds, their mean, and ensembles against that mean and the best seed."""
     yield "| | FROC | 95 % interval | against the mean of the seeds | p | against the best seed | p |"
     yield "|---|---|---|---|---|---|---|"
     mean = Score.mean_of(list(seeds.values()))
@@ -73,12 +73,12 @@ def gap(score: Score, other: Score) -> str:
 def main() -> None:
     """Read the submissions and print the table."""
     phantom, output = Path(sys.argv[1]), Path(sys.argv[2])
-    nodules = read_findings(phantom / "annotations.csv")
-    excluded = read_findings(phantom / "annotations_excluded.csv", sized=False)
-    scan_ids = read_scan_ids(output / "weighted" / "scans.csv")
+    nodules = nl.read_findings(phantom / "annotations.csv")
+    excluded = nl.read_findings(phantom / "annotations_excluded.csv", sized=False)
+    scan_ids = nl.read_scan_ids(output / "weighted" / "scans.csv")
 
     def scored(path: Path) -> Score:
-        return Score.of(compare(read_candidates(path), nodules, excluded, scan_ids, Protocol.LUNA16)[0])
+        return Score.of(compare(nl.read_candidates(path), nodules, excluded, scan_ids, Protocol.LUNA16)[0])
 
     paths = [Path(argument) for argument in sys.argv[3:]]
     seeds = {path.parent.parent.name: scored(path) for path in paths}

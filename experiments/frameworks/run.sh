@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The talk's comparison of frameworks, on the scans of experiments/ablations; goes on where it was killed.
+# Comparison of frameworks, on the scans of experiments/ablations; resumes after a kill.
 #     experiments/frameworks/run.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -38,7 +38,7 @@ for seed in ${seeds//,/ }; do
     test="$detector/splits/test.csv"
     search "$detector/test" "$detector/checkpoints/last.ckpt" "$test"
     search "$segmentation/test" "$segmentation/checkpoints/last.ckpt" "$test"
-    # What the second stage learns from: never a test scan.
+    # The training candidates of the second stage: never of a test scan.
     { cat "$detector/splits/train.csv"; tail -n +2 "$detector/splits/validation.csv"; } > "$detector/learnt.csv"
     search "$detector/learnt" "$detector/checkpoints/last.ckpt" "$detector/learnt.csv"
     step nodule-train -m experiment=reducer cache="$cache" candidates="$detector/learnt/submission.csv" seed="$seed" \

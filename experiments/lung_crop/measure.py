@@ -43,19 +43,19 @@ OWN_TROUBLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one phantom.
+    """The result for one phantom.
 
     Attributes:
         kind: its trouble; "" for none.
         index: its number among those of its kind.
-        without: the cures that were switched off, joined by +; "" where none was.
-        cures: those that were used.
+        without: the cures that were switched off, joined by +; "" for none.
+        cures: the cures that were used.
         nodules: how many it has.
         in_crop: how many of them lie in the crop.
         in_mask: how many of them lie in the mask.
         crop_ratio: volume of the crop against that of the true lungs' box.
-        fallback: the body's box was used.
-        dice: of the lungs and the true lungs.
+        fallback: whether the body's box was used instead of the lungs.
+        dice: Dice coefficient of the lungs and the true lungs.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Tell if a goal of the study is missed."""
+        """Whether the phantom misses a goal of the study."""
         least = 0.93 if self.kind else 0.97
         return self.fallback or self.in_crop < self.nodules or self.crop_ratio > 1.5 or self.dice < least
 
@@ -80,7 +80,7 @@ def main(output: Path, phantom: str, scans: int, workers: int, kinds: Sequence[s
     """Measure kinds of trouble, with all cures and without some, and print the tables."""
     with initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         settings = instantiate(compose("phantom", ["output=none", f"phantom={phantom}"]).phantom)
-    # By number first, so that a run that is cut short has as many of each kind.
+    # By index first, so that an interrupted run has equally many of each kind.
     tasks = sorted(
         ((kind, index) for kind in kinds for index in range(scans if kind else 2 * scans)),
         key=lambda task: task[1] / (1 if task[0] else 2),
@@ -107,7 +107,7 @@ def measure(task: tuple[str, int], settings: PhantomSettings, withouts: Sequence
     rows = [compare(kind, index, "", found, phantom)]
     for without in withouts:
         others = tuple(name for name in EVERY_CURE if name not in without.split("+"))
-        # Without cures that were not used, the same is found.
+        # Switching off a cure that was not used changes nothing.
         same = set(found.cures) <= set(others)
         less = found if same else segment_lungs(phantom.scan, LungSettings(cures=others))
         rows.append(compare(kind, index, without, less, phantom))
@@ -115,7 +115,7 @@ def measure(task: tuple[str, int], settings: PhantomSettings, withouts: Sequence
 
 
 def compare(kind: str, index: int, without: str, found: LungMask, phantom: Phantom) -> Row:
-    """Compare what was found with the truth."""
+    """Compare the segmentation with the true lungs and nodules."""
     grid, nodules = phantom.scan.grid, phantom.nodules.centre_xyz_mm
     corners = grid.corners_xyz_mm()
     margin_mm = PreparationSettings().margin_mm

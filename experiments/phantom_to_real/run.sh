@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on phantoms alone, plant nodules in copies of the two real scans, and see what is found.
+# Train on phantoms only, plant nodules in copies of the two real scans, and score the search.
 #     NODULE_REAL_DATA=DIR experiments/phantom_to_real/run.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."

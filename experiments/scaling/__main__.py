@@ -1,10 +1,10 @@
-"""What does a second process bring, and what would 64 GPUs need of the network between them and of the disk?
+"""How much does a second process gain, and what bandwidth of network and disk would 64 GPUs need?
 
     python -m experiments.scaling outputs/scaling
 
-Trains a few steps of `experiment=luna16` on one core, on two cores by two processes that know nothing of each other,
-and by two that share their gradients through gloo; then cuts patches with a cold and with a warm cache. The phantoms
-are made where the folder has none yet.
+Trains a few steps of `experiment=luna16` in one process, in two independent processes, and in two that share their
+gradients through gloo, each on one core; then cuts patches with a cold and with a warm cache. The phantoms are made if
+the folder has none.
 """
 
 import json
@@ -24,7 +24,7 @@ IO = Path("/proc/self/io")
 
 
 def trainings(cache: Path, alone: int = 0, together: int = 0) -> list[dict[str, Any]]:
-    """Train by single processes at once, or by some that belong together; one core and one result for each."""
+    """Train in several independent processes, or in one distributed training, with one core for each process."""
     program = Path(sys.executable).with_name("torchrun")
     starts = [1] * alone or [together]
     cores = iter(sorted(os.sched_getaffinity(0)))
@@ -46,7 +46,7 @@ def trainings(cache: Path, alone: int = 0, together: int = 0) -> list[dict[str, 
 
 
 def forget(cache: Path) -> None:
-    """Have the system forget what it holds of a cache in memory, so that it comes from the disk again."""
+    """Drop a cache from the page cache, so that it is read from the disk again."""
     os.sync()
     for path in cache.glob("scans/*/*.npy"):
         with path.open("rb") as file:
@@ -54,7 +54,7 @@ def forget(cache: Path) -> None:
 
 
 def bytes_read() -> int:
-    """Give what this process has had fetched from a disk since it began."""
+    """Return the bytes that this process has read from a disk since it started."""
     lines = dict(line.split(": ") for line in IO.read_text(encoding="ascii").splitlines())
     return int(lines["read_bytes"])
 
@@ -79,7 +79,7 @@ def reading(cache: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure, and print a line for each figure."""
+    """Measure, and print one line for each figure."""
     folder = Path(sys.argv[1])
     cache = folder / "cache"
     if not cache.exists():

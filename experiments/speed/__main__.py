@@ -1,9 +1,9 @@
-"""How fast does the full-size training go here, and how long would a fold of LUNA16 take?
+"""How fast is the full-size training on this machine, and how long would a fold of LUNA16 take?
 
     python -m experiments.speed outputs/speed [KEY=VALUE ...]
 
-Trains a few steps of `experiment=luna16` on realistic phantoms, which are made where the folder has none yet. The
-overrides are those of `nodule-train`. Takes a GPU where there is one.
+Trains a few steps of `experiment=luna16` on realistic phantoms, which are made if the folder has none. The
+overrides are those of `nodule-train`. Uses a GPU if there is one.
 """
 
 import os
@@ -22,7 +22,7 @@ FOLD_PATCHES = 300_000
 
 
 def main() -> None:
-    """Measure, and print a line for each figure."""
+    """Measure, and print one line for each figure."""
     folder, overrides = Path(sys.argv[1]), sys.argv[2:]
     silence_tips()
     warnings.filterwarnings("ignore")

@@ -1,9 +1,9 @@
-"""How far do tiles move the probabilities of what a whole search finds, by the width of their rims?
+"""How much do tiles change the probabilities of candidates, for different widths of their margins?
 
     python -m experiments.tiles CHECKPOINT CACHE [scans=2] [rims=32,48,64] [core=64]
 
-Searches the first scans of a cache whole and in tiles, in fp32, and prints a table with a row for each rim. A
-tile is its core and a rim on both sides.
+Searches the first scans of a cache whole and in tiles, in fp32 on the CPU, and prints a table with a row for each width
+of the margin ("rim"). A tile is its core plus a rim on both sides.
 """
 
 import sys
@@ -14,17 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+import nodule_lightning as nl
 from nodule_lightning.cache.entries import list_entries, open_entry
-from nodule_lightning.models.folding import folded
-from nodule_lightning.search.inference import detect
-from nodule_lightning.structures import Candidates
-from nodule_lightning.training.checkpoint import load_detector
 
 LEAST, NEAR_MM = 0.1, 3.0
 
 
-def changes(one: Candidates, other: Candidates) -> Iterator[float]:
-    """Give, for each mark of some probability, how far it is from the nearest one that the other has at its place."""
+def changes(one: nl.Candidates, other: nl.Candidates) -> Iterator[float]:
+    """Yield, for each candidate of at least `LEAST`, the change against the closest probability at the same place."""
     for centre, probability in zip(one.centre_xyz_mm, one.probability, strict=True):
         if probability >= LEAST:
             near = other.probability[np.linalg.norm(other.centre_xyz_mm - centre, axis=1) < NEAR_MM]
@@ -32,15 +29,15 @@ def changes(one: Candidates, other: Candidates) -> Iterator[float]:
 
 
 def main() -> None:
-    """Measure, and print a line for each rim."""
+    """Measure each rim and print its row."""
     given = dict(argument.split("=") for argument in sys.argv[3:])
     cache, core = Path(sys.argv[2]), int(given.get("core", "64"))
-    detector = load_detector(Path(sys.argv[1]))
-    network = folded(detector.network)
+    detector = nl.load_detector(sys.argv[1], device="cpu")
     entries = [open_entry(cache, scan_id) for scan_id in list_entries(cache)[: int(given.get("scans", "2"))]]
     whole_settings = replace(detector.inference, mirror=(), memory_gb=1e6)
+    detector = replace(detector, inference=whole_settings)
     began = time.perf_counter()
-    whole = [detect(network, entry, whole_settings) for entry in entries]
+    whole = [detector.search(entry, precision="fp32") for entry in entries]
     took = time.perf_counter() - began
     print(*(f"crop of {entry.ct.shape} voxels" for entry in entries), sep="\n")
     print(
@@ -49,7 +46,7 @@ def main() -> None:
     for rim in map(int, given.get("rims", "32,48,64").split(",")):
         settings = replace(whole_settings, margin_voxels=rim, tile_voxels=max(core + 2 * rim, 3 * rim))
         began = time.perf_counter()
-        tiled = [detect(network, entry, settings) for entry in entries]
+        tiled = [replace(detector, inference=settings).search(entry, precision="fp32") for entry in entries]
         ratio = (time.perf_counter() - began) / took
         both = [*zip(whole, tiled, strict=True), *zip(tiled, whole, strict=True)]
         moved = np.array([change for one, other in both for change in changes(one, other)])

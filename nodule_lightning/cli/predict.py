@@ -19,7 +19,7 @@ from nodule_lightning.errors import IncompleteError, InputError
 
 if TYPE_CHECKING:
     from nodule_lightning.cli._search_options import SearchOptions
-    from nodule_lightning.search.predict import Detector, Look, Prediction, Reducer
+    from nodule_lightning.search.predict import Detector, OnPrediction, Prediction, Reducer
     from nodule_lightning.search.scan_source import Failure, Source
     from nodule_lightning.structures import Entry
 
@@ -89,9 +89,9 @@ def search_scans(wanted: Search) -> None:
     from nodule_lightning.evaluation.record import record_of_search
     from nodule_lightning.search.outputs import (
         Format,
+        describe_leftovers,
         find_outputs,
         parse_formats,
-        tell_earlier,
         write_outputs,
         write_picture,
     )
@@ -122,7 +122,7 @@ def search_scans(wanted: Search) -> None:
             for note in prediction.notes:
                 console.print(Text(f"note: {prediction.scan_id}: {one_line(note)}"), soft_wrap=True)
         console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
-        if earlier := tell_earlier(output, before):
+        if earlier := describe_leftovers(output, before):
             console.print(Text(f"note: {earlier}"), soft_wrap=True)
     _require_all(failures, len(source))
 
@@ -141,14 +141,14 @@ def render(prediction: "Prediction", most: int) -> RichTable:
 
 
 def _outcomes(
-    detector: "Detector", source: "Source", options: "SearchOptions", look: "Look | None"
+    detector: "Detector", source: "Source", options: "SearchOptions", look: "OnPrediction | None"
 ) -> "list[Prediction | Failure]":
     """Search all scans, in as many processes as there are devices."""
-    from nodule_lightning.search.predict import predict, readied
+    from nodule_lightning.search.predict import predict
 
     workers = options.processes(raw=bool(source.raw))
     if options.devices == 1:
-        moved = readied(detector, options.device, compiled=options.compiled)
+        moved = detector.on(options.device, compiled=options.compiled)
         found = predict(moved, source, workers, options.precision, look)
         return list(progress(found, "searching", len(source)))
     from nodule_lightning.search.shared_search import search_share

@@ -1,1 +1,1 @@
-"""From cache entries to batches of patches: catalog, cache, sampling, augmentation."""
+"""Training data: sampling, patches, augmentation, curriculum, mining, data modules."""

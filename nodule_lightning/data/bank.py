@@ -1,4 +1,4 @@
-"""The bank: where the model of now sees nodules that are none, in whole training scans (mining of level 3)."""
+"""Bank of hard negatives: false positives of the current model in whole training scans (mining of level 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from nodule_lightning.metrics.functional.matching import match
 from nodule_lightning.structures import Candidates, Findings, Table
 
 SAME_PLACE_VOXELS: Final = 5.0
-"""Two marks of one scan that are nearer than this are of the same thing."""
+"""Candidates of one scan that are closer than this count as the same place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class Bank:
     """False positives, in the order of the scans.
 
     Attributes:
-        scan_index: place of each one's scan in the list of training scans.
-        place_zyx: in voxels of the scan's cache entry.
+        scan_index: index of each one's scan in the list of training scans.
+        place_zyx: centre in voxels of the scan's cache entry.
         score: probability that the model gave.
-        rounds: in how many rounds in a row it was found, the last one included: one that survives is a hard one.
+        rounds: number of consecutive mining rounds in which it was found, the last one included; the more, the harder.
     """
 
     scan_index: Int64[np.ndarray, "n"]
@@ -35,12 +35,12 @@ class Bank:
         return len(self.score)
 
     def chances(self) -> Float64[np.ndarray, "n"]:
-        """Give the chance of each to be drawn: the surer the model was, and the oftener, the more."""
+        """Return the probability of each to be drawn, proportional to score times rounds."""
         weight = self.score * self.rounds
         return np.asarray(weight / weight.sum())
 
     def after(self, former: Self) -> Self:
-        """Count the rounds: one that a former bank has at about the same place has survived that one's rounds too."""
+        """Add the rounds of a former bank to the false positives that it holds at about the same place."""
         rounds = np.ones(len(self), np.int64)
         for scan in np.intersect1d(self.scan_index, former.scan_index):
             here, there = np.flatnonzero(self.scan_index == scan), np.flatnonzero(former.scan_index == scan)
@@ -51,7 +51,7 @@ class Bank:
         return replace(self, rounds=rounds)
 
     def to_state(self) -> dict[str, torch.Tensor]:
-        """Give tensors for a checkpoint."""
+        """Return the columns as tensors, for a checkpoint."""
         return {
             "scan_index": torch.from_numpy(self.scan_index),
             "place_zyx": torch.from_numpy(self.place_zyx),
@@ -61,17 +61,17 @@ class Bank:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Read what `to_state` gave."""
+        """Restore a bank from the result of `to_state`."""
         return cls(**{name: value.numpy() for name, value in state.items()})
 
     @classmethod
     def empty(cls) -> Self:
-        """Give a bank of nothing."""
+        """Return a bank without false positives."""
         return cls(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Join the banks of different scans, whatever their order."""
+        """Join the banks of different scans, given in any order."""
         parts = [cls.empty(), *parts]
         scan_index = np.concatenate([part.scan_index for part in parts])
         order = np.argsort(scan_index, kind="stable")
@@ -86,14 +86,14 @@ class Bank:
 def false_positives(
     candidates: Candidates, nodules: Findings, excluded: Findings, most: int, min_probability: float
 ) -> Candidates:
-    """Keep the best candidates of a scan that lie in no nodule and in no excluded finding, by LUNA16's rules.
+    """Return the most probable false positives of a scan, by LUNA16's rules: in no nodule and no excluded finding.
 
     Args:
         candidates: of one scan.
         nodules: of the scan.
-        excluded: findings of the scan that are neither right nor wrong.
-        most: how many to keep.
-        min_probability: below, a candidate is no hard negative.
+        excluded: findings of the scan on which a candidate counts neither way.
+        most: largest number to return.
+        min_probability: candidates below it are no hard negatives.
     """
     matching = match(Table.of_one_scan(candidates), Table.of_one_scan(nodules), Table.of_one_scan(excluded))
     wrong = matching.false_positive & (candidates.probability >= min_probability)

@@ -1,4 +1,4 @@
-"""The LightningDataModule of the second stage: patches about candidates, from a prepared cache and a csv file."""
+"""The LightningDataModule of the second stage: patches around candidates, from a cache and a csv file."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,20 +13,20 @@ from nodule_lightning.errors import InputError
 
 
 class CandidateDataModule(ScanDataModule):
-    """Serve patches in whose middle a candidate lies, and validation scans with their candidates.
+    """Serve patches centred on candidates for training, and scans with their candidates for validation.
 
-    The sets are those of the detector's training with the same subsets, fraction and seed. Candidates of test scans are
-    never looked at, whatever the file holds: they are left out where it is read.
+    The split is that of the detector's training with the same subsets, fraction and seed. Candidates of test scans are
+    dropped when the file is read, so that training never sees one.
 
     Args:
         cache: folder that `nodule-prepare` wrote.
         candidates: csv file of a detector's candidates (`nodule-predict`), or LUNA16's `candidates_V2.csv`.
-        epochs: how many, where the trainer names no other number.
+        epochs: number of epochs, unless the trainer sets another.
         patch_voxels: side of the patches.
         batch_size: patches of a batch on each device.
-        patches_per_epoch: patches of all ranks together; None for as many as show each nodule once.
+        patches_per_epoch: patches of all ranks together; None for the number that shows each nodule once.
         positive_share: share of nodules among them.
-        with_nodules: the annotated nodules are shown too, and not only the candidates that lie in them.
+        with_nodules: train on the annotated nodules too, and not only on the candidates that lie in them.
         workers: processes that cut patches; 0 cuts them in the training process.
         test_subsets: subsets that training never sees.
         validation_fraction: share of the other scans that choose the checkpoint.
@@ -59,11 +59,16 @@ class CandidateDataModule(ScanDataModule):
     ) -> None:
         super().__init__(cache, batch_size, workers, test_subsets, validation_fraction, seed, unannotated_subsets)
         if epochs < 1 or patch_voxels < 1:
-            raise InputError(f"epochs and patch_voxels must be at least 1, not {epochs} and {patch_voxels}")
+            raise InputError(
+                f"epochs and patch_voxels must be at least 1, not {epochs} and {patch_voxels}", "argument-invalid"
+            )
         if not 0 < positive_share < 1:
-            raise InputError(f"positive_share must lie between 0 and 1, not {positive_share}")
+            raise InputError(f"positive_share must lie between 0 and 1, not {positive_share}", "argument-invalid")
         if patches_per_epoch is not None and patches_per_epoch < batch_size:
-            raise InputError(f"patches_per_epoch={patches_per_epoch} is less than one batch of {batch_size}; raise it")
+            raise InputError(
+                f"patches_per_epoch={patches_per_epoch} is less than one batch of {batch_size}; raise it",
+                "argument-invalid",
+            )
         self.candidates = Path(candidates)
         self.planned_epochs = epochs
         self.patch_voxels = patch_voxels
@@ -77,11 +82,11 @@ class CandidateDataModule(ScanDataModule):
 
     @property
     def epochs(self) -> int:
-        """Count the epochs, where the trainer names no other number."""
+        """The planned number of epochs, unless the trainer sets another."""
         return self.planned_epochs
 
     def setup(self, stage: str | None = None) -> None:
-        """Prepare the sets, keep the candidates of training and validation scans, and gather the examples."""
+        """Split the scans, read the candidates of the training and validation scans, and gather the examples."""
         super().setup(stage)
         found = read_by_scan(self.candidates)
         wanted = (*self.split.train, *self.split.validation)
@@ -89,7 +94,8 @@ class CandidateDataModule(ScanDataModule):
         if not any(scan_id in self.listed for scan_id in self.split.validation):
             raise InputError(
                 f"{self.candidates} has no candidate of the {len(self.split.validation)} validation scans, such as "
-                f"{self.split.validation[0]}, which choose the checkpoint; search training and validation scans"
+                f"{self.split.validation[0]}, which choose the checkpoint; search training and validation scans",
+                "split-invalid",
             )
         self.examples = Examples.of_scans(self.catalog, self.split.train, self.listed, with_nodules=self.with_nodules)
         positives = int(self.examples.positive.sum())
@@ -97,7 +103,8 @@ class CandidateDataModule(ScanDataModule):
             missing = "is none" if positives else "is a nodule"
             raise InputError(
                 f"of the {len(self.examples)} candidates of training scans in {self.candidates} not one {missing}: "
-                "there is nothing to tell apart; give the candidates of more training scans, or less sure ones"
+                "a classifier needs both classes; give the candidates of more training scans, or less probable ones",
+                "annotations-missing",
             )
         self.remarks = tuple(self._remarks(found))
 
@@ -118,7 +125,8 @@ class CandidateDataModule(ScanDataModule):
         if len(sampler) < self.batch_size:
             raise InputError(
                 f"patches_per_epoch={sampler.patches} is less than one batch of {self.batch_size} "
-                f"on each of {world_size} devices; raise it"
+                f"on each of {world_size} devices; raise it",
+                "argument-invalid",
             )
         dataset = ExampleDataset(
             self.catalog,
@@ -135,7 +143,7 @@ class CandidateDataModule(ScanDataModule):
         return self.whole_scans(self.split.validation, candidates)
 
     def _remarks(self, found: dict[str, ClassedCandidates]) -> Iterator[str]:
-        """Say what is learnt from, and what is left out."""
+        """Describe how many candidates are trained on, and which are left out."""
         positive = self.examples.positive
         yield (f"{positive.sum()} nodules and {(~positive).sum()} other candidates to train on")
         left_out = {
@@ -150,5 +158,5 @@ class CandidateDataModule(ScanDataModule):
         if bare:
             yield (
                 f"{len(bare)} of {len(self.split.validation)} validation scans have no candidate, such as {bare[0]}: "
-                "right only where the detector searched them and found nothing"
+                "this is right only if the detector searched them and found nothing"
             )

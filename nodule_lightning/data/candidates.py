@@ -1,4 +1,4 @@
-"""What the second stage learns from: candidates with their kinds, the patches about them, and which an epoch draws."""
+"""Training examples of the second stage: labelled candidates, the patches around them, and their sampling."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class ClassedCandidates:
 
     Attributes:
         candidates: in the order of the file.
-        is_nodule: the file's own word on each; None where it has none.
+        is_nodule: class of each in the file; None if the file has no such column.
     """
 
     candidates: Candidates
@@ -41,19 +41,19 @@ class ClassedCandidates:
 
     @classmethod
     def empty(cls) -> Self:
-        """Give no candidate at all."""
+        """Return no candidates."""
         return cls(Candidates.empty(), None)
 
     def kinds(self, nodules: Findings, excluded: Findings) -> Int8[np.ndarray, "n"]:
-        """Say of each candidate whether it is a `NODULE`, `NOTHING`, or `IGNORED` because it is neither.
+        """Label each candidate as `NODULE`, `NOTHING` or `IGNORED`.
 
-        The file's own word comes first. Else a candidate is a nodule where it lies inside one by LUNA16's rule: its
-        distance to the centre is strictly below the radius. One that is none and lies inside an excluded finding is
-        ignored in either case.
+        The class of the file comes first. Without it a candidate is a nodule if it lies inside one by LUNA16's rule:
+        its distance to the centre is strictly below the radius. In either case a candidate that is no nodule but lies
+        inside an excluded finding is ignored.
 
         Args:
             nodules: of the scan.
-            excluded: findings of the scan that are neither right nor wrong.
+            excluded: findings of the scan that count neither way.
         """
         is_nodule = self.is_nodule if self.is_nodule is not None else _inside(self.candidates, nodules)
         others = np.where(_inside(self.candidates, excluded), IGNORED, NOTHING)
@@ -61,10 +61,10 @@ class ClassedCandidates:
 
 
 def read_by_scan(path: Path) -> dict[str, ClassedCandidates]:
-    """Read a file of candidates, see `read_classed_candidates`; a scan without any is not there.
+    """Read a csv file of candidates, see `read_classed_candidates`; a scan without candidates has no key.
 
     Raises:
-        InputError: as there.
+        InputError: as `read_classed_candidates`.
     """
     table, given = read_classed_candidates(path)
     return {
@@ -75,13 +75,13 @@ def read_by_scan(path: Path) -> dict[str, ClassedCandidates]:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What is learnt from: places of training scans that are nodules, and places that are none.
+    """Places in the training scans with their class, one row each.
 
     Attributes:
-        scan_index: place of each one's scan in the list of training scans.
+        scan_index: index of each one's scan in the list of training scans.
         place_zyx: centre in voxels of the scan's cache entry.
         diameter: in voxels.
-        positive: it is a nodule.
+        positive: whether it is a nodule.
     """
 
     scan_index: Int64[np.ndarray, "n"]
@@ -94,13 +94,13 @@ class Examples:
 
     @classmethod
     def of_scan(cls, index: int, entry: Entry, listed: ClassedCandidates, *, with_nodules: bool) -> Self:
-        """Gather the examples of one scan: places in the lung mask, since a detector marks no other.
+        """Gather the examples of one scan; only places in the lung mask, since the detector marks no others.
 
         Args:
-            index: of the scan.
+            index: of the scan in the list of training scans.
             entry: the prepared scan.
             listed: its candidates.
-            with_nodules: its annotated nodules are examples as well, whether a candidate lies in them or not.
+            with_nodules: take the annotated nodules as examples too, whether or not a candidate lies in them.
         """
         labels = entry.labels
         kinds = listed.kinds(labels.nodules, labels.excluded)
@@ -125,7 +125,7 @@ class Examples:
         *,
         with_nodules: bool,
     ) -> Self:
-        """Gather the examples of the training scans, whose order is that of `scan_index`."""
+        """Gather the examples of the training scans; `scan_index` counts in the order of `scan_ids`."""
         parts = [
             cls.of_scan(
                 index, catalog.entry(scan_id), listed.get(scan_id, ClassedCandidates.empty()), with_nodules=with_nodules
@@ -141,14 +141,14 @@ class Examples:
 
 
 class ExampleDataset(Dataset[Patch]):
-    """Cut the patch in whose middle an example lies.
+    """Patches centred on the examples.
 
-    The patch of a nodule holds one box, of kind `NODULE`; that of another candidate holds none.
+    The patch of a nodule has one box, of kind `NODULE`; the patch of any other candidate has none.
 
     Args:
         catalog: of the cache.
         scan_ids: the training scans, in the order of the examples' `scan_index`.
-        examples: what is served, by its place.
+        examples: one patch each.
         patch_voxels: side of the patches.
         fill_outside_lungs: put the grey value 170 outside the lung mask.
     """
@@ -167,14 +167,14 @@ class ExampleDataset(Dataset[Patch]):
         self.examples = examples
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
-        self._open = OpenScans[Entry]()
+        self.open_scans = OpenScans[Entry]()
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Patch:
         scan_index = int(self.examples.scan_index[index])
-        entry = self._open.get(scan_index, lambda: self.catalog.entry(self.scan_ids[scan_index]))
+        entry = self.open_scans.get(scan_index, lambda: self.catalog.entry(self.scan_ids[scan_index]))
         place_zyx = self.examples.place_zyx[index]
         start = centred_start(place_zyx, self.patch_voxels)
         image = cut_patch(entry, start, self.patch_voxels, fill_outside_lungs=self.fill_outside_lungs)
@@ -185,13 +185,14 @@ class ExampleDataset(Dataset[Patch]):
 
 
 class ExampleSampler(Sampler[int]):
-    """Draw the examples of one rank: a fixed share of nodules, each class from all of its members in turn.
+    """Draw the examples of one rank, with a fixed share of nodules.
 
-    The draws are a function of seed and epoch; a member comes a second time only when all of its class have come.
+    The draws are a function of seed and epoch. Each class is drawn without replacement until all of its examples have
+    been drawn once, and then again.
 
     Args:
-        positive: which examples are nodules; there are some of either class.
-        patches_per_epoch: of all ranks together; None for as many as show each nodule once, in whole batches.
+        positive: which examples are nodules; each class needs at least one example.
+        patches_per_epoch: of all ranks together; None for the number that shows each nodule once, in whole batches.
         positive_share: share of nodules among them.
         seed: of all epochs.
         rank: of this process.
@@ -220,11 +221,11 @@ class ExampleSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws; Lightning calls it."""
+        """Set the epoch that the next iteration draws; Lightning calls this."""
         self.epoch = epoch
 
     def draw_epoch(self, epoch: int) -> Int64[np.ndarray, "patch"]:
-        """Draw the examples of all ranks."""
+        """Draw the indices of the examples of all ranks in one epoch."""
         rng = np.random.default_rng((self.seed, epoch))
         nodules = round(self.patches * self.positive_share)
         drawn = [_in_turn(self.positives, nodules, rng), _in_turn(self.negatives, self.patches - nodules, rng)]

@@ -1,4 +1,4 @@
-"""What a training goes through: its stages, each with its loss, its sampling, its mining and its learning rate."""
+"""Curriculum of a training: stages, each with its own loss, sampling, mining and learning rate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +10,20 @@ from nodule_lightning.losses.hard_mining import Loss
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Some epochs that are trained alike.
+    """Consecutive epochs that are trained alike.
 
     Attributes:
-        epochs: how many.
-        loss: of the maps; mining of level 1, within the batch, is a part of it.
-        sampler: what an epoch is made of.
-        learning_rate_factor: the learning rate that the schedule gives is multiplied by this.
-        replay_share: mining of level 2: this share of the draws of an epoch are those of the epoch before that had
-            the highest loss.
-        bank_share: mining of level 3: this share of the draws without a nodule are false positives in whole training
-            scans.
+        epochs: their number.
+        loss: of the output maps; mining of level 1, within the batch, is part of it.
+        sampler: how patches are drawn.
+        learning_rate_factor: multiplies the learning rate of the schedule.
+        replay_share: mining of level 2: share of the draws of an epoch that repeat the draws with the highest loss of
+            the epoch before.
+        bank_share: mining of level 3: share of the draws without a nodule that show false positives found in whole
+            training scans.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     epochs: int
@@ -34,35 +37,40 @@ class Stage:
         if not 0 <= self.replay_share < 1 or not 0 <= self.bank_share <= 1:
             raise InputError(
                 f"a stage needs a replay_share in [0, 1) and a bank_share within 0..1, "
-                f"not {self.replay_share} and {self.bank_share}"
+                f"not {self.replay_share} and {self.bank_share}",
+                "argument-invalid",
             )
         if self.epochs < 1 or self.learning_rate_factor < 0:
             raise InputError(
                 f"a stage needs epochs >= 1 and a learning_rate_factor >= 0, "
-                f"not {self.epochs} and {self.learning_rate_factor}"
+                f"not {self.epochs} and {self.learning_rate_factor}",
+                "argument-invalid",
             )
 
 
 class Curriculum:
-    """Stages one after the other; which of them it is depends on the epoch alone, so that a resumed run agrees.
+    """Stages one after the other; the epoch alone determines the stage, so that a resumed run continues correctly.
 
     Args:
-        stages: under their names, in the order in which they come.
+        stages: by name, in their order.
+
+    Raises:
+        InputError: there is no stage.
     """
 
     def __init__(self, stages: Mapping[str, Stage]) -> None:
         if not stages:
-            raise InputError("a curriculum needs at least one stage")
+            raise InputError("a curriculum needs at least one stage", "argument-invalid")
         self.names = tuple(stages)
         self.stages = tuple(stages.values())
 
     @property
     def epochs(self) -> int:
-        """Count the epochs of all stages."""
+        """The number of epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
     def index(self, epoch: int) -> int:
-        """Give the place of the stage that an epoch, counted from 0, belongs to; the last stage has no end.
+        """Return the index of the stage of an epoch, counted from 0; the last stage has no end.
 
         >>> rule = SamplingRule()
         >>> from nodule_lightning.losses.hard_mining import HardMiningLoss
@@ -78,9 +86,9 @@ class Curriculum:
         return len(self.stages) - 1
 
     def stage(self, epoch: int) -> Stage:
-        """Give the stage that an epoch belongs to."""
+        """Return the stage of an epoch."""
         return self.stages[self.index(epoch)]
 
     def begins_at(self, epoch: int) -> bool:
-        """Tell whether a stage begins with an epoch."""
+        """Tell whether an epoch is the first of its stage."""
         return epoch == 0 or self.index(epoch) != self.index(epoch - 1)

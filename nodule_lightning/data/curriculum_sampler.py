@@ -1,4 +1,4 @@
-"""Which patches each epoch of a curriculum is made of, those that mining brings back among them."""
+"""Sampler of a curriculum: the patches of each epoch, including those that hard-example mining repeats."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,28 +14,28 @@ from nodule_lightning.data.sampler import PatchDraw, PatchDraws, drawn_mm
 
 
 class CurriculumSampler(Sampler[PatchDraw]):
-    """Draw the patches of one rank, in each epoch by the rule of its stage.
+    """Draw the patches of one rank, in each epoch by the sampling rule of its stage.
 
-    All epochs are as long as the longest of the stages', so that the number of steps of a run is known at its start.
-    What comes back (`Stage.replay_share`) comes on top of a whole pass.
+    All epochs are as long as the longest one of any stage, so that the number of steps of a run is known at its start.
+    Replayed draws (`Stage.replay_share`) are added to a complete pass.
 
-    The draws of an epoch are a function of seed, epoch and what mining has left here, which is the same on every rank.
-    Workers are told each draw whole, and need to know of no mining.
+    The draws of an epoch are a function of seed, epoch and the mined examples (`hardest`, `bank`), which are the same
+    on every rank. A draw describes its patch completely, so that workers need no mined examples.
 
     Args:
-        diameter_mm: the nodules' diameters, for each training scan.
-        curriculum: names the rules.
+        diameter_mm: diameters of the nodules of each training scan.
+        curriculum: the stages with their sampling rules.
         seed: of all epochs.
         rank: of this process.
         world_size: number of processes; their draws are disjoint and equally many.
         batch_size: of each process.
 
     Attributes:
-        patches_of_pass: patches of all ranks in the longest pass of a stage (see `PatchDraws`).
+        patches_of_pass: patches of all ranks in the longest pass of any stage (see `PatchDraws`).
         patches: patches of all ranks in one epoch.
-        hardest: draws of the last epoch, the hardest first.
-        bank: false positives of whole scans.
-        drawn: draws of all ranks in the epoch that was begun last.
+        hardest: draws of the last epoch, by falling loss.
+        bank: false positives found in whole scans.
+        drawn: draws of all ranks in the epoch that started last.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class CurriculumSampler(Sampler[PatchDraw]):
         self.patches = max(length or own for length, own in zip(wanted, passes, strict=True))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws; Lightning calls it."""
+        """Set the epoch that the next iteration draws; Lightning calls this."""
         self.epoch = epoch
 
     def draw_epoch(self, epoch: int) -> list[PatchDraw]:
-        """Draw the patches of all ranks."""
+        """Draw the patches of all ranks in one epoch."""
         stage = self.curriculum.stage(epoch)
         replayed = self._replayed(stage)
         fresh = self._draws(stage, self.patches - len(replayed)).of_epoch(epoch)
@@ -79,7 +79,7 @@ class CurriculumSampler(Sampler[PatchDraw]):
         return [mixed[place] for place in rng.permutation(len(mixed))]
 
     def drawn_mm(self, epoch: int) -> Float64[np.ndarray, "draw"]:
-        """Give the diameters of the nodules that an epoch draws and cuts, each as often as it is drawn."""
+        """Return the diameters of the nodules that an epoch draws, one value for each draw in a whole batch."""
         return drawn_mm(self.draw_epoch(epoch)[: self.patches // self.whole * self.whole], self.diameter_mm)
 
     def __len__(self) -> int:
@@ -90,12 +90,12 @@ class CurriculumSampler(Sampler[PatchDraw]):
         yield from self.drawn[self.rank : len(self) * self.world_size : self.world_size]
 
     def _draw_from_bank(self, draws: list[PatchDraw], share: float, rng: np.random.Generator) -> None:
-        """Put places of the bank where a share of the draws without a nodule are."""
+        """Replace a share of the draws without a nodule by places of the bank."""
         negatives = [place for place, draw in enumerate(draws) if draw.finding_index < 0]
         count = round(share * len(negatives)) if len(self.bank) else 0
         if not count:
             return
-        # None twice, as long as there are enough.
+        # Without replacement, as long as the bank is large enough.
         rows = rng.choice(len(self.bank), count, replace=count > len(self.bank), p=self.bank.chances())
         for place, row in zip(rng.choice(negatives, count, replace=False), rows, strict=True):
             z, y, x = self.bank.place_zyx[row].tolist()

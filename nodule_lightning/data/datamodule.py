@@ -1,4 +1,4 @@
-"""The LightningDataModules: a prepared cache in three sets; patches for training, whole scans for validation."""
+"""LightningDataModules: a cache split into three sets, patches for training, whole scans for validation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +25,11 @@ class WholeScan:
     """One scan to be searched and scored.
 
     Attributes:
-        index: place among the scans of its set, so that the metric knows a scan that comes twice.
+        index: in its set, by which the metric recognises a scan that two ranks have searched.
         entry: the prepared scan.
-        nodules: to be found.
-        excluded: neither right nor wrong.
-        candidates: what a second stage looks at again.
+        nodules: the annotations.
+        excluded: findings on which a candidate counts neither way.
+        candidates: those that a second stage scores again.
     """
 
     index: int
@@ -39,12 +39,12 @@ class WholeScan:
     candidates: Candidates = field(default_factory=Candidates.empty)
 
     def to(self, device: torch.device) -> Self:
-        """Stay where it is: the search moves to the device what it needs; Lightning calls this."""
+        """Return itself: the search moves what it needs to the device; Lightning calls this."""
         return self
 
 
 class WholeScanDataset(Dataset[WholeScan]):
-    """The scans of one set, in order, with the candidates that are known of them."""
+    """The scans of one set, in order, with their candidates for a second stage."""
 
     def __init__(
         self, catalog: Catalog, scan_ids: Sequence[str], candidates: Mapping[str, Candidates] | None = None
@@ -68,10 +68,10 @@ class WholeScanDataset(Dataset[WholeScan]):
 
 
 class LateLoader(DataLoader[Patch]):
-    """Begin an epoch when its first batch is asked for, not before.
+    """A DataLoader that starts an epoch when its first batch is requested.
 
-    Lightning opens the iterator of a resumed run's first epoch before it tells the sampler which epoch it is, and
-    workers would begin at once, with the draws of epoch 0.
+    In a resumed run Lightning creates the iterator of the first epoch before it calls `set_epoch` of the sampler.
+    Workers would start at once, with the draws of epoch 0.
     """
 
     def __iter__(self) -> Iterator[PatchBatch]:  # type: ignore[override]
@@ -79,10 +79,10 @@ class LateLoader(DataLoader[Patch]):
 
 
 class RankStride(Sampler[int]):
-    """Give each rank its own scans, without repeating any to make the counts equal.
+    """Assign each rank every n-th scan, without padding to equal counts.
 
-    A rank that would have none searches one of another's again, because Lightning leaves the loop of a rank without
-    batches out, and the others would wait for it. The metric counts a scan that comes twice once.
+    With fewer scans than ranks, a rank without a scan repeats one of another rank: Lightning skips the loop of a rank
+    without batches, and the others would wait for it forever. The metric counts a repeated scan once.
     """
 
     def __init__(self, count: int, rank: int, world_size: int) -> None:
@@ -96,14 +96,14 @@ class RankStride(Sampler[int]):
 
 
 def patch_sampler(trainer: pl.Trainer) -> CurriculumSampler:
-    """Give the sampler of a fit's training patches."""
+    """Return the sampler of the training patches during a fit."""
     sampler: object = getattr(trainer.train_dataloader, "sampler", None)
     assert isinstance(sampler, CurriculumSampler)
     return sampler
 
 
 class ScanDataModule(pl.LightningDataModule, ABC):
-    """A prepared cache in three sets of scans, for a Trainer made with `use_distributed_sampler=False`.
+    """A cache split into three sets of scans, for a Trainer made with `use_distributed_sampler=False`.
 
     Args:
         cache: folder that `nodule-prepare` wrote.
@@ -115,7 +115,7 @@ class ScanDataModule(pl.LightningDataModule, ABC):
         unannotated_subsets: see `split_scans`.
 
     Raises:
-        InputError: in `setup`, when a set that is needed holds no scan.
+        InputError: in `setup`, if a set that is needed holds no scan.
     """
 
     def __init__(
@@ -130,7 +130,10 @@ class ScanDataModule(pl.LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         if batch_size < 1 or workers < 0:
-            raise InputError(f"batch_size must be at least 1 and workers not negative, not {batch_size} and {workers}")
+            raise InputError(
+                f"batch_size must be at least 1 and workers not negative, not {batch_size} and {workers}",
+                "argument-invalid",
+            )
         self.cache = Path(cache)
         self.batch_size = batch_size
         self.workers = workers
@@ -145,29 +148,30 @@ class ScanDataModule(pl.LightningDataModule, ABC):
     @property
     @abstractmethod
     def epochs(self) -> int:
-        """Count the epochs that the training is planned for."""
+        """The number of epochs that the training is planned for."""
         ...
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the cache as `catalog`, split its scans as `split`, and read the settings of its `preparation`."""
+        """Open the cache, split its scans and read its preparation settings: `catalog`, `split`, `preparation`."""
         self.catalog = Catalog.open(self.cache)
         self.preparation = read_settings(self.cache)
         self.split = split_scans(
             self.catalog, self.test_subsets, self.validation_fraction, self.seed, self.unannotated_subsets
         )
         for scan_id in (*self.split.train, *self.split.validation):
-            # A damaged entry is found before hours were spent, not in the middle of them.
+            # Open each entry once, so that a damaged one stops the run at its start and not hours later.
             self.catalog.entry(scan_id)
         needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         for name in needed.get(stage or "fit", ()):
             if not getattr(self.split, name):
                 raise InputError(
                     f"no scan of {self.cache} is left for {name} (test_subsets={list(self.test_subsets)}, "
-                    f"validation_fraction={self.validation_fraction}); change these or prepare more scans"
+                    f"validation_fraction={self.validation_fraction}); change these or prepare more scans",
+                    "split-invalid",
                 )
 
     def patch_loader(self, dataset: Dataset[Patch], sampler: Sampler[Any]) -> DataLoader[Patch]:
-        """Serve the patches that the sampler draws, in whole batches."""
+        """Return a loader of the patches that the sampler draws, in whole batches."""
         return LateLoader(
             dataset,
             self.batch_size,
@@ -182,23 +186,23 @@ class ScanDataModule(pl.LightningDataModule, ABC):
     def whole_scans(
         self, scan_ids: Sequence[str], candidates: Mapping[str, Candidates] | None = None
     ) -> DataLoader[WholeScan]:
-        """Serve the scans of this rank, each once."""
+        """Return a loader of the scans of this rank, each once."""
         sampler = RankStride(len(scan_ids), *self.rank())
         return DataLoader(WholeScanDataset(self.catalog, scan_ids, candidates), batch_size=None, sampler=sampler)
 
     def rank(self) -> tuple[int, int]:
-        """Give the rank of this process, and the number of processes."""
+        """Return the rank of this process and the number of processes."""
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
 
 class NoduleDataModule(ScanDataModule):
-    """Serve patches, and whole scans to be searched.
+    """Patches for training a detector, and whole scans for validation and test.
 
     Args:
         cache: folder that `nodule-prepare` wrote.
-        curriculum: names what each epoch is made of.
+        curriculum: the stages with their sampling rules.
         patch_voxels: side of the training patches, a multiple of the network's total stride.
         batch_size: patches of a batch on each device.
         workers: processes that cut patches; 0 cuts them in the training process.
@@ -230,7 +234,7 @@ class NoduleDataModule(ScanDataModule):
     ) -> None:
         super().__init__(cache, batch_size, workers, test_subsets, validation_fraction, seed, unannotated_subsets)
         if patch_voxels < 16 or patch_voxels % 16:
-            raise InputError(f"patch_voxels must be a multiple of 16, not {patch_voxels}")
+            raise InputError(f"patch_voxels must be a multiple of 16, not {patch_voxels}", "argument-invalid")
         self.curriculum = curriculum
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
@@ -238,18 +242,20 @@ class NoduleDataModule(ScanDataModule):
 
     @property
     def epochs(self) -> int:
-        """Count the epochs of the curriculum."""
+        """The number of epochs of the curriculum."""
         return self.curriculum.epochs
 
     def setup(self, stage: str | None = None) -> None:
-        """Prepare the sets; see `ScanDataModule`."""
+        """Check the length of the epochs, and split the scans; see `ScanDataModule`."""
         lengths = [stage.sampler.patches_per_epoch for stage in self.curriculum.stages]
         if None not in lengths and (longest := max(length or 0 for length in lengths)) < self.batch_size:
-            raise InputError(f"patches_per_epoch={longest} is less than one batch of {self.batch_size}; raise it")
+            raise InputError(
+                f"patches_per_epoch={longest} is less than one batch of {self.batch_size}; raise it", "argument-invalid"
+            )
         super().setup(stage)
 
     def train_dataloader(self) -> DataLoader[Patch]:
-        """Serve the patches of this rank."""
+        """Return a loader of the patches of this rank."""
         dataset = PatchDataset(
             self.catalog,
             self.split.train,
@@ -262,7 +268,8 @@ class NoduleDataModule(ScanDataModule):
         if len(sampler) < self.batch_size:
             raise InputError(
                 f"patches_per_epoch={sampler.patches} is less than one batch of {self.batch_size} "
-                f"on each of {sampler.world_size} devices; raise it"
+                f"on each of {sampler.world_size} devices; raise it",
+                "argument-invalid",
             )
         marked = sum(len(self.catalog.nodules(scan_id)) for scan_id in self.split.train)
         if hidden := marked - sum(map(len, diameters_mm)):
@@ -275,9 +282,9 @@ class NoduleDataModule(ScanDataModule):
         return self.patch_loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[WholeScan]:
-        """Serve the validation scans of this rank, each once."""
+        """Return a loader of the validation scans of this rank, each once."""
         return self.whole_scans(self.split.validation)
 
     def test_dataloader(self) -> DataLoader[WholeScan]:
-        """Serve the test scans of this rank, each once."""
+        """Return a loader of the test scans of this rank, each once."""
         return self.whole_scans(self.split.test)

@@ -1,12 +1,12 @@
-"""Turn, scale and warp patches in one resampling, and take points along.
+"""Rotation, scaling and free-form deformation of patches in one resampling, applied to points as well.
 
 An output voxel x shows the input at
 
     source(x) = c + matrix @ (x + u(x) - c)
 
 with c the patch's centre and u a free-form deformation: cubic B-splines over a coarse lattice of control points
-(Rueckert et al. 1999, doi 10.1109/42.796284). Both are functions of any place, not only of voxels, so that points
-follow as exactly as the image does. All of it wants 32 bits: 16 (autocast) would misplace whole voxels.
+(Rueckert et al. 1999, doi 10.1109/42.796284). Both are defined at any place, not only at voxels, so that points are
+moved as exactly as the image. All of it needs 32 bits: with 16 (autocast) places are off by whole voxels.
 """
 
 import math
@@ -28,12 +28,12 @@ ITERATIONS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Deformation:
-    """A change of place for each patch of a batch.
+    """One transformation for each patch of a batch.
 
     Attributes:
         matrix: from output to input about the patch's centre, in (z, y, x).
-        control: displacements of the control points in voxels, (z, y, x) last; without control points nothing warps.
-        spacing: of the control points in voxels; the first of an axis lies one spacing before voxel 0.
+        control: displacements of the control points in voxels, (z, y, x) last; no control points for no warp.
+        spacing: between control points in voxels; the first of an axis lies one spacing before voxel 0.
         shape: of the patches.
     """
 
@@ -43,17 +43,17 @@ class Deformation:
     shape: tuple[int, int, int]
 
     def resample(self, image: Float32[Tensor, "b 1 z y x"], outside: float) -> Float32[Tensor, "b 1 z y x"]:
-        """Interpolate each voxel between the eight around its source; `outside` is what lies beyond the patch."""
+        """Resample by trilinear interpolation; `outside` is the value beyond the patch."""
         return torch.nn.functional.grid_sample(image - outside, self._grid(), align_corners=True) + outside
 
     def source(self, points: Float32[Tensor, "b n 3"]) -> Float32[Tensor, "b n 3"]:
-        """Tell which input place is shown at each output place."""
+        """Map output places to the input places that they show."""
         centre = self._centre()
         moved: Tensor = torch.matmul(points + self._displacement(points) - centre, self.matrix.mT)
         return moved + centre
 
     def target(self, points: Float32[Tensor, "b n 3"]) -> Float32[Tensor, "b n 3"]:
-        """Tell where each input place is shown: the inverse of `source`, by fixed-point iteration."""
+        """Map input places to the output places that show them: the inverse of `source`, by fixed-point iteration."""
         centre = self._centre()
         inverse = torch.linalg.inv(self.matrix).mT
         unwarped: Tensor = torch.matmul(points - centre, inverse) + centre
@@ -70,10 +70,10 @@ class Deformation:
         return torch.einsum("bnk,bnl,bnm,bklmc->bnc", z, y, x, self.control)
 
     def _grid(self) -> Float32[Tensor, "b z y x 3"]:
-        """Give the sources of all voxels as `grid_sample` wants them: (x, y, z), -1 and 1 at the outermost voxels.
+        """Return the sources of all voxels for `grid_sample`: (x, y, z), from -1 to 1 at the outermost voxels.
 
-        A source is linear in the splines of each axis and in z, so that one product of matrices makes all of them:
-        (splines of z, z, 1) times the planes over y and x that each is multiplied with.
+        A source is linear in the splines along z and in z itself, so that one matrix product computes all of them:
+        (splines of z, z, 1) times the planes over y and x that belong to each.
         """
         centre = self._centre()
         splines = [
@@ -93,7 +93,7 @@ class Deformation:
 
 
 def control_points(side: int, spacing: float) -> int:
-    """Count the control points of an axis, with one more on each side than the voxels reach.
+    """Count the control points of an axis, one more at each end than the voxels need.
 
     >>> control_points(97, 24.0)
     7
@@ -102,7 +102,7 @@ def control_points(side: int, spacing: float) -> int:
 
 
 def spline_basis(place: Float32[Tensor, "*n"], spacing: float, count: int) -> Float32[Tensor, "*n {count}"]:
-    """Weigh the control points of one axis at places in voxels; within the lattice the weights add up to one.
+    """Return the B-spline weights of an axis's control points at places in voxels; inside the lattice they add up to 1.
 
     >>> spline_basis(torch.tensor([0.0, 6.0]), 12.0, 4).mul(48).round().tolist()
     [[8.0, 32.0, 8.0, 0.0], [1.0, 23.0, 23.0, 1.0]]
@@ -114,7 +114,7 @@ def spline_basis(place: Float32[Tensor, "*n"], spacing: float, count: int) -> Fl
 
 
 def rotations(axis: Float32[Tensor, "b 3"], angle: Float32[Tensor, "b"]) -> Float32[Tensor, "b 3 3"]:
-    """Make the matrices that turn about unit axes by angles in radians (Rodrigues)."""
+    """Return rotation matrices about unit axes by angles in radians (Rodrigues' formula)."""
     zero = torch.zeros_like(angle)
     first, second, third = axis.unbind(1)
     cross = torch.stack([zero, -third, second, third, zero, -first, -second, first, zero], dim=1).view(-1, 3, 3)

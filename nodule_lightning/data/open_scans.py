@@ -1,4 +1,4 @@
-"""Keep scans of a cache open between patches: to open one takes longer than to cut a patch from it."""
+"""Pool of open cache entries, kept between patches: opening one takes longer than cutting a patch from it."""
 
 import resource
 from collections.abc import Callable, Iterator
@@ -6,14 +6,14 @@ from typing import Final, Generic, TypeVar
 
 Opened = TypeVar("Opened")
 
-# However many files the process may hold open.
+# Upper bound, whatever the limit on open files.
 MOST_OPEN: Final = 4096
 
 
 class OpenScans(Generic[Opened]):
-    """Scans by their index; the one that was opened first makes room for one more.
+    """Open scans by index, first in, first out.
 
-    Pickled, it holds none: a worker opens the scans itself, since a memory map would travel as the whole volume.
+    A pickled pool is empty: a memory map would be pickled as the whole volume, so each worker opens its own.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class OpenScans(Generic[Opened]):
         return len(self._scans)
 
     def get(self, index: int, open_scan: Callable[[], Opened]) -> Opened:
-        """Give a scan that is open, or open it."""
+        """Return an open scan; open it first if needed."""
         if index not in self._scans:
             if len(self._scans) >= self._most:
                 del self._scans[next(iter(self._scans))]
@@ -39,6 +39,6 @@ class OpenScans(Generic[Opened]):
 
 
 def most_open() -> int:
-    """Say how many scans may stay open: each holds two files, and half of what the process may open is for others."""
+    """Return how many scans may stay open: each holds two files, and half of the limit on open files is for others."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST_OPEN if limit == resource.RLIM_INFINITY else min(max(limit // 4, 1), MOST_OPEN)

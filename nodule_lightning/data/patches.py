@@ -1,4 +1,4 @@
-"""Cut patches from the cache, with the findings in them, and join them to batches."""
+"""Cut patches with their findings from the cache, and collate them into batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ from nodule_lightning.structures import Entry
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A piece of one scan.
+    """A cube cut from one scan.
 
     Attributes:
-        scan_id: where it was cut.
+        scan_id: the scan.
         image: grey values.
         boxes: (z, y, x, diameter) of the findings that touch it, in voxels of the patch.
         kind: of each box: `NODULE`, or `IGNORED` for an excluded finding, for a nodule whose centre lies outside the
-            patch, and for one outside the lung mask, where no candidate is ever given.
+            patch, and for one outside the lung mask, where the detector never places a candidate.
         position: where it was cut, see `position_in_crop`.
     """
 
@@ -39,7 +39,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class PatchBatch:
-    """Patches on a device; shorter lists of boxes are filled up with kind `NOTHING`.
+    """Patches on one device; shorter lists of boxes are padded with kind `NOTHING`.
 
     A mirrored patch has the two columns of its `position` swapped on that axis.
     """
@@ -54,7 +54,7 @@ class PatchBatch:
         return len(self.scan_id)
 
     def to(self, device: torch.device) -> Self:
-        """Copy to a device, from page-locked memory without waiting; Lightning calls it."""
+        """Copy to a device, asynchronously from page-locked memory; Lightning calls this."""
         non_blocking = self.image.is_pinned()
         return replace(
             self,
@@ -65,7 +65,7 @@ class PatchBatch:
         )
 
     def pin_memory(self) -> Self:
-        """Copy to page-locked memory; the DataLoader calls it."""
+        """Copy to page-locked memory; the DataLoader calls this."""
         return replace(
             self,
             image=self.image.pin_memory(),
@@ -76,7 +76,7 @@ class PatchBatch:
 
 
 def collate(patches: Sequence[Patch]) -> PatchBatch:
-    """Join patches of one size."""
+    """Stack patches of one size into a batch, their boxes padded to equal number."""
     most = max(len(patch.kind) for patch in patches)
     boxes = np.zeros((len(patches), most, 4), np.float32)
     kind = np.full((len(patches), most), NOTHING, np.int8)
@@ -91,12 +91,12 @@ def collate(patches: Sequence[Patch]) -> PatchBatch:
 
 @dataclass(frozen=True, slots=True)
 class _OpenScan:
-    """A training scan as patches are cut from it.
+    """An open training scan with its findings in voxels.
 
     Attributes:
         entry: the prepared scan.
-        diameter_mm: of the nodules that a detector could report.
-        nodules: these, in voxels.
+        diameter_mm: of the nodules inside the lung mask, which a detector could report.
+        nodules: these nodules, in voxels.
         ignored: findings that are neither nodules nor background, in voxels.
     """
 
@@ -107,7 +107,7 @@ class _OpenScan:
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
-        """Part the findings of a scan."""
+        """Split the findings of a scan into nodules to detect and findings to ignore."""
         findings = entry.labels.nodules
         marked = voxel_boxes(findings, entry)
         seen = visible(marked, entry.lung)
@@ -116,11 +116,11 @@ class _OpenScan:
 
 
 class PatchDataset(Dataset[Patch]):
-    """Cut the patches that the sampler draws.
+    """Patches of training scans, indexed by the sampler's draws.
 
     Args:
         catalog: of the cache.
-        scan_ids: the training scans, in the order the sampler counts them.
+        scan_ids: the training scans, in the order that the sampler counts in.
         patch_voxels: side of the patches.
         fill_outside_lungs: put the grey value 170 outside the lung mask.
         border_voxels: a drawn nodule or place lies at a random place of the patch, at least this far (plus the
@@ -141,11 +141,13 @@ class PatchDataset(Dataset[Patch]):
         self.patch_voxels = patch_voxels
         self.fill_outside_lungs = fill_outside_lungs
         self.border_voxels = border_voxels
-        self._open = OpenScans[_OpenScan]()
+        self.open_scans = OpenScans[_OpenScan]()
 
     def __getitem__(self, draw: PatchDraw) -> Patch:
         rng = np.random.default_rng(draw.seed)
-        scan = self._open.get(draw.scan_index, lambda: _OpenScan.of(self.catalog.entry(self.scan_ids[draw.scan_index])))
+        scan = self.open_scans.get(
+            draw.scan_index, lambda: _OpenScan.of(self.catalog.entry(self.scan_ids[draw.scan_index]))
+        )
         entry = scan.entry
         if draw.place_zyx is not None:
             target = np.array([*draw.place_zyx, 0.0])
@@ -160,7 +162,7 @@ class PatchDataset(Dataset[Patch]):
         return Patch(entry.scan_id, image, boxes, kind, position)
 
     def diameters_mm(self) -> list[Float64[np.ndarray, "n"]]:
-        """Give the diameters of the nodules that can be drawn, for each scan: those inside the lung mask."""
+        """Return, for each scan, the diameters of the nodules inside the lung mask: those that can be drawn."""
         return [_OpenScan.of(self.catalog.entry(scan_id)).diameter_mm for scan_id in self.scan_ids]
 
     def _start(self, target: Float64[np.ndarray, "4"], rng: np.random.Generator) -> Int64[np.ndarray, "3"]:
@@ -176,7 +178,7 @@ def boxes_in_patch(
     start: Int64[np.ndarray, "3"],
     side: int,
 ) -> tuple[Float32[np.ndarray, "box 4"], Int8[np.ndarray, "box"]]:
-    """Keep the findings whose cube touches the patch, in its voxels."""
+    """Return the boxes that touch the patch, in its voxels, with their kinds."""
     boxes = np.concatenate([nodules, ignored])
     boxes[:, :3] -= start
     kind = np.repeat(np.array([NODULE, IGNORED], np.int8), [len(nodules), len(ignored)])
@@ -190,9 +192,9 @@ def boxes_in_patch(
 def random_lung_voxel(
     lung: UInt8[np.ndarray, "z y x"], rng: np.random.Generator, tries: int = 256
 ) -> Int64[np.ndarray, "3"]:
-    """Choose a voxel of the mask by trial, which reads a few bytes of the memory map and not all of it.
+    """Draw a random voxel of the mask by rejection sampling, which reads only a few bytes of the memory map.
 
-    The lungs fill about half of their box, so that a few trials do; a mask that is nearly empty gives the middle.
+    The lungs fill about half of their box, so that a few tries suffice; a mask that is nearly empty gives its middle.
     """
     places = rng.integers(0, lung.shape, size=(tries, 3))
     for place in places:

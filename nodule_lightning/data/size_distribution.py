@@ -1,4 +1,4 @@
-"""How many nodules of each size there are, and how many of each are drawn in an epoch."""
+"""Distribution of nodule diameters, in the data and in the draws of an epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class SizeDistribution:
     """Counts in bins of diameter, before and after sampling.
 
     Attributes:
-        edges_mm: borders of the bins; n borders make n + 1 bins, the lower border belongs to its bin.
-        nodules: that there are.
-        draws: of an epoch.
+        edges_mm: edges of the bins; n edges make n + 1 bins, the lower edge belongs to its bin.
+        nodules: in the training data.
+        draws: in an epoch.
     """
 
     edges_mm: tuple[float, ...]
@@ -28,7 +28,7 @@ class SizeDistribution:
     draws: Int64[np.ndarray, "bin"]
 
     def to_csv(self) -> bytes:
-        """Give a table, one row a bin; the shares of no nodule at all are 0."""
+        """Return a csv table, one row for each bin; without nodules all shares are 0."""
         columns = zip(
             ("0", *map(_short, self.edges_mm)),
             (*map(_short, self.edges_mm), ""),
@@ -44,7 +44,7 @@ class SizeDistribution:
 def count_sizes(
     nodules_mm: Float64[np.ndarray, "nodule"], drawn_mm: Float64[np.ndarray, "draw"], edges_mm: Sequence[float] = ()
 ) -> SizeDistribution:
-    """Count diameters in the bins of a rule, divided further at 5, 10 and 20 mm, so that rules can be compared.
+    """Count diameters in the bins of a rule, split further at 5, 10 and 20 mm so that rules can be compared.
 
     >>> count_sizes(np.array([4.0, 6.0]), np.array([4.0, 4.0, 6.0])).draws.tolist()
     [2, 1, 0, 0]
@@ -58,7 +58,7 @@ def count_sizes(
 
 
 def shares(counts: Int64[np.ndarray, "bin"]) -> Float64[np.ndarray, "bin"]:
-    """Divide counts by their sum."""
+    """Divide counts by their sum; no counts give zeros."""
     return np.asarray(counts / max(counts.sum(), 1))
 
 

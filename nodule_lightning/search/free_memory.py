@@ -1,4 +1,4 @@
-"""How much memory is free: of a GPU, of the machine, or of the container or cluster job that this process is in."""
+"""Free memory: of a GPU, of the machine, or of the container or cluster job that this process runs in."""
 
 import os
 import re
@@ -7,31 +7,31 @@ from typing import Final
 
 import torch
 
-# Of the GPU memory that is free, and of the RAM: there the scans that are prepared meanwhile need a part.
+# Shares of the free memory that a search takes; in RAM, the scans that are prepared ahead need the rest.
 SHARE_OF_GPU: Final = 0.8
 SHARE_OF_RAM: Final = 0.5
 
-# The folder of a kind of control group, and where in it a group says its limit, its use, and what can be taken back.
+# Of each cgroup version: the controller, the files with limit and usage, and the field with the reclaimable part.
 _VERSION_2: Final = ("", "memory.max", "memory.current", "inactive_file")
 _VERSION_1: Final = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def available_bytes(device: torch.device) -> float:
-    """Give the memory that a search may take on a device: a share of what is free there now."""
+    """Return the memory that a search may take on a device: a share of what is free there now."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # What torch has reserved and does not use is free for it.
+        # torch's caching allocator holds this memory without using it.
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return SHARE_OF_GPU * (free + unused)
     return SHARE_OF_RAM * free_ram_bytes()
 
 
 def free_ram_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> float:
-    """Give the RAM that this process can still have.
+    """Return the RAM that this process can still allocate, within the limits of its container or cluster job.
 
     Args:
-        proc: where Linux tells of memory and of this process; elsewhere all of the machine's memory counts as free.
-        groups: where it keeps its control groups, with the limits of containers and of cluster jobs.
+        proc: Linux's `/proc`; on other systems all of the machine's memory counts as free.
+        groups: Linux's tree of control groups (cgroups, version 1 or 2).
     """
     match = re.search(r"MemAvailable:\s+(\d+) kB", _text(proc / "meminfo"))
     free = 1024.0 * int(match[1]) if match else float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -45,7 +45,7 @@ def free_ram_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgro
 
 
 def _left_in(group: Path, limit: str, use: str, reclaimable: str) -> float:
-    """Give what is left below a group's limit; files that were read and can be read again are no use of memory."""
+    """Return what is left below a cgroup's limit; the page cache of files can be dropped and does not count as used."""
     most, used = _text(group / limit).strip(), _text(group / use).strip()
     if not most.isdecimal() or not used.isdecimal():
         return float("inf")

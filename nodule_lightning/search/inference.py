@@ -1,4 +1,4 @@
-"""Run a detector over one prepared scan: from the cache entry to candidates in the world."""
+"""Run a detection network over one prepared scan: from the cache entry to candidates in world millimetres."""
 
 import math
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ class InferenceSettings:
 
     Attributes:
         fill_outside_lungs: put the grey value 170 outside the lung mask, as in training.
-        memory_gb: what the network may take; a crop that fits goes through whole, a larger one in tiles. None takes a
-            share of what is free, see `free_memory.available_bytes`.
-        tile_voxels: the most that the side of a tile may be, whatever the memory; None sets no bound.
-        margin_voxels: rim of each tile whose output is thrown away, because its view is cut.
-        mirror: axes (0, 1, 2 for z, y, x) along which the scan is mirrored as well; with n of them the network runs
-            2^n times, and the answers are averaged, see `mirroring.average_maps`.
-        min_probability: candidates below are dropped.
-        most_boxes: boxes that enter suppression.
-        most_candidates: candidates of a scan (LUNA16 reads at most 100).
+        memory_gb: memory limit of the network; a crop that fits is searched whole, a larger one in tiles. None takes a
+            share of the free memory, see `free_memory.available_bytes`.
+        tile_voxels: largest side of a tile, whatever the memory; None sets no bound.
+        margin_voxels: rim of each tile whose output is discarded, because its receptive field is cut off.
+        mirror: axes (0, 1, 2 for z, y, x) of the test-time augmentation by flips; with n axes the network runs 2^n
+            times, and the outputs are averaged, see `mirroring.average_maps`.
+        min_probability: candidates below it are dropped.
+        most_boxes: boxes that enter non-maximum suppression.
+        most_candidates: candidates kept in a scan (LUNA16 reads at most 100).
         overlap: see `nms.suppress`.
         min_distance_mm: see `nms.suppress`.
-        largest_diameter_mm: larger candidates are made so small, else one wild number suppresses all others.
+        largest_diameter_mm: larger diameters are cut to this, else one outlier would suppress all other candidates.
     """
 
     fill_outside_lungs: bool = True
@@ -55,27 +55,31 @@ class InferenceSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "mirror", tuple(sorted(set(self.mirror))))
         if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
-            raise InputError(f"memory_gb must be a positive number, or null for what is free, not {self.memory_gb}")
+            raise InputError(
+                f"memory_gb must be a positive number, or null for what is free, not {self.memory_gb}",
+                "argument-invalid",
+            )
         if self.margin_voxels < 0 or self.margin_voxels % 16:
-            raise InputError(f"margin_voxels must be a multiple of 16, not {self.margin_voxels}")
+            raise InputError(f"margin_voxels must be a multiple of 16, not {self.margin_voxels}", "argument-invalid")
         if self.tile_voxels is not None and (
             self.tile_voxels % 16 or self.tile_voxels < max(3 * self.margin_voxels, 16)
         ):
             raise InputError(
                 "tile_voxels must be a multiple of 16 and at least three margins, "
-                f"not {self.tile_voxels} with margin_voxels={self.margin_voxels}"
+                f"not {self.tile_voxels} with margin_voxels={self.margin_voxels}",
+                "argument-invalid",
             )
         if not set(self.mirror) <= {0, 1, 2}:
-            raise InputError(f"mirror must name axes 0, 1 or 2 (z, y, x), not {list(self.mirror)}")
+            raise InputError(f"mirror must name axes 0, 1 or 2 (z, y, x), not {list(self.mirror)}", "argument-invalid")
 
 
 def detect(network: DetectionNetwork, entry: Entry, settings: InferenceSettings) -> Candidates:
     """Find the candidates of one scan, best first, with centres inside the lung mask.
 
-    The network is put into evaluation mode for the call and runs on the device where its weights are.
+    The network runs in evaluation mode, on the device that holds its weights, and returns to its former mode.
 
     Raises:
-        InputError: the scan was prepared with other voxels than the network's.
+        InputError: the entry has another voxel size than the network's, or the device's memory does not suffice.
     """
     network.anchors.require_spacing(entry.grid.spacing_zyx_mm[0], entry.scan_id)
     lung = np.asarray(entry.lung, dtype=bool)
@@ -99,7 +103,7 @@ def detect(network: DetectionNetwork, entry: Entry, settings: InferenceSettings)
 def padded_image(
     ct: UInt8[np.ndarray, "z y x"], lung: Bool[np.ndarray, "z y x"], multiple: int, settings: InferenceSettings
 ) -> UInt8[np.ndarray, "zp yp xp"]:
-    """Fill outside the lungs where asked, and pad at the end of each axis to a multiple of `multiple`."""
+    """Fill outside the lungs if the settings say so, and pad the end of each axis to a multiple of `multiple`."""
     if settings.fill_outside_lungs:
         ct = np.where(lung, ct, np.uint8(OUTSIDE))
     return np.pad(ct, [(0, -size % multiple) for size in ct.shape], constant_values=OUTSIDE)
@@ -111,7 +115,7 @@ def scan_maps(
     lung: Bool[np.ndarray, "zl yl xl"],
     settings: InferenceSettings,
 ) -> Float[Tensor, "cz cy cx anchor numbers"]:
-    """Compute the maps of a padded image, whole or tile by tile; the lung mask is as large as before it was padded."""
+    """Compute the output maps of a padded image, whole or tile by tile; the lung mask has the unpadded size."""
     sizes = first_sizes(
         network,
         image.shape,
@@ -134,7 +138,7 @@ def _forward(
     crop: tuple[int, ...],
     mirrored: tuple[int, ...],
 ) -> Tensor:
-    """Compute the maps of one window as it is, from its mirror image along some axes."""
+    """Run the network over one window, mirrored along some axes, and mirror its maps back."""
     device = next(network.parameters()).device
     position = torch.from_numpy(position_in_crop([part.start for part in window], [part.stop for part in window], crop))
     seen = normalise(image[window].flip(mirrored).to(device))
@@ -143,7 +147,7 @@ def _forward(
 
 
 def _candidates(found: ScoredBoxes, entry: Entry, settings: InferenceSettings) -> Candidates:
-    """Drop what lies outside the lungs, suppress doubles, and go to world millimetres."""
+    """Drop boxes outside the lungs, apply non-maximum suppression, and convert to world millimetres."""
     spacing_mm = entry.grid.spacing_zyx_mm[0]
     boxes, probability = found.boxes.numpy(), found.probability.numpy()
     inside = visible(boxes, entry.lung)

@@ -1,40 +1,42 @@
-"""What a forward pass of a network costs in memory, counted, and how it tells that there is no more."""
+"""Estimate the memory of a network's forward pass, and recognise out-of-memory errors."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary, finalize
 
 import torch
 from torch import Tensor, nn
+
+# Extension point that torch documents under this name only: it alone sees each tensor that an operation makes.
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from nodule_lightning.models.heads import DetectionNetwork
 
 GIGABYTE: Final = 10**9
-# What convolutions take for themselves beyond the tensors that are counted: the resident memory of two CPU cores rose
-# by 1.0 to 1.2 times the count (unet3d in bf16: 2.0).
+# Workspace of the convolutions beyond the tensors that are counted: on two CPU cores the resident memory rose by 1.0 to
+# 1.2 times the count (unet3d in bf16: 2.0).
 WORKSPACE: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryCost:
-    """What a forward pass holds at its fullest moment, besides the weights.
+    """Peak memory of a forward pass, besides the weights.
 
     Attributes:
-        fixed_bytes: whatever the size of the image.
-        bytes_per_voxel: of the image.
+        fixed_bytes: part that does not depend on the size of the image.
+        bytes_per_voxel: part that grows with the image.
     """
 
     fixed_bytes: float
     bytes_per_voxel: float
 
     def bytes_for(self, voxels: int) -> float:
-        """Give the need of an image."""
+        """Return the bytes that an image of so many voxels needs."""
         return self.fixed_bytes + self.bytes_per_voxel * voxels
 
     def voxels_in(self, memory_bytes: float) -> int:
-        """Give how many voxels fit.
+        """Return the largest image, in voxels, that fits into some memory.
 
         >>> MemoryCost(100.0, 8.0).voxels_in(500.0)
         50
@@ -43,10 +45,10 @@ class MemoryCost:
 
 
 def memory_cost(network: DetectionNetwork) -> MemoryCost:
-    """Count what a network's forward pass costs in the precision of now; counted once for each network.
+    """Measure the peak memory of a network's forward pass in the current precision; measured once for each network.
 
-    Two tiny volumes run, and the tensors that live at once are added up; convolutions' own workspace is allowed for by
-    the factor `WORKSPACE`.
+    The network runs over two tiny volumes while the tensors alive at the same time are added up. The factor `WORKSPACE`
+    allows for what the convolutions allocate themselves.
     """
     weights = next(network.parameters())
     key = (weights.device.type, weights.dtype, torch.is_autocast_enabled(weights.device.type))
@@ -57,7 +59,7 @@ def memory_cost(network: DetectionNetwork) -> MemoryCost:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether a device had no memory left; the CPU's allocator has no exception of its own."""
+    """Tell whether an error means that memory ran out; torch's CPU allocator has no exception type of its own."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and (
@@ -65,7 +67,7 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-# Some layers need more than a voxel or two at the bottom.
+# Some layers need more than a voxel or two at the lowest resolution.
 _LEAST_PROBE_VOXELS: Final = 32
 _COSTS: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], MemoryCost]] = WeakKeyDictionary()
 
@@ -78,22 +80,31 @@ def _count(network: DetectionNetwork) -> MemoryCost:
 
 
 def _peak_bytes(network: DetectionNetwork, shape: tuple[int, int, int]) -> int:
-    with torch.inference_mode(), _LivingStorages(network) as living:
+    with torch.inference_mode(), _AliveStorages(network) as alive:
         image = torch.zeros(1, 1, *shape, device=next(network.parameters()).device)
-        # Past `__call__`: what is compiled cannot be looked into.
+        # Not `__call__`, which would run the compiled code, whose tensors cannot be seen.
         network.forward(image)
-    peak: int = living.peak_bytes
+    peak: int = alive.peak_bytes
     return peak
 
 
-class _LivingStorages(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's own hook
-    """Add up the tensors that live at once, other than a network's own."""
+def _tensors_in(result: object) -> Iterator[Tensor]:
+    """Yield the tensors of an operation's result: one, or several in tuples and lists."""
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, tuple | list):
+        for part in result:
+            yield from _tensors_in(part)
+
+
+class _AliveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's own hook
+    """Track the bytes of all tensors that are alive at the same time, except the network's own."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.peak_bytes = 0
         own = [*network.parameters(), *network.buffers()]
-        self._known = {tensor.untyped_storage()._cdata for tensor in own}
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in own}
 
     def __torch_dispatch__(
         self,
@@ -103,13 +114,12 @@ class _LivingStorages(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage())
+        for tensor in _tensors_in(result):
+            self._note(tensor.untyped_storage())
         return result
 
     def _note(self, storage: torch.UntypedStorage) -> None:
-        address, size = storage._cdata, storage.nbytes()
+        address, size = storage.data_ptr(), storage.nbytes()
         if address in self._known:
             return
         self._known.add(address)

@@ -1,7 +1,7 @@
-"""Search a scan mirrored as well, and average what is found: test-time augmentation by flips.
+"""Test-time augmentation by flips: mirror the image, mirror the output maps back, average them.
 
-Maps hold a logit for each anchor and, of anchors that place boxes, offsets along (z, y, x) and a log size. Their cells
-cover whole strides of the image, so that the map of a mirrored image is mirrored cell by cell.
+Maps hold a logit for each anchor and, for anchors that regress boxes, offsets along (z, y, x) and a log size. A cell
+covers a whole stride of the image, so that the map of a mirrored image is the map mirrored cell by cell.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 
 def mirrorings(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Give every choice of the axes, first of all none.
+    """Yield every subset of the axes, the empty one first.
 
     >>> list(mirrorings((1, 2)))
     [(), (1,), (2,), (1, 2)]
@@ -24,7 +24,7 @@ def mirrorings(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def mirror_position(position: Float[Tensor, "3 2"], axes: Sequence[int]) -> Float[Tensor, "3 2"]:
-    """Say where a mirrored piece's first and last voxels lie: along those axes the last voxel comes first."""
+    """Swap the positions of the first and last voxel along the mirrored axes."""
     turned = position.clone()
     turned[list(axes)] = turned[list(axes)].flip(1)
     return turned
@@ -33,7 +33,7 @@ def mirror_position(position: Float[Tensor, "3 2"], axes: Sequence[int]) -> Floa
 def mirror_maps(
     maps: Float[Tensor, "z y x anchor numbers"], axes: Sequence[int]
 ) -> Float[Tensor, "z y x anchor numbers"]:
-    """Give the maps that the image's mirror image would have had: cells change places, offsets their sign."""
+    """Mirror maps: cells change places, and offsets along the mirrored axes change sign."""
     turned = maps.flip(list(axes))
     if maps.shape[-1] > 1:
         turned[..., [1 + axis for axis in axes]] *= -1
@@ -41,12 +41,14 @@ def mirror_maps(
 
 
 def average_maps(views: Iterable[Float[Tensor, "z y x anchor numbers"]]) -> Float[Tensor, "z y x anchor numbers"]:
-    """Average the views of one place, of which there is at least one; they are taken one at a time, to save memory.
+    """Average the maps of several views of one window; one view at a time, to save memory.
 
-    Probabilities are averaged, not logits: a mean of logits lets one view that is sure of nothing there veto all
-    others, and its value depends on how sure it is far beyond any probability that matters. The rest is weighted by
-    probability, because a view that sees no nodule has no say in where it lies. The result is a logit again, exact
-    where probabilities are 1 to the last digit.
+    Probabilities are averaged, not logits: in a mean of logits a single view with a very low logit vetoes all others.
+    Offsets and sizes are weighted by probability, because a view that sees no nodule does not know where one lies. The
+    result is a logit again, computed in the log domain so that probabilities next to 0 and 1 keep their precision.
+
+    Args:
+        views: at least one.
     """
     following = iter(views)
     first = next(following)

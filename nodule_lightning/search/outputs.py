@@ -1,13 +1,13 @@
-"""What a search leaves behind: the submission of all scans, and on request what other programs and people read.
+"""Output files of a search: the submission of all scans and, on request, formats for other programs.
 
     OUTPUT/submission.csv            seriesuid,coordX,coordY,coordZ,probability, as LUNA16 and Tianchi take it
     OUTPUT/scans.csv                 the scans that were searched
-    OUTPUT/candidate_list.csv        `list`: rank, slice, probability and place in the slice, as the seed team told them
+    OUTPUT/candidate_list.csv        `list`: rank, slice, probability and [x, y] in the slice
     OUTPUT/grand_challenge/ID.json   `grand_challenge`: point marks
     OUTPUT/slicer/ID.mrk.json        `slicer`: markups
     OUTPUT/pictures/ID.png           `pictures`: the best candidates' slices
 
-All places are those of the original scan. A scan's id becomes a file's name, so none may lead out of the folder.
+All coordinates are those of the original scan. A scan id becomes a file name, so no id may lead out of the folder.
 """
 
 import shutil
@@ -30,7 +30,7 @@ LIST_COLUMNS: Final = ("seriesuid", "rank", "slice", "probability", "x", "y", "d
 
 
 class Format(StrEnum):
-    """What can be written beside the submission."""
+    """Formats that can be written beside the submission."""
 
     LIST = "list"
     GRAND_CHALLENGE = "grand_challenge"
@@ -39,16 +39,16 @@ class Format(StrEnum):
 
 
 _PICTURE: Final = ".png"
-# The submission is written last: a thousand scans with two hundred candidates each take 20 MB.
+# Space for the submission, which is written last: a thousand scans with two hundred candidates each take 20 MB.
 _KEPT_FREE: Final = 32 * 10**6
-# Laid out from the candidates alone; a picture needs the scan as well.
+# Formats made from the candidates alone; a picture needs the scan as well.
 _PER_SCAN: Final[dict[Format, tuple[str, Callable[[Candidates], bytes]]]] = {
     Format.GRAND_CHALLENGE: (".json", point_marks),
     Format.SLICER: (".mrk.json", slicer_markups),
 }
 
 
-# Of each format, its files in the folder of all outputs.
+# The files of each format, relative to the output folder.
 _FILES: Final = (
     LIST,
     *(f"{name.value}/*{suffix}" for name, (suffix, _) in _PER_SCAN.items()),
@@ -60,7 +60,7 @@ def parse_formats(names: Sequence[object]) -> tuple[Format, ...]:
     """Read the names of formats, each once.
 
     Raises:
-        InputError: a name that stands for none; says which there are.
+        InputError: an unknown name; the message lists the formats.
 
     >>> parse_formats(["slicer", "list", "slicer"])
     (<Format.SLICER: 'slicer'>, <Format.LIST: 'list'>)
@@ -70,7 +70,8 @@ def parse_formats(names: Sequence[object]) -> tuple[Format, ...]:
         if name not in known:
             raise InputError(
                 f"formats holds {name!r}; there are {', '.join(known)}, and {SUBMISSION}, which LUNA16 and Tianchi "
-                "take, is always written"
+                "take, is always written",
+                "argument-invalid",
             )
     return tuple(dict.fromkeys(Format(str(name)) for name in names))
 
@@ -80,8 +81,8 @@ def write_outputs(folder: Path, predictions: Sequence[Prediction], formats: Sequ
 
     Args:
         folder: made if needed.
-        predictions: of the scans that were searched, one at least.
-        formats: beside the submission.
+        predictions: of the searched scans, at least one.
+        formats: what to write beside the submission.
 
     Returns:
         The submission's file.
@@ -103,17 +104,17 @@ def write_outputs(folder: Path, predictions: Sequence[Prediction], formats: Sequ
 
 
 def write_picture(folder: Path, entry: Entry, prediction: Prediction) -> None:
-    """Draw a scan's best candidates, while the scan is at hand.
+    """Draw the slices of a scan's best candidates into a PNG file.
 
     Args:
-        folder: of all outputs; made if needed.
+        folder: the output folder; made if needed.
         entry: the prepared scan.
         prediction: what was found in it.
 
     Raises:
-        InputError: as `write_outputs`, or so little of the disk is free that the submission might not fit any more.
+        InputError: as `write_outputs`, or the disk is so full that the submission might not fit any more.
     """
-    # Only this function needs matplotlib, and it takes as long to import as all the rest.
+    # Only this function needs matplotlib, whose import takes as long as all others together.
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.overlay import draw_overlay
 
@@ -121,32 +122,34 @@ def write_picture(folder: Path, entry: Entry, prediction: Prediction) -> None:
     picture = to_png(draw_overlay(entry, prediction.candidates, prediction.voxels_zyx()))
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if shutil.disk_usage(existing).free < len(picture) + _KEPT_FREE:
-        raise InputError(f"{path} is not written: the last {_KEPT_FREE // 10**6} MB of the disk are for {SUBMISSION}")
+        raise InputError(
+            f"{path} is not written: the last {_KEPT_FREE // 10**6} MB of the disk are for {SUBMISSION}", "disk-full"
+        )
     write_whole(path, picture)
 
 
 def find_outputs(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Find what lies beside a submission, and which file each one is: one that is written anew is another.
+    """Find the output files beside a submission, with what shows later whether each was replaced.
 
     Args:
-        folder: of all outputs; perhaps not there yet.
+        folder: the output folder, which need not exist.
 
     Returns:
-        Of each path below the folder, the number of its file and when it was written, in nanoseconds.
+        For each path relative to the folder, its inode and its modification time in nanoseconds.
     """
     paths = [path for pattern in _FILES for path in sorted(folder.glob(pattern))]
     return {path.relative_to(folder): (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in paths}
 
 
-def tell_earlier(folder: Path, before: Mapping[Path, tuple[int, int]]) -> str | None:
-    """Say what lies beside the submission and is not of this search, which replaces files but deletes none.
+def describe_leftovers(folder: Path, before: Mapping[Path, tuple[int, int]]) -> str | None:
+    """Describe the files of an earlier search that this one has not replaced; a search deletes no file.
 
     Args:
-        folder: of all outputs.
-        before: what `find_outputs` gave before the search.
+        folder: the output folder.
+        before: the result of `find_outputs` before the search.
 
     Returns:
-        A note that names it and the cure; None where there is nothing.
+        A note that names them and the cure; None if there are none.
     """
     now = find_outputs(folder)
     left = [path for path, file in before.items() if now.get(path) == file]

@@ -1,4 +1,4 @@
-"""The second stage on one prepared scan: look at each candidate again, and join both probabilities by a named rule."""
+"""The second stage on one prepared scan: score each candidate again, and combine both probabilities by a named rule."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Probabilities = Float64[np.ndarray, "n"]
 
 
 def product(detector: Probabilities, reducer: Probabilities) -> Probabilities:
-    """Multiply: as if the two erred independently.
+    """Multiply the probabilities, as if the two stages erred independently.
 
     >>> product(np.array([0.9, 0.4]), np.array([0.4, 0.9])).round(2).tolist()
     [0.36, 0.36]
@@ -27,7 +27,7 @@ def product(detector: Probabilities, reducer: Probabilities) -> Probabilities:
 
 
 def geometric(detector: Probabilities, reducer: Probabilities) -> Probabilities:
-    """Take the geometric mean; it ranks as the product does, and its numbers are those of a probability.
+    """Take the geometric mean, which ranks candidates as the product does but stays on the scale of a probability.
 
     >>> geometric(np.array([0.9, 0.4]), np.array([0.4, 0.9])).round(2).tolist()
     [0.6, 0.6]
@@ -36,7 +36,7 @@ def geometric(detector: Probabilities, reducer: Probabilities) -> Probabilities:
 
 
 def mean(detector: Probabilities, reducer: Probabilities) -> Probabilities:
-    """Take the mean: one of the two can outvote the other.
+    """Take the arithmetic mean, in which one confident stage can outvote the other.
 
     >>> mean(np.array([0.9, 0.4]), np.array([0.4, 0.8])).round(2).tolist()
     [0.65, 0.6]
@@ -45,7 +45,7 @@ def mean(detector: Probabilities, reducer: Probabilities) -> Probabilities:
 
 
 def reducer_alone(detector: Probabilities, reducer: Probabilities) -> Probabilities:
-    """Believe the second stage alone.
+    """Use the probability of the second stage alone.
 
     >>> reducer_alone(np.array([0.9, 0.4]), np.array([0.4, 0.8])).tolist()
     [0.4, 0.8]
@@ -61,15 +61,15 @@ RULES: Final[Mapping[str, Rule]] = {
     "mean": mean,
     "reducer": reducer_alone,
 }
-"""From the probabilities of detector and reducer to the combined one."""
+"""The rules that `combine` may name; each takes the probabilities of detector and reducer."""
 
 
 @dataclass(frozen=True, slots=True)
 class RescoringSettings:
-    """How candidates are looked at again.
+    """How candidates are scored again.
 
     Attributes:
-        patch_voxels: side of the patch in whose middle a candidate lies, as in training.
+        patch_voxels: side of the patch centred on a candidate, as in training.
         fill_outside_lungs: put the grey value 170 outside the lung mask, as in training.
         batch_size: candidates that go through the network together.
         combine: name of the rule in `RULES`.
@@ -84,26 +84,28 @@ class RescoringSettings:
         if self.batch_size < 1 or self.patch_voxels < 1:
             raise InputError(
                 f"rescoring needs patch_voxels and a batch_size of at least 1, "
-                f"not {self.patch_voxels} and {self.batch_size}"
+                f"not {self.patch_voxels} and {self.batch_size}",
+                "argument-invalid",
             )
         if self.combine not in RULES:
-            raise InputError(f"combine must be {', '.join(RULES)}, not {self.combine!r}")
+            raise InputError(f"combine must be {', '.join(RULES)}, not {self.combine!r}", "argument-invalid")
 
 
 def reducer_probability(
     network: CandidateClassifier, entry: Entry, candidates: Candidates, settings: RescoringSettings
 ) -> Probabilities:
-    """Give the second stage's own probability of each candidate, in their order; none for none.
+    """Return the second stage's own probability of each candidate, in the order of the candidates.
 
-    The network is put into evaluation mode for the call and runs on the device where its weights are.
+    The network runs in evaluation mode, on the device that holds its weights, and returns to its former mode.
 
     Raises:
-        InputError: the scan was prepared with other voxels than the network's.
+        InputError: the entry has another voxel size than the network's.
     """
     if abs(network.spacing_mm - entry.grid.spacing_zyx_mm[0]) > 1e-3:
         raise InputError(
             f"{entry.scan_id} has voxels of {entry.grid.spacing_zyx_mm[0]} mm, the reducer needs "
-            f"{network.spacing_mm} mm; prepare it again"
+            f"{network.spacing_mm} mm; prepare it again",
+            "cache-settings-differ",
         )
     starts = centred_start(entry.grid.to_index(candidates.centre_xyz_mm), settings.patch_voxels)
     found = [np.zeros(0)]
@@ -124,13 +126,17 @@ def reducer_probability(
 def rescore(
     network: CandidateClassifier, entry: Entry, candidates: Candidates, settings: RescoringSettings
 ) -> Candidates:
-    """Give the candidates with their combined probabilities, best first; see `reducer_probability`."""
+    """Run the second stage and return the candidates with their combined probabilities, best first.
+
+    Raises:
+        InputError: as `reducer_probability`.
+    """
     seen_again = reducer_probability(network, entry, candidates, settings)
     return combined(candidates, seen_again, settings.combine)
 
 
 def combined(candidates: Candidates, reducer: Probabilities, rule: str) -> Candidates:
-    """Join both stages' probabilities by the named rule, best first; equal ones keep their order."""
+    """Combine both stages' probabilities by a rule of `RULES` and sort, best first; equal ones keep their order."""
     probability = RULES[rule](candidates.probability, reducer)
     return replace(candidates, probability=probability).best_first()
 

@@ -1,6 +1,6 @@
-"""The scans to be searched: of a prepared cache, or raw ones that are prepared on the way, ahead of the search.
+"""The scans of a search: entries of a cache, or raw scans, prepared in other processes ahead of the search.
 
-This module needs no torch, so that the processes that prepare begin at once.
+This module does not import torch, so that those processes start fast.
 """
 
 import traceback
@@ -19,7 +19,7 @@ from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
 from nodule_lightning.structures import Entry
 
-KILLED = "the process that prepared it was killed, perhaps for want of memory; run again with fewer workers"
+KILLED = "the process that prepared it was killed, perhaps because memory ran out; run again with fewer workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Failure:
     Attributes:
         scan_id: the scan.
         reason: in one line.
-        trace: where it went wrong, if nobody foresaw that it could.
+        trace: the traceback of an unforeseen error; empty for an `InputError`.
     """
 
     scan_id: str
@@ -38,7 +38,7 @@ class Failure:
 
     @classmethod
     def of(cls, scan_id: str, error: Exception) -> "Failure":
-        """Say what an error is, in the words of the one who foresaw it, or with its place in the code."""
+        """Turn an error into a failure; an `InputError` speaks for itself, any other keeps its type and traceback."""
         if isinstance(error, InputError):
             return cls(scan_id, str(error))
         return cls(scan_id, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
@@ -49,7 +49,7 @@ class Source:
 
     Args:
         path: a scan file, a DICOM folder, a folder of scans, or a cache.
-        settings: how the scans were prepared that the detector learnt from.
+        settings: how the detector's training scans were prepared.
         wanted: csv whose column `seriesuid` names the scans to take; None takes all.
 
     Raises:
@@ -76,20 +76,20 @@ class Source:
 
     @contextmanager
     def entries(self, workers: int = 0, scan_ids: Sequence[str] | None = None) -> Iterator[Iterator[Entry | Failure]]:
-        """Open or prepare scans in order; one that cannot be is its own failure and does not stop the others.
+        """Open or prepare scans in order; an error becomes the failure of its scan and does not stop the others.
 
-        The processes end with the context, also where the search is broken off.
+        The processes end with the context, also when the search is interrupted.
 
         Args:
-            workers: processes that do it ahead of whoever takes the entries, each holding one scan in memory; 0 does
-                it in this process, when the entry is asked for.
+            workers: processes that do it ahead of the consumer, each holding one scan in memory; 0 does it in this
+                process, when the entry is asked for.
             scan_ids: some of the scans; all of them if left out.
 
         Raises:
             InputError: there are fewer than 0 workers.
         """
         if workers < 0:
-            raise InputError(f"workers must be at least 0, not {workers}")
+            raise InputError(f"workers must be at least 0, not {workers}", "argument-invalid")
         chosen = self.scan_ids if scan_ids is None else scan_ids
         tasks = [(scan_id, self.raw.get(scan_id, self.path)) for scan_id in chosen]
         work: Callable[[tuple[str, Path]], Entry | Failure]
@@ -115,7 +115,7 @@ def _opened(task: tuple[str, Path]) -> Entry | Failure:
     scan_id, cache = task
     try:
         entry = open_entry(cache, scan_id)
-        # Read now, and not when the network waits for it.
+        # Read the memory maps here, ahead of the search, and not while the network waits.
         return replace(entry, ct=np.array(entry.ct), lung=np.array(entry.lung))
     except Exception as error:
         return Failure.of(scan_id, error)
@@ -128,5 +128,5 @@ def _killed(task: tuple[str, Path]) -> Entry | Failure:
 def _chosen(there: Sequence[str], path: Path, wanted: Path) -> list[str]:
     chosen = read_scan_ids(wanted)
     if unknown := sorted(set(chosen) - set(there)):
-        raise InputError(f"{path} has no scan {unknown[0]}, which {wanted} names ({len(unknown)} such)")
+        raise InputError(f"{path} has no scan {unknown[0]}, which {wanted} names ({len(unknown)} such)", "scan-unknown")
     return chosen

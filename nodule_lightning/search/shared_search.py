@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from nodule_lightning.search.precision import Precision
-from nodule_lightning.search.predict import Detector, Look, Prediction, readied, search_entry
+from nodule_lightning.search.predict import Detector, OnPrediction, Prediction, search_entry
 from nodule_lightning.search.scan_source import Failure, Source
 from nodule_lightning.structures import Entry
 
@@ -20,7 +20,7 @@ def search_share(
     workers: int,
     precision: Precision,
     compiled: bool,
-    look: Look | None,
+    look: OnPrediction | None,
     watch: Watch,
 ) -> list[Prediction | Failure]:
     """Search every n-th scan of a source, as one of n processes that torch's launcher has started.
@@ -37,7 +37,7 @@ def search_share(
     """
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
-    moved = readied(detector, device, compiled=compiled)
+    moved = detector.on(device, compiled=compiled)
     scan_ids = source.scan_ids[rank::processes]
     with source.entries(workers, scan_ids) as entries:
         watched = entries if rank else watch(entries, len(scan_ids))

@@ -1,4 +1,4 @@
-"""Search a volume whole where memory allows, else in overlapping tiles, and in smaller ones where it runs out."""
+"""Run a network over a volume: whole if memory allows, else in overlapping tiles, which shrink if memory runs out."""
 
 import logging
 import math
@@ -21,22 +21,32 @@ log = logging.getLogger(__name__)
 Window = tuple[slice, slice, slice]
 
 NOTHING_LOGIT = -100.0
-"""What stands in maps where nothing was searched: a probability of 4e-44."""
+"""Logit of map cells that were not searched: a probability of 4e-44."""
 
-# Less than this fits anywhere, and to count its cost would take longer than it could save.
+# Smaller volumes fit anywhere, and measuring their memory would take longer than it could save.
 _ALWAYS_WHOLE_VOXELS = 2**20
-# So far from where it lies an anchor may place its box.
+# These keep running statistics, or compute them over the image.
+_NORMS_OVER_SPACE = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
+# Farthest that an anchor may place its box from its own cell.
 _REACH_VOXELS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class TileSizes:
-    """How large tiles may be, in voxels; all are multiples of the network's total stride.
+    """Size of tiles in voxels, in multiples of the network's total stride.
 
     Attributes:
-        side: of a tile; a volume that it covers goes through whole.
-        margin: rim of each tile whose output is thrown away, because its view is cut.
-        step: the sides are multiples of it.
+        side: of a tile; a volume that one tile covers is searched whole.
+        margin: rim of each tile whose output is discarded, because its receptive field is cut off.
+        step: the network's total stride.
     """
 
     side: int
@@ -45,7 +55,7 @@ class TileSizes:
 
     @property
     def smallest_side(self) -> int:
-        """Give the least side at which a third of a tile's width is kept."""
+        """The smallest side allowed: the kept core is then a third of the tile's width."""
         return max(3 * self.margin, self.step)
 
     def cover(self, shape: torch.Size) -> bool:
@@ -53,7 +63,7 @@ class TileSizes:
         return self.side >= max(shape)
 
     def halved(self) -> "TileSizes | None":
-        """Give tiles of half the side, or the smallest, or None where these are the smallest."""
+        """Return tiles of half the side, but not below the smallest; None if these are the smallest."""
         if self.side <= self.smallest_side:
             return None
         return TileSizes(max(self.side // 2 // self.step * self.step, self.smallest_side), self.margin, self.step)
@@ -66,17 +76,17 @@ def search_tiles(
     sizes: TileSizes,
     forward: Callable[[Window], Float[Tensor, "cz cy cx anchor numbers"]],
 ) -> Float[Tensor, "cz cy cx anchor numbers"]:
-    """Compute the maps of a volume with tiles of such a size, or smaller ones where memory runs out.
+    """Compute the output maps of a volume in tiles of a given size, halved as long as memory runs out.
 
     Args:
-        network: whose maps they are.
-        lung: the lung mask; tiles that keep nothing in or next to it are left out, and hold `NOTHING_LOGIT`.
+        network: supplies stride and anchors of the maps.
+        lung: the lung mask; tiles whose core is not in or next to it are skipped, and hold `NOTHING_LOGIT`.
         shape: of the volume, padded to multiples of the network's total stride.
-        sizes: how large tiles may be.
-        forward: gives the maps of a window of the volume.
+        sizes: of the tiles to try first.
+        forward: computes the maps of a window of the volume.
 
     Raises:
-        InputError: memory runs out with the smallest tiles too, or the network cannot be run in tiles.
+        InputError: memory runs out even with the smallest tiles, or the network cannot be run in tiles.
     """
     trial: TileSizes | None = sizes
     while trial is not None:
@@ -90,7 +100,8 @@ def search_tiles(
             what = "the whole crop" if former.cover(shape) else f"tiles of {former.side} voxels"
             log.warning("no memory for %s; trying tiles of %d voxels", what, trial.side)
     raise InputError(
-        f"memory runs out even with tiles of {former.side} voxels: free some, take a smaller network or another device"
+        f"memory runs out even with tiles of {former.side} voxels: free some, take a smaller network or another device",
+        "memory-exhausted",
     )
 
 
@@ -102,13 +113,13 @@ def first_sizes(
     tile_voxels: int | None,
     margin_voxels: int,
 ) -> TileSizes:
-    """Choose the whole volume where the memory allows it, else the largest tile.
+    """Choose the whole volume if the memory allows it, else the largest tile that fits.
 
     Args:
-        network: what runs.
+        network: measured for its memory, see `memory_cost`.
         shape: of the volume, padded.
-        memory_gb: what a forward pass may take; None for a share of what is free on the network's device.
-        tile_voxels: the most that a tile's side may be, if three margins are not more; None sets no bound.
+        memory_gb: limit of a forward pass; None for a share of what is free on the network's device.
+        tile_voxels: largest side of a tile, but never below three margins; None sets no bound.
         margin_voxels: rim of each tile.
 
     Raises:
@@ -129,30 +140,32 @@ def first_sizes(
         needed_gb = cost.bytes_for(_largest_tile(least, shape)) / GIGABYTE
         raise InputError(
             f"{memory_bytes / GIGABYTE:.3g} GB of memory are not enough for {what}, which takes {needed_gb:.3g} GB; "
-            "free some or raise memory_gb"
+            "free some or raise memory_gb",
+            "memory-exhausted",
         )
-    # Three margins, once these are rounded up to the step, can be more than was allowed.
+    # Margins are rounded up to the step, so three of them can exceed `tile_voxels`.
     if tile_voxels is not None:
         side = max(min(side, tile_voxels), least)
     return TileSizes(side // step * step, sizes.margin, step)
 
 
 def require_tileable(network: nn.Module) -> None:
-    """Refuse a network whose answer at one place depends on how far its image reaches.
+    """Refuse a network whose output at one place depends on the extent of its image.
 
     Raises:
-        InputError: a layer takes statistics over all that it sees.
+        InputError: a layer computes statistics over its whole input.
     """
     for module in network.modules():
         if _looks_at_all_of_its_input(module):
             raise InputError(
                 f"the network's {type(module).__name__} takes statistics over the whole image, so that tiles would "
-                "change what it finds; give it the memory for the whole crop (raise memory_gb, or take another device)"
+                "change what it finds; give it the memory for the whole crop (raise memory_gb, or take another device)",
+                "memory-exhausted",
             )
 
 
 def tiles(shape: torch.Size | tuple[int, ...], side: int, margin: int) -> Iterator[tuple[Window, Window]]:
-    """Give windows to run and the cores of them to keep; the cores cover the volume once.
+    """Yield the windows to run and their cores to keep; the cores cover each voxel of the volume once.
 
     >>> [(w[2], c[2]) for w, c in tiles((16, 16, 64), 48, 16)]
     [(slice(0, 32, None), slice(0, 16, None)), (slice(0, 48, None), slice(16, 32, None)), \
@@ -169,7 +182,7 @@ def tiles(shape: torch.Size | tuple[int, ...], side: int, margin: int) -> Iterat
 
 
 def _largest_tile(side: int, shape: torch.Size) -> int:
-    """Count the voxels of a tile: it ends where the volume does."""
+    """Count the voxels of a tile, which is cut at the border of the volume."""
     return math.prod(min(side, size) for size in shape)
 
 
@@ -180,7 +193,7 @@ def _maps_or_none(
     sizes: TileSizes,
     forward: Callable[[Window], Tensor],
 ) -> Tensor | None:
-    """Give the maps, or None where memory runs out; what was held until then is free again when this returns."""
+    """Return the maps, or None if memory runs out; the memory held until then is free when this returns."""
     device = next(network.parameters()).device
     try:
         return _filled(network, lung, shape, sizes, forward, device)
@@ -218,8 +231,8 @@ def _filled(
 
 
 def _looks_at_all_of_its_input(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        # Without statistics of training, those of the image are taken in evaluation too.
+    if isinstance(module, _NORMS_OVER_SPACE):
+        # Without running statistics, those of the image are used in evaluation too.
         return module.running_mean is None
     if isinstance(module, nn.LayerNorm):
         return len(module.normalized_shape) > 1

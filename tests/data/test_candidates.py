@@ -172,7 +172,7 @@ def test_no_more_scans_stay_open_than_a_process_may_map(catalog: Catalog, monkey
     examples = Examples.of_scans(catalog, catalog.scan_ids, found, with_nodules=False)
     dataset = ExampleDataset(catalog, catalog.scan_ids, examples, 16)
     assert [dataset[index].scan_id for index in (0, 1, 0)] == ["scan0", "scan1", "scan0"]
-    assert list(dataset._open) == [0]
+    assert list(dataset.open_scans) == [0]
 
 
 def test_open_scans_do_not_travel_to_workers(catalog: Catalog) -> None:
@@ -181,5 +181,5 @@ def test_open_scans_do_not_travel_to_workers(catalog: Catalog) -> None:
     dataset = ExampleDataset(catalog, catalog.scan_ids, examples, 16)
     closed = pickle.dumps(dataset)
     assert dataset[0].scan_id == "scan1"
-    assert len(dataset._open) == 1
+    assert len(dataset.open_scans) == 1
     assert pickle.dumps(dataset) == closed

@@ -191,7 +191,7 @@ def test_no_more_scans_stay_open_than_a_process_may_map(tmp_path: Path, monkeypa
         write_entry(tmp_path, ball_entry(scan_id, [])[0])
     patches = PatchDataset(Catalog.open(tmp_path), "abc", 16)
     assert [patches[PatchDraw(index, -1, 0)].scan_id for index in (0, 1, 2, 0)] == ["a", "b", "c", "a"]
-    assert list(patches._open) == [2, 0]
+    assert list(patches.open_scans) == [2, 0]
 
 
 def test_a_process_that_may_open_few_files_cuts_from_many_scans(tmp_path: Path) -> None:
@@ -212,5 +212,5 @@ from nodule_lightning.data.sampler import PatchDraw
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 catalog = Catalog.open(sys.argv[1])
 patches = PatchDataset(catalog, catalog.scan_ids, 16)
-print(len([patches[PatchDraw(index, -1, 0)] for index in range(40)]), "patches,", len(patches._open), "scans open")
+print(len([patches[PatchDraw(index, -1, 0)] for index in range(40)]), "patches,", len(patches.open_scans), "scans open")
 """

@@ -81,7 +81,7 @@ def test_the_script_fuses_what_is_there_and_scores_it(tmp_path: Path) -> None:
     (ablations / "cache" / "preparation.html").unlink()
     refused = subprocess.run(script, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert refused.returncode == 2
-    assert "begin with python -m experiments.ablations outputs/ablations sampling" in refused.stderr
+    assert "experiments.ablations" in refused.stderr
 
 
 def test_the_experiment_names_its_folders_as_the_script_does() -> None:

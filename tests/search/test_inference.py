@@ -67,8 +67,9 @@ def test_sizes_and_places_follow_the_spacing() -> None:
     entry, _ = ball_entry("a", [])
     entry = replace(entry, grid=Grid(entry.grid.shape, (0.5, 0.5, 0.5), (0.0, 0.0, 0.0)))
     network = Planted([(10.0, 20.0, 30.0, 7.0, 0.7)])
-    with pytest.raises(InputError, match=r"a has voxels of 0.5 mm, the detector needs 1.0 mm"):
+    with pytest.raises(InputError) as error:
         detect(network, entry, WHOLE)
+    assert all(value in str(error.value) for value in ("0.5 mm", "1.0 mm"))
     network.anchors = AnchorGrid((4.0,), spacing_mm=0.5)
     candidates = detect(network, entry, WHOLE)
     np.testing.assert_allclose(candidates.centre_xyz_mm, [[15.0, 10.0, 5.0]], atol=1e-3)
@@ -170,16 +171,19 @@ def test_the_network_is_left_in_its_mode() -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"tile_voxels": 200}, "tile_voxels must be a multiple of 16 and at least three margins, not 200"),
-        ({"tile_voxels": 96, "margin_voxels": 48}, "not 96 with margin_voxels=48"),
-        ({"margin_voxels": 8}, "margin_voxels must be a multiple of 16, not 8"),
-        ({"margin_voxels": -16}, "not -16"),
-        ({"memory_gb": 0}, "memory_gb must be a positive number, or null for what is free, not 0"),
-        ({"memory_gb": float("nan")}, "not nan"),
-        ({"mirror": [3]}, r"mirror must name axes 0, 1 or 2 \(z, y, x\), not \[3\]"),
+        ({"tile_voxels": 200}, "200"),
+        ({"tile_voxels": 96, "margin_voxels": 48}, "96 with margin_voxels=48"),
+        ({"margin_voxels": 8}, "8"),
+        ({"margin_voxels": -16}, "-16"),
+        ({"memory_gb": 0}, "0"),
+        ({"memory_gb": float("nan")}, "nan"),
+        ({"mirror": [3]}, "[3]"),
     ],
     ids=str,
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any], named: str) -> None:
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(InputError) as error:
         InferenceSettings(**wrong)
+    assert error.value.key == "argument-invalid"
+    assert next(iter(wrong)) in str(error.value)
+    assert named in str(error.value)
