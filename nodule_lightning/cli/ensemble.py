@@ -54,7 +54,7 @@ def fuse(config: DictConfig) -> None:
 
 def render_ensemble(ensemble: "Ensemble") -> RenderableType:
     """Show the members with their weights, and what should be known."""
-    from nodule_lightning.cli._score_table import new_table, warning_lines
+    from nodule_lightning.evaluation.terminal import new_table, warning_lines
 
     how = "weighted fusion" if ensemble.agree is None else f"consensus of {ensemble.agree or 'more than half'}"
     title = f"{how} of {len(ensemble.shares)} members in {ensemble.scans} scans"

@@ -22,8 +22,8 @@ def evaluate(config: DictConfig) -> float:
     """Print the table, write the files and give the score."""
     from rich.console import Console
 
-    from nodule_lightning.cli._score_table import render_evaluation
     from nodule_lightning.evaluation.evaluate import evaluate_submission
+    from nodule_lightning.evaluation.terminal import render_evaluation
 
     require_writable(Path(config.output))
     show = whole_number(config, "show")

@@ -35,9 +35,9 @@ def cross_validate(config: DictConfig) -> float:
     from rich.console import Console
 
     from nodule_lightning.cache.catalog import Catalog
-    from nodule_lightning.cli._score_table import render_evaluation
     from nodule_lightning.evaluation.evaluate import evaluate_submission
     from nodule_lightning.evaluation.submission_report import ReportRequest, write_submission_report
+    from nodule_lightning.evaluation.terminal import render_evaluation
 
     output, cache = Path(config.output), Path(config.cache)
     require_writable(output)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from nodule_lightning.cli._score_table import render_evaluation
 from nodule_lightning.errors import InputError
 from nodule_lightning.evaluation.evaluate import Evaluation, evaluate_submission
+from nodule_lightning.evaluation.terminal import render_evaluation
 from nodule_lightning.io.tables import read_candidates
 from nodule_lightning.metrics.functional import RATES, Protocol
 

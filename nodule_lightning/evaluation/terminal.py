@@ -1,6 +1,6 @@
-"""Lay a score out for a terminal."""
+"""Scores, rankings and how they were made, laid out for a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 
 from rich.console import Group, RenderableType
@@ -9,8 +9,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nodule_lightning.evaluation.evaluate import Evaluation
+from nodule_lightning.evaluation.leaderboard import Leaderboard
+from nodule_lightning.evaluation.provenance import SearchRecord
 from nodule_lightning.metrics.functional import RATES, FrocResult, OperatingPoint, SizeBin
 from nodule_lightning.metrics.functional.mistakes import Misses
+from nodule_lightning.metrics.functional.ranking import Rating
 from nodule_lightning.structures import Candidates, Table
 
 LONGEST_ID = 20
@@ -135,3 +138,50 @@ def _short(scan_id: object) -> Text:
 
 def _place(centre_xyz_mm: Iterable[float]) -> str:
     return " ".join(f"{value:.1f}" for value in centre_xyz_mm)
+
+
+def render_leaderboard(board: Leaderboard) -> RenderableType:
+    """Show all submissions, the best first, then by size, then the warnings."""
+    number = board.standings[0].overall.nodules
+    title = f"{board.protocol.label} rules, {number} nodules in {board.scans} scans"
+    table = new_table(title, ("", "submission"), ("mean", "95 % interval", "p", "gained", "lost"))
+    for place, standing in enumerate(board.standings, start=1):
+        rating = standing.overall
+        changes = ("", "") if place == 1 else (str(len(standing.gained)), str(len(standing.lost)))
+        values = (f"{rating.mean:.4f}", bounds(rating.interval), _p(rating), *changes)
+        table.add_row(str(place), Text(standing.name), *values)
+    sizes = new_table("by size", ("nodules", "submission"), ("mean", "95 % interval", "p"))
+    for place, first in enumerate(board.standings[0].ratings[1:], start=1):
+        heading = f"{first.nodules} of {first.size}"
+        for standing in board.standings:
+            rating = standing.ratings[place]
+            mean = f"{rating.mean:.4f}" if rating.nodules else "-"
+            cells = (mean, bounds(rating.interval), _p(rating))
+            sizes.add_row(heading, Text(standing.name), *cells, end_section=standing is board.standings[-1])
+            heading = ""
+    explained = Text(
+        "mean: of the sensitivities at 1/8 to 8 false positives per scan. p: of the difference from the first,"
+        " two-sided, paired bootstrap over scans. gained, lost: nodules that this one finds and the first does not, and"
+        " the other way round, at 1 false positive per scan."
+    )
+    return Group(table, explained, Text(), sizes, *warning_lines(board.warnings))
+
+
+def render_records(records: Mapping[str, SearchRecord | None]) -> RenderableType:
+    """Show how the submissions of runs were made, in the order given; blank where nothing tells."""
+    table = new_table(
+        "made by", ("submission", "network"), ("parameters", "validation FROC", "seconds a scan", "version")
+    )
+    for name, record in records.items():
+        if record is None:
+            table.add_row(Text(name), *[""] * 5)
+            continue
+        froc = "" if record.validation_froc is None else f"{record.validation_froc:.4f}"
+        pace = f"{record.seconds / record.scans:.1f}" if record.scans else ""
+        values = (f"{record.parameters / 1e6:.2f} M", froc, pace, Text(record.version))
+        table.add_row(Text(name), Text(record.network), *values)
+    return table
+
+
+def _p(rating: Rating) -> str:
+    return "" if rating.p_value is None else f"{rating.p_value:.3f}"
