@@ -54,7 +54,7 @@ class InputError(ValueError):
         key: the kind of error, for programs and tests: messages may be reworded, keys stay.
     """
 
-    def __init__(self, message: str, key: ErrorKey = "argument-invalid") -> None:
+    def __init__(self, message: str, key: ErrorKey) -> None:
         super().__init__(message)
         self.key: ErrorKey = key
 

@@ -35,7 +35,8 @@ class SweptOutputs:
         if self._jobs.setdefault(folder.absolute(), work) != work:
             raise InputError(
                 f"{key}={folder} holds what another job of this sweep wrote; give each job its own, "
-                f"say {key}=\"'{folder}/\\${{hydra:job.num}}'\""
+                f"say {key}=\"'{folder}/\\${{hydra:job.num}}'\"",
+                "output-refused",
             )
 
 
@@ -47,6 +48,8 @@ def require_writable(folder: Path) -> None:
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise InputError(f"{folder} cannot be written: {existing} is a file; choose another output=")
+        raise InputError(f"{folder} cannot be written: {existing} is a file; choose another output=", "output-refused")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written: {existing} is closed to you; choose another output=")
+        raise InputError(
+            f"{folder} cannot be written: {existing} is closed to you; choose another output=", "output-refused"
+        )

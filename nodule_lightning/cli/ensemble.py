@@ -35,7 +35,7 @@ def fuse(config: DictConfig) -> None:
 
     output = Path(config.output)
     if output.suffix != ".csv":
-        raise InputError(f"output={output} must be a csv file, {output}/submission.csv for example")
+        raise InputError(f"output={output} must be a csv file, {output}/submission.csv for example", "argument-invalid")
     require_writable(output.parent)
     agree, search, calibrated = _agree(config), config.weights == SEARCH, flag(config, "calibrate")
     ensemble = fuse_submissions(
@@ -76,10 +76,13 @@ def render_ensemble(ensemble: "Ensemble") -> RenderableType:
 
 def _agree(config: DictConfig) -> int | None:
     if config.method not in METHODS:
-        raise InputError(f"method must be {' or '.join(METHODS)}, not {config.method!r}")
+        raise InputError(f"method must be {' or '.join(METHODS)}, not {config.method!r}", "argument-invalid")
     if config.method == "weighted":
         if config.agree is not None:
-            raise InputError(f"agree={config.agree} is of consensus: give method=consensus with it, or leave it out")
+            raise InputError(
+                f"agree={config.agree} is of consensus: give method=consensus with it, or leave it out",
+                "argument-conflict",
+            )
         return None
     return 0 if config.agree is None else whole_number(config, "agree", least=1)
 
@@ -91,7 +94,9 @@ def _weights(config: DictConfig) -> list[float] | Path | None:
     try:
         return [float(weight) for weight in value]
     except (TypeError, ValueError):
-        raise InputError(f"weights must be numbers, a JSON file or {SEARCH}, not {list(value)}") from None
+        raise InputError(
+            f"weights must be numbers, a JSON file or {SEARCH}, not {list(value)}", "argument-invalid"
+        ) from None
 
 
 def _held_out(config: DictConfig, needed: bool) -> "HeldOut | None":
@@ -100,11 +105,17 @@ def _held_out(config: DictConfig, needed: bool) -> "HeldOut | None":
     given = [key for key in ("oof", "oof_scans", "annotations", "excluded") if config[key] is not None]
     if not needed:
         if given:
-            raise InputError(f"{given[0]}= has no effect without calibrate=true or weights={SEARCH}; leave it out")
+            raise InputError(
+                f"{given[0]}= has no effect without calibrate=true or weights={SEARCH}; leave it out",
+                "argument-conflict",
+            )
         return None
     for key in ("oof", "annotations"):
         if key not in given:
-            raise InputError(f"calibrate=true and weights={SEARCH} learn from out-of-fold predictions: give {key}=PATH")
+            raise InputError(
+                f"calibrate=true and weights={SEARCH} learn from out-of-fold predictions: give {key}=PATH",
+                "argument-missing",
+            )
     return HeldOut.read(
         paths(config, "oof"),
         paths(config, "oof_scans"),

@@ -44,7 +44,7 @@ def cross_validate(config: DictConfig) -> float:
     partial, rules = flag(config, "partial"), protocol(config)
     numbers = {"bootstraps": whole_number(config, "bootstraps"), "seed": seed(config)}
     if config.checkpoint not in CHOICES:
-        raise InputError(f"checkpoint must be {' or '.join(CHOICES)}, not {config.checkpoint!r}")
+        raise InputError(f"checkpoint must be {' or '.join(CHOICES)}, not {config.checkpoint!r}", "argument-invalid")
     catalog = Catalog.open(cache)
     folds = find_folds(Path(config.runs), config.checkpoint)
     require_partition(folds, catalog.scan_ids, partial=partial)
@@ -175,5 +175,6 @@ def _require_equally_long(folds: Sequence[TrainedFold]) -> None:
     for name, epoch in epochs.items():
         if isinstance(epoch, int) and epoch < longest:
             raise InputError(
-                f"{name} has trained {epoch + 1} epochs and another fold {longest + 1}: let it end, with resume=true"
+                f"{name} has trained {epoch + 1} epochs and another fold {longest + 1}: let it end, with resume=true",
+                "run-changed",
             )

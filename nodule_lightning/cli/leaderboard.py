@@ -59,10 +59,10 @@ def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[s
 
     submissions, scans = paths(config, "submissions"), paths(config, "scans")
     if bool(submissions) == (config.runs is not None):
-        raise InputError("give either submissions=[FILE,FILE] or runs=DIR")
+        raise InputError("give either submissions=[FILE,FILE] or runs=DIR", "argument-conflict")
     if submissions:
         if twice := {path for path in submissions if submissions.count(path) > 1}:
-            raise InputError(f"submissions names {min(twice)} twice")
+            raise InputError(f"submissions names {min(twice)} twice", "argument-invalid")
         return dict(zip(distinct_names(submissions), submissions, strict=True)), scans, [], {}
     searches, nameless = find_search_folders(Path(config.runs))
     kept, left_out = select_comparable(searches, read_scan_ids(scans[0]) if scans else None)

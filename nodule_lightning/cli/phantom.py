@@ -21,7 +21,9 @@ def write(config: DictConfig) -> None:
     from nodule_lightning.phantom.dataset import PhantomDataset, write_dataset
 
     if config.trouble is None:
-        raise InputError("trouble must be numbers of scans by kind, not null; leave it out for none")
+        raise InputError(
+            "trouble must be numbers of scans by kind, not null; leave it out for none", "argument-invalid"
+        )
     dataset = PhantomDataset(
         settings=instantiate(config.phantom),
         seed=seed(config),

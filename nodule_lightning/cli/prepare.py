@@ -36,7 +36,7 @@ def prepare(config: DictConfig) -> None:
     from nodule_lightning.preparation.summary import summarise
 
     if config.data.root is None:
-        raise InputError("missing: data.root=DIR, the folder of the raw scans")
+        raise InputError("missing: data.root=DIR, the folder of the raw scans", "argument-missing")
     cache = Path(config.cache)
     require_writable(cache)
     dataset, settings = instantiate(config.data.layout), instantiate(config.preparation)

@@ -37,7 +37,9 @@ def instantiate(config: Node) -> Any:  # noqa: ANN401 - the configuration says w
             raise cause from None
         # A constructor knows no other way to refuse a value or to miss one.
         if isinstance(cause, (TypeError, ValueError)):
-            raise InputError(f"a value of the configuration is refused: {cause} ({_place(error)})") from None
+            raise InputError(
+                f"a value of the configuration is refused: {cause} ({_place(error)})", "argument-invalid"
+            ) from None
         raise
 
 
@@ -49,7 +51,9 @@ def instantiate_trusted(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the
     """
     for target, _ in targets(config):
         if not _is_trusted(target):
-            raise InputError(f"the file asks to run {target}, which is no part of a detector; do not trust it")
+            raise InputError(
+                f"the file asks to run {target}, which is no part of a detector; do not trust it", "file-unsafe"
+            )
     return instantiate(config)
 
 
@@ -63,7 +67,9 @@ def as_written(overrides: object) -> list[str]:
 def plain(config: Node) -> dict[str, Any]:
     """Give a configuration as plain dicts, lists and values, every interpolation resolved."""
     if not isinstance(config, Mapping):
-        raise InputError(f"{config!r} stands where a group of values is needed; leave that argument out")
+        raise InputError(
+            f"{config!r} stands where a group of values is needed; leave that argument out", "argument-invalid"
+        )
     if not isinstance(config, DictConfig):
         return dict(config)
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -98,7 +104,7 @@ def check_keys(target: str, keys: set[str]) -> None:
         return
     known = parameters(target)
     for key in sorted(keys - set(known)):
-        raise InputError(f"{target} has no parameter {key!r}{nearest(key, known)}")
+        raise InputError(f"{target} has no parameter {key!r}{nearest(key, known)}", "argument-unknown")
 
 
 def check_types(target: str, values: Mapping[str, object]) -> None:
@@ -108,7 +114,7 @@ def check_types(target: str, values: Mapping[str, object]) -> None:
         InputError: a value has another type.
     """
     if refused := refused_values(target, values):
-        raise InputError(f"{target}: {'; '.join(refused)}")
+        raise InputError(f"{target}: {'; '.join(refused)}", "argument-invalid")
 
 
 def _place(error: InstantiationException) -> str:

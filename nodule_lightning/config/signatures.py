@@ -37,7 +37,7 @@ def imported(target: str) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = hydra.utils.get_object(target)
     except (ImportError, ValueError) as error:
-        raise InputError(f"_target_: {target} cannot be imported: {error}") from None
+        raise InputError(f"_target_: {target} cannot be imported: {error}", "argument-unknown") from None
     return found
 
 

@@ -126,7 +126,9 @@ def _crop_picture(catalog: Catalog, scan_id: str, root: Path) -> "Picture":
 
     path = find_scans(root).get(scan_id)
     if path is None:
-        raise InputError(f"{root} has no scan {scan_id}; give the folder that {catalog.cache} was prepared from")
+        raise InputError(
+            f"{root} has no scan {scan_id}; give the folder that {catalog.cache} was prepared from", "scan-unknown"
+        )
     scan, entry = read_scan(path), catalog.entry(scan_id)
     figure = draw_lung_crop(scan.hu, scan.grid, entry.ct, entry.lung, entry.grid)
     return Picture("lung_crop", "Lung crop", f"Scan {scan_id} as it was scanned and as it is searched.", to_png(figure))
@@ -138,7 +140,9 @@ def _training_pictures(run: Path) -> "list[Picture]":
 
     sizes, patches = sorted(run.glob(f"{SAMPLING}*.png")), run / f"{AUGMENTATION}.png"
     if not sizes:
-        raise InputError(f"{run} holds no {SAMPLING}.png: give the folder of a training run, with run=DIR")
+        raise InputError(
+            f"{run} holds no {SAMPLING}.png: give the folder of a training run, with run=DIR", "file-missing"
+        )
     drawn = "The nodules of the training scans, and how often an epoch draws them."
     changed = "Patches of the training as they are cut, and after each change of the augmentation."
     headings = [f"Sizes in training {path.stem.removeprefix(SAMPLING).replace('_', ' ')}".strip() for path in sizes]

@@ -15,7 +15,7 @@ from torch import nn
 
 from nodule_lightning.cache.entries import settings_differences
 from nodule_lightning.config.instantiate import instantiate_trusted
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import ErrorKey, InputError
 from nodule_lightning.models.classifier import CandidateClassifier
 from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.preparation.prepare import PreparationSettings
@@ -55,7 +55,7 @@ def load_detector(path: Path) -> Detector:
     """
     network, inference, preparation = _built(path, "inference", "detector")
     if not isinstance(network, DetectionNetwork) or not isinstance(inference, InferenceSettings):
-        raise InputError(f"{path} describes no detector; give a checkpoint that nodule-train wrote")
+        raise InputError(f"{path} describes no detector; give a checkpoint that nodule-train wrote", "checkpoint-unfit")
     return Detector(network.eval(), inference, preparation)
 
 
@@ -72,11 +72,14 @@ def load_reducer(path: Path, detector: Detector, combine: str | None = None) -> 
     """
     network, rescoring, preparation = _built(path, "rescoring", "second stage (nodule-train experiment=reducer)")
     if not isinstance(network, CandidateClassifier) or not isinstance(rescoring, RescoringSettings):
-        raise InputError(f"{path} describes no second stage; give a checkpoint that nodule-train wrote")
+        raise InputError(
+            f"{path} describes no second stage; give a checkpoint that nodule-train wrote", "checkpoint-unfit"
+        )
     if differing := settings_differences(detector.preparation.to_dict(), preparation.to_dict()):
         raise InputError(
             f"{path} learnt from scans that were prepared otherwise than the detector's (there and here): "
-            f"{'; '.join(differing)}; train it on the detector's cache"
+            f"{'; '.join(differing)}; train it on the detector's cache",
+            "cache-settings-differ",
         )
     return Reducer(network.eval(), rescoring if combine is None else replace(rescoring, combine=combine))
 
@@ -96,7 +99,7 @@ def _built(path: Path, settings: str, what: str) -> tuple[nn.Module, object, Pre
     checkpoint = read_checkpoint(path)
     model = checkpoint[CHECKPOINT_KEY]["model"]
     if "network" in model and settings not in model:
-        raise InputError(f"{path} describes no {what}; give a checkpoint that nodule-train wrote")
+        raise InputError(f"{path} describes no {what}; give a checkpoint that nodule-train wrote", "checkpoint-unfit")
     try:
         about = checkpoint[CHECKPOINT_KEY]
         network = instantiate_trusted(about["model"]["network"])
@@ -110,10 +113,12 @@ def _built(path: Path, settings: str, what: str) -> tuple[nn.Module, object, Pre
         network.load_state_dict(weights)
         _require_finite(network)
     except InputError as error:
-        raise InputError(f"{path}: {error}; give a checkpoint that nodule-train of this version wrote") from None
+        key: ErrorKey = error.key if error.key.startswith("file-") else "checkpoint-unfit"
+        raise InputError(f"{path}: {error}; give a checkpoint that nodule-train of this version wrote", key) from None
     except (KeyError, TypeError, AttributeError, RuntimeError, HydraException) as error:
         raise InputError(
-            f"{path} is a checkpoint of another model or version; give one that nodule-train wrote ({error})"
+            f"{path} is a checkpoint of another model or version; give one that nodule-train wrote ({error})",
+            "checkpoint-unfit",
         ) from None
     return network, beside, preparation
 
@@ -125,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         InputError: as for `load_detector`, but for the weights.
     """
     if not path.is_file():
-        raise InputError(f"{path} is no file; give a checkpoint that nodule-train wrote")
+        raise InputError(f"{path} is no file; give a checkpoint that nodule-train wrote", "file-missing")
     try:
         _check_bytes(path)
         with warnings.catch_warnings():
@@ -134,20 +139,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except UnpicklingError:
         raise InputError(
             f"{path} is no checkpoint, or holds more than tensors and plain values and is not opened for safety; "
-            "give one that nodule-train wrote"
+            "give one that nodule-train wrote",
+            "file-unsafe",
         ) from None
     except Exception as error:
         if is_out_of_memory(error):
-            raise InputError(f"{path} cannot be read: out of memory") from None
+            raise InputError(f"{path} cannot be read: out of memory", "memory-exhausted") from None
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+            raise InputError(f"{path} cannot be read: {error.strerror}", "file-unreadable") from None
         # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, EINVAL, ...
         raise DamagedCheckpointError(
             f"{path} cannot be read as a checkpoint: it is cut short, damaged or something else; give one that "
-            "nodule-train wrote"
+            "nodule-train wrote",
+            "file-damaged",
         ) from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
-        raise InputError(f"{path} is a checkpoint of another program; give one that nodule-train wrote")
+        raise InputError(f"{path} is a checkpoint of another program; give one that nodule-train wrote", "file-foreign")
     about = checkpoint[CHECKPOINT_KEY]
     if not all(isinstance(about.get(name), dict) for name in ("model", "preparation")):
         raise InputError(
@@ -169,7 +176,7 @@ def _in_present_places(values: Any) -> Any:  # noqa: ANN401 - any plain value
 def _require_finite(network: torch.nn.Module) -> None:
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise InputError(f"its weights {name} are not finite: the training had failed")
+            raise InputError(f"its weights {name} are not finite: the training had failed", "file-damaged")
 
 
 def _check_bytes(path: Path) -> None:
@@ -196,7 +203,8 @@ def require_recipe(path: Path, recipe: Mapping[str, Mapping[str, Any]]) -> None:
         if differing := settings_differences(there.get(part, {}), recipe[part]):
             raise InputError(
                 f"{path} is a checkpoint of another {what} (there and wanted): {'; '.join(differing)}; "
-                "resume with the arguments that the run was started with"
+                "resume with the arguments that the run was started with",
+                "run-changed",
             )
 
 
@@ -218,5 +226,6 @@ def require_candidates(path: Path, recipe: Mapping[str, Mapping[str, Any]], file
     before, now = (str(found["sha256"])[:_DIGITS] for found in (there, recipe["candidates"]))
     raise InputError(
         f"candidates={file} (SHA-256 {now}...) is not the file that {path} has learnt from (SHA-256 {before}...): "
-        "scores on other candidates cannot be compared; resume with that file, or start a new run"
+        "scores on other candidates cannot be compared; resume with that file, or start a new run",
+        "run-changed",
     )

@@ -1,8 +1,8 @@
 """Run a function in one process for each device, by torch's own launcher, which is the one behind `torchrun`."""
 
+import json
 import logging
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from nodule_lightning.errors import IncompleteError, full_disk
+from nodule_lightning.errors import IncompleteError, InputError, full_disk
 
 Result = TypeVar("Result")
 
@@ -77,7 +77,7 @@ def launch(work: Callable[..., Result], processes: int, *arguments: object) -> l
     Args:
         work: an importable function.
         processes: how many run it.
-        arguments: of the function, the same in each process; they are pickled.
+        arguments: of the function, the same in each process; picklable.
 
     Returns:
         What each process has returned, by rank.
@@ -86,7 +86,9 @@ def launch(work: Callable[..., Result], processes: int, *arguments: object) -> l
         LostProcessError: one was killed, or ended without an error; names its rank.
         KeyboardInterrupt: after Ctrl-C, once all have ended.
         SystemExit: after SIGTERM, likewise, with the code 143.
-        Exception: what a process has raised, with its traceback as a note.
+        InputError, IncompleteError, OSError: as a process has raised it, with its traceback as a note; the last where a
+            disk is full.
+        RuntimeError: a process has raised something else; names it, and has its traceback as a note.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -123,31 +125,43 @@ def _run_in_process(work: Callable[..., Result], folder: str, arguments: Sequenc
     except Exception as error:
         # With the disk full the process ends with its code alone.
         with suppress(OSError):
-            # Pickled, an error loses its causes.
-            _error_file(Path(folder), global_rank()).write_bytes(_pickled(full_disk(error) or error))
+            _error_file(Path(folder), global_rank()).write_text(json.dumps(_described(error)), encoding="utf-8")
         raise
 
 
-def _pickled(error: Exception) -> bytes:
-    error.add_note("".join(traceback.format_exception(error)))
-    try:
-        pickled = pickle.dumps(error)
-        pickle.loads(pickled)
-    # An exception's constructor may take anything, and pickle raises what it raises.
-    except Exception:
-        pickled = pickle.dumps(RuntimeError("\n".join([f"{type(error).__name__}: {error}", *error.__notes__])))
-    return pickled
+def _described(error: Exception) -> dict[str, Any]:
+    trace = "".join(traceback.format_exception(error))
+    if (full := full_disk(error)) is not None:
+        return {"full": [full.errno, full.strerror, full.filename and str(full.filename)], "trace": trace}
+    if isinstance(error, InputError):
+        return {"message": str(error), "key": error.key, "trace": trace}
+    if isinstance(error, IncompleteError):
+        return {"incomplete": str(error), "trace": trace}
+    return {"message": f"{type(error).__name__}: {error}", "trace": trace}
+
+
+def _rebuilt(described: dict[str, Any]) -> Exception:
+    error: Exception
+    if "full" in described:
+        error = OSError(*described["full"])
+    elif "incomplete" in described:
+        error = IncompleteError(described["incomplete"])
+    elif "key" in described:
+        error = InputError(described["message"], described["key"])
+    else:
+        error = RuntimeError(described["message"])
+    error.add_note(described["trace"])
+    return error
 
 
 def _error_file(folder: Path, rank: int) -> Path:
-    return folder / f"rank_{rank}.pickle"
+    return folder / f"rank_{rank}.json"
 
 
 def _cause(folder: Path, rank: int, code: int) -> Exception:
     file = _error_file(folder, rank)
     if code >= 0 and file.exists():
-        error: Exception = pickle.loads(file.read_bytes())
-        return error
+        return _rebuilt(json.loads(file.read_text(encoding="utf-8")))
     killed = " (killed from outside, for want of memory perhaps)" if code == -signal.SIGKILL else ""
     return LostProcessError(f"process {rank} of this job has ended with code {code}{killed}")
 

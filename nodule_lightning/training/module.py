@@ -206,5 +206,6 @@ def _require_match(network: DetectionNetwork, assigner: Assigner) -> None:
     if given != network.numbers - 1:
         raise InputError(
             f"{type(assigner).__name__} is for another kind of head than {type(network).__name__}'s: "
-            "assign=spheres and loss=segmentation are for segmentations, the others for anchors"
+            "assign=spheres and loss=segmentation are for segmentations, the others for anchors",
+            "argument-conflict",
         )

@@ -28,7 +28,7 @@ class WarmUpAndDecay:
 
     def __init__(self, warm_up: float = 0.1) -> None:
         if not 0 <= warm_up <= 1:
-            raise InputError(f"warm_up must be a share of the steps within 0..1, not {warm_up}")
+            raise InputError(f"warm_up must be a share of the steps within 0..1, not {warm_up}", "argument-invalid")
         self.warm_up = warm_up
 
     def __call__(self, step: int, total_steps: int) -> float:
@@ -55,7 +55,8 @@ class Steps:
         if len(at) != len(factors) or any(after <= before for before, after in pairwise((0.0, *at, 1.0))):
             raise InputError(
                 f"a learning rate in steps needs rising shares within 0..1 and as many factors, "
-                f"not {list(at)} and {list(factors)}"
+                f"not {list(at)} and {list(factors)}",
+                "argument-invalid",
             )
         self.at = tuple(at)
         self.factors = (1.0, *factors)

@@ -203,7 +203,7 @@ def test_the_reason_of_a_failure_has_no_path(tmp_path: Path, monkeypatch: pytest
             patched.setattr("nodule_lightning.io.readers.read_scan", fail)
             return reason()
 
-    assert fail_with(InputError(f"{path}: three axes are needed")) == "its file: three axes are needed"
+    assert fail_with(InputError(f"{path}: three axes are needed", "file-damaged")) == "its file: three axes are needed"
     assert fail_with(PermissionError(13, "Permission denied", str(path))) == "PermissionError: Permission denied"
     assert fail_with(RuntimeError(f"ITK: in {path}")) == "RuntimeError"
     assert fail_with(RuntimeError("out of\nmemory")) == "RuntimeError: out of memory"

@@ -79,7 +79,7 @@ def test_a_key_that_a_constructor_does_not_know_is_explained(run: Runner) -> Non
 
 def test_an_input_error_is_one_line_and_code_2(run: Runner) -> None:
     def task(config: DictConfig) -> None:
-        raise InputError("the file x\nis empty; fill it")
+        raise InputError("the file x\nis empty; fill it", "file-damaged")
 
     assert run(application(task), *GIVEN).line() == "error: the file x is empty; fill it"
 
@@ -171,7 +171,7 @@ def test_a_sweep_goes_on_past_a_job_that_fails_and_lists_it(run: Runner) -> None
     def task(config: DictConfig) -> None:
         seen.append(config.seed)
         if config.seed == 1:
-            raise InputError("this seed\nis unlucky")
+            raise InputError("this seed\nis unlucky", "argument-invalid")
         if config.seed == 2:
             raise ZeroDivisionError("a bug")
 

@@ -1,5 +1,6 @@
 """Functions that `launch` runs in its processes."""
 
+import errno
 import os
 import signal
 import time
@@ -23,15 +24,15 @@ def refuse() -> None:
     raise InputError(f"rank {rank()} takes no such file", "file-foreign")
 
 
-class PairError(Exception):
-    """Needs two arguments, so that it cannot be read back from its text."""
-
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(first + second)
+def divide() -> float:
+    return 1 / 0
 
 
-def raise_pair() -> None:
-    raise PairError("first ", "second")
+def fill_the_disk() -> None:
+    try:
+        raise OSError(errno.ENOSPC, "no space", "/full")
+    except OSError as error:
+        raise RuntimeError("could not write") from error
 
 
 def leave() -> None:

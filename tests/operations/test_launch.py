@@ -1,5 +1,6 @@
 """Processes that torch's launcher starts: what they return and raise, and that none outlives the others."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -45,10 +46,16 @@ def test_an_input_error_keeps_its_key() -> None:
     assert "in refuse" in error.value.__notes__[0]
 
 
-def test_an_error_that_cannot_be_sent_keeps_its_text() -> None:
-    with pytest.raises(RuntimeError, match="PairError: first second") as error:
-        launch(launched.raise_pair, 2)
-    assert "in raise_pair" in str(error.value)
+def test_a_bug_keeps_its_name_and_traceback() -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: division by zero") as error:
+        launch(launched.divide, 2)
+    assert "in divide" in error.value.__notes__[0]
+
+
+def test_a_full_disk_is_found_among_the_causes() -> None:
+    with pytest.raises(OSError, match="no space") as error:
+        launch(launched.fill_the_disk, 2)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, "/full")
 
 
 @pytest.mark.parametrize("how", ["asleep", "busy", "deaf"])

@@ -9,7 +9,8 @@ import torch
 
 from nodule_lightning.cli import predict
 from nodule_lightning.errors import InputError
-from nodule_lightning.training.checkpoint import read_checkpoint
+from nodule_lightning.search.inference import InferenceSettings
+from nodule_lightning.training.checkpoint import CHECKPOINT_KEY, load_detector, read_checkpoint
 from tests.commands import TINY, Runner, recipe, write_checkpoint
 
 
@@ -97,3 +98,16 @@ def test_a_checkpoint_that_finds_no_memory_is_not_taken_for_a_damaged_one(
     monkeypatch.setattr(torch, "load", find_none)
     with pytest.raises(InputError, match=r"last\.ckpt cannot be read: out of memory$"):
         read_checkpoint(path)
+
+
+def test_a_checkpoint_from_before_the_present_layout_of_the_package_loads() -> None:
+    """Its recipe names classes by the modules that they were in at that time."""
+    path = Path(__file__).parent / "data" / "detector_before_rooms.ckpt"
+    detector = load_detector(path)
+    assert detector.inference == InferenceSettings(fill_outside_lungs=True)
+    assert read_checkpoint(path)[CHECKPOINT_KEY]["model"]["training"]["curriculum"]["_target_"] == (
+        "nodule_lightning.data.curriculum.Curriculum"
+    )
+    stored = torch.load(path, weights_only=True)["state_dict"]
+    for name, value in detector.network.state_dict().items():
+        assert torch.equal(value, stored[f"network.{name}"]), name

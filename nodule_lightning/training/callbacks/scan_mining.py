@@ -34,7 +34,8 @@ class ScanMining(Callback):
         if every_n_epochs < 1 or most_per_scan < 1 or not 0 < min_probability <= 1:
             raise InputError(
                 "mining in scans needs every_n_epochs >= 1, most_per_scan >= 1 and 0 < min_probability <= 1, "
-                f"not {every_n_epochs}, {most_per_scan} and {min_probability}"
+                f"not {every_n_epochs}, {most_per_scan} and {min_probability}",
+                "argument-invalid",
             )
         self.every_n_epochs = every_n_epochs
         self.most_per_scan = most_per_scan

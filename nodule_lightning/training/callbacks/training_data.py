@@ -42,7 +42,7 @@ class TrainingData(Callback):
 
     def __init__(self, folder: Path | str, patches: int = 4) -> None:
         if patches < 0:
-            raise InputError(f"patches must not be negative, not {patches}; 0 shows none")
+            raise InputError(f"patches must not be negative, not {patches}; 0 shows none", "argument-invalid")
         self.folder = Path(folder)
         self.patches = patches
 

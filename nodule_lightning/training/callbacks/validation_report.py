@@ -58,7 +58,7 @@ class ValidationReport(Callback):
 
     def __init__(self, folder: Path | str, most: int = 8) -> None:
         if most < 0:
-            raise InputError(f"most must not be negative, not {most}; 0 shows no picture")
+            raise InputError(f"most must not be negative, not {most}; 0 shows no picture", "argument-invalid")
         self.folder = Path(folder)
         self.most = most
         self.best = float("-inf")

@@ -26,7 +26,7 @@ class WeightAverage(WeightAveraging):
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
-            raise InputError(f"the decay of the weights' average must lie in [0, 1), not {decay}")
+            raise InputError(f"the decay of the weights' average must lie in [0, 1), not {decay}", "argument-invalid")
         self.decay = decay
         super().__init__(multi_avg_fn=self._update)
 
