@@ -77,7 +77,7 @@ def test_train_that_cannot_start_leaves_nothing(run: Runner, cache: Path, argume
     [
         ([], "of a segmentation +model.spacing_mm=4.0"),
         (["+model.spacing_mm=4.0", "assign=centres"], "assign=spheres and loss=segmentation are for segmentations"),
-        (["+model.spacing_mm=4.0", "model.levels=[0.5,0.2]"], "levels must rise within 0..1, not [0.5, 0.2]"),
+        (["+model.spacing_mm=4.0", "model.levels=[0.5,0.2]"], "[0.5, 0.2]"),
     ],
 )
 def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: list[str], named: str) -> None:

@@ -5,6 +5,8 @@ import time
 
 import pytorch_lightning as pl
 
+from nodule_lightning.errors import InputError
+
 
 class HeldRun(pl.Callback):
     """Hold the first process, for which the others then wait, unless SLURM has put the job into the queue again.
@@ -26,13 +28,14 @@ class FirstProcessFails(pl.Callback):
     """Fail in the first process alone, for which the others then wait.
 
     Args:
-        place: `rehearsal`, `training` or `nowhere`.
+        place: `making` this callback, which is before the processes join each other, `training` or `nowhere`.
     """
 
     def __init__(self, place: str) -> None:
         self.place = place
+        if place == "making" and os.environ["SLURM_PROCID"] == "0":
+            raise InputError("out of luck", "argument-invalid")
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        place = "rehearsal" if trainer.world_size == 1 else "training"
-        if trainer.is_global_zero and place == self.place:
+        if trainer.is_global_zero and self.place == "training":
             raise RuntimeError("out of luck")
