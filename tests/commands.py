@@ -30,18 +30,21 @@ class Ended:
     out: str
     error: str
 
-    def line(self) -> str:
-        """Give the one line of an input error, or fail."""
+    def _last_line(self) -> str:
         assert self.code == 2, (self.code, self.error)
         lines = self.error.splitlines()
         assert len(lines) == 1, self.error
         assert lines[0].startswith("error: ")
         return lines[0]
 
+    def line(self) -> str:
+        """Give the one line of an input error without its key, or fail."""
+        return re.sub(r" \[[a-z-]+\]$", "", self._last_line())
+
     @property
     def key(self) -> str:
         """Give the key of an input error, which ends its line in brackets, or fail."""
-        found = re.search(r" \[([a-z-]+)\]$", self.line())
+        found = re.search(r" \[([a-z-]+)\]$", self._last_line())
         assert found, self.error
         return found[1]
 

@@ -150,7 +150,9 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
         else:
             flags.append(word)
             if _FLAGS[name] and "=" not in word:
-                flags.append(next(words, ""))
+                if (value := next(words, None)) is None:
+                    _refuse(f"a value must follow {name}; --help says what there is", "argument-missing")
+                flags.append(value)
     # Its value may be left out.
     if settings and settings[0] in _INFO and {"--info", "-i"} & set(flags):
         flags.append(settings.pop(0))
