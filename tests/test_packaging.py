@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ("nodule_lightning", "conf", "pyproject.toml", "README.md", "LICENSE")
+SHIPPED = ("nodule_lightning", "hydra_plugins", "conf", "pyproject.toml", "README.md", "LICENSE")
 
 
 def test_the_package_list_is_the_tree() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     found = [
         path.parent.relative_to(ROOT).as_posix().replace("/", ".")
-        for path in (ROOT / "nodule_lightning").rglob("__init__.py")
+        for name in ("nodule_lightning", "hydra_plugins")
+        for path in (ROOT / name).rglob("__init__.py")
     ]
     assert sorted(listed) == sorted([*found, "nodule_lightning.conf"])
     folders = {path.parent for path in (ROOT / "nodule_lightning").rglob("*.py")}
