@@ -8,6 +8,7 @@ import pytest
 
 from nodule_lightning.io.tables import read_scan_ids
 from tests.balls import write_balls
+from tests.ranks import ENVIRONMENT
 
 TRAIN = Path(sys.executable).parent / "nodule-train"
 SMALL = (
@@ -69,4 +70,21 @@ def test_one_run_has_one_folder_for_all_its_processes(cache: Path, tmp_path: Pat
     ended = train(tmp_path, f"cache={cache}", *SMALL, *TWO_PROCESSES, "paths.run=run (1)=肺")
     assert {path.name for path in tmp_path.iterdir()} == {"run (1)=肺"}
     assert logs(tmp_path / "run (1)=肺") == {"train.log"}
+    assert ended.stdout.count("best checkpoint:") == 1
+
+
+@pytest.mark.ddp
+def test_torchrun_starts_one_run_with_one_folder(cache: Path, tmp_path: Path) -> None:
+    """Each process composes its own configuration, in which the folder's name has its own time."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    given = ["-m", "nodule_lightning.cli.train", f"cache={cache}", *SMALL, *TWO_PROCESSES, "rehearsal=false"]
+    ended = subprocess.run(
+        [*launcher, *given], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False,
+        timeout=240,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    [run] = (tmp_path / "outputs" / "train").iterdir()
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
+    assert logs(run) == {"train.log"}
+    assert (run / "checkpoints" / "best.ckpt").exists()
     assert ended.stdout.count("best checkpoint:") == 1
