@@ -53,7 +53,7 @@ quick: install
 	$(PARALLEL) -m "(ddp or not slow) and not demo and not gpu and not cluster"
 
 slow: install ## all other tests that can run here
-	$(PARALLEL) -m "slow and not ddp and not gpu and not cluster"
+	$(PARALLEL) -m "slow and not ddp and not demo and not gpu and not cluster"
 	$(BIN)/pytest -m "gpu or cluster"
 
 cluster: ## install what the SLURM tests need, where that takes no question: as root, on a Debian
