@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEED ?= 0
 OUTPUT ?= outputs/demo/seed$(SEED)
 
-.PHONY: help install demo test test-all lint types fast ddp slow cluster bench clean
+.PHONY: help install demo check-demo test test-all checks lint types fast ddp quick slow cluster bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -20,7 +20,14 @@ install: .venv/installed ## make the virtual environment in .venv
 demo: install ## the whole road on phantoms, to a FROC score and a report (SEED=0, OUTPUT=outputs/demo/seed0)
 	SEED="$(SEED)" OUTPUT="$(OUTPUT)" experiments/demo/run.sh
 
-test: lint types fast ddp ## lint, types, the fast tests and those with several processes
+check-demo: install ## the whole demo, and that it learns what a blob detector cannot
+	$(BIN)/pytest -m demo
+
+test: install ## lint, types, the fast tests and those with several processes
+	@.ci/timed "make test" $(MAKE) --no-print-directory --jobs=2 checks
+
+# Types take a minute of one core, beside which the tests run.
+checks: lint types quick
 
 test-all: test cluster slow ## and every slow test that can run here
 
@@ -39,10 +46,14 @@ fast: install ## the fast tests
 	$(PARALLEL)
 
 ddp: install ## the tests with several processes
-	$(BIN)/pytest -m ddp
+	$(PARALLEL) -m ddp
+
+# One session for both: each of its workers takes half a minute to import and collect.
+quick: install
+	$(PARALLEL) -m "(ddp or not slow) and not demo and not gpu and not cluster"
 
 slow: install ## all other tests that can run here
-	$(PARALLEL) -m "slow and not ddp and not gpu and not cluster"
+	$(PARALLEL) -m "slow and not ddp and not demo and not gpu and not cluster"
 	$(BIN)/pytest -m "gpu or cluster"
 
 cluster: ## install what the SLURM tests need, where that takes no question: as root, on a Debian

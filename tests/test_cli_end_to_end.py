@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nodule_lightning.io.tables import read_candidates, read_scan_ids
+from tests import warm
 
 BIN = Path(sys.executable).parent
 SMALL_PHANTOMS = (
@@ -33,10 +34,16 @@ SMALL_TRAINING = (
 
 
 def run(folder: Path, command: str, *arguments: str) -> str:
-    # Exactly the bytes that a shell hands over: no quotes for Hydra.
+    """Run the console script, with exactly the bytes that a shell hands over: no quotes for Hydra."""
     ended = subprocess.run(
         [BIN / f"nodule-{command}", *arguments], check=False, cwd=folder, capture_output=True, encoding="utf-8"
     )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def run_warm(folder: Path, command: str, *arguments: str) -> str:
+    ended = warm.run(command, *arguments, folder=folder)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -105,7 +112,7 @@ def test_the_whole_road(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_score(folder: Path) -> None:
     train = ("train", "cache=the [cache]", *SMALL_TRAINING, "logger=csv", "trainer.max_epochs=1")
-    outputs = [run(folder, *train, f"paths.run=again{index}") for index in range(2)]
+    outputs = [run_warm(folder, *train, f"paths.run=again{index}") for index in range(2)]
     scores = [output.splitlines()[-1] for output in outputs]
     assert scores[0].startswith("validation FROC:")
     assert scores[0] == scores[1]
@@ -116,7 +123,7 @@ def test_the_same_command_twice_gives_the_same_score(folder: Path) -> None:
 @pytest.mark.slow
 def test_each_job_of_a_sweep_has_a_run_of_its_own_and_no_path_reaches_wandb(folder: Path) -> None:
     train = ("train", "-m", "cache=the [cache]", *SMALL_TRAINING, "trainer.max_epochs=1", "optim.lr=0.001,0.002")
-    run(folder, *train, "paths.sweep=sweep, 1")
+    run_warm(folder, *train, "paths.sweep=sweep, 1")
     runs = [sorted((folder / "sweep, 1" / job / "wandb").glob("offline-run-*")) for job in ("0", "1")]
     assert [len(found) for found in runs] == [1, 1]
     for path in (folder / "sweep, 1").rglob("wandb/offline-run-*/**/*"):

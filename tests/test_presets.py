@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests import warm
 from tests.balls import write_balls
-from tests.ranks import ENVIRONMENT
 
 pytestmark = pytest.mark.slow
 
-TRAIN = Path(sys.executable).with_name("nodule-train")
 EXPERIMENTS = (Path(__file__).parent.parent / "conf" / "experiment").glob("*.yaml")
 # The second stage needs candidates, and starts in test_second_stage_end_to_end.py.
 PRESETS = sorted(path.stem for path in EXPERIMENTS if path.stem != "reducer")
@@ -48,19 +46,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_balls(tmp_path_factory.mktemp("cache"), 9)
 
 
-def command(cache: Path, folder: Path, *arguments: str) -> list[str]:
-    return [str(TRAIN), f"cache={cache}", f"paths.run={folder}", *TINY, *arguments]
+def begin(cache: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return warm.run("train", f"cache={cache}", f"paths.run={folder}", *TINY, *arguments)
 
 
 def train(cache: Path, folder: Path, *arguments: str) -> str:
-    ended = subprocess.run(
-        command(cache, folder, *arguments),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        env=ENVIRONMENT,
-        timeout=500,
-    )
+    ended = begin(cache, folder, *arguments)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout + ended.stderr
 
@@ -103,10 +94,7 @@ def test_a_run_that_is_killed_anywhere_and_resumed_ends_with_the_same_weights(
     for where, latest in (("step", 4), ("writing", 3), ("mining", 4), ("validation", 2), ("step", 2)):
         moment = (f"+callbacks.stopped.where={where}", f"+callbacks.stopped.number={random.randint(1, latest)}")
         stopped = "+callbacks.stopped._target_=tests.operations.stopped_run.StoppedRun"
-        ended = subprocess.run(
-            command(cache, folder, *STAGES, *resumed, stopped, *moment),
-            capture_output=True, encoding="utf-8", check=False, env=ENVIRONMENT, timeout=500,
-        )  # fmt: skip
+        ended = begin(cache, folder, *STAGES, *resumed, stopped, *moment)
         assert ended.returncode in {-signal.SIGKILL, -signal.SIGXFSZ}, (moment, ended.stderr)
         resumed = ("resume=true",)
         for path in (folder / "checkpoints").glob("*.ckpt"):

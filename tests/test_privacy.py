@@ -2,22 +2,17 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import warm
 from tests.chest import PATIENT, draw_chest, write_dicom, write_image
-
-BIN = Path(sys.executable).parent
 
 
 def run(folder: Path, command: str, *arguments: str, code: int = 0) -> str:
-    ended = subprocess.run(
-        [BIN / f"nodule-{command}", *arguments], check=False, cwd=folder, capture_output=True, encoding="utf-8"
-    )
+    ended = warm.run(command, *arguments, folder=folder)
     assert ended.returncode == code, ended.stderr
     return ended.stdout + ended.stderr
 

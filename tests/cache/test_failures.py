@@ -25,6 +25,7 @@ from nodule_lightning.preparation.summary import summarise
 from nodule_lightning.structures import Failure, Labels
 from tests.cache.runs import COARSE, FILL, digest, finish, names, start, write_scans
 
+# Each line of its input names a step; a process forked for it begins the write, and dies there.
 WRITE = """
 import os, signal, sys
 from pathlib import Path
@@ -34,33 +35,42 @@ from nodule_lightning.cache.completeness import note_scans
 from nodule_lightning.cache.failures import forget_failure, keep_failure
 from nodule_lightning.preparation.page import write_preparation_page
 from dataclasses import replace
+cache, what = Path(sys.argv[1]), sys.argv[2]
 calls = 0
-def die(*arguments, **named):
-    global calls
-    calls += 1
-    if calls == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-def dying(function):
-    return lambda *arguments, **named: (die(), function(*arguments, **named), die())[1]
-cache = Path(sys.argv[1])
-entry = open_entry(cache, "a")
-entry = replace(entry, ct=np.zeros_like(entry.ct))
-np.save, Path.write_text, Path.replace = dying(np.save), dying(Path.write_text), dying(Path.replace)
-Path.write_bytes, Path.mkdir, Path.unlink = dying(Path.write_bytes), dying(Path.mkdir), dying(Path.unlink)
-match sys.argv[3]:
-    case "entry":
-        write_entry(cache, entry, b"a picture")
-    case "labels":
-        update_labels(cache, "a", Labels(sys.argv[2]))
-    case "page":
-        write_preparation_page(cache, {})
-    case "failure":
-        keep_failure(cache, "b", "cut short")
-    case "forget":
-        forget_failure(cache, "b")
-    case "list":
-        note_scans(cache, [sys.argv[2]])
-print(calls)
+def write_until(step):
+    def die():
+        global calls
+        calls += 1
+        if calls == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def dying(function):
+        return lambda *arguments, **named: (die(), function(*arguments, **named), die())[1]
+    entry = open_entry(cache, "a")
+    entry = replace(entry, ct=np.zeros_like(entry.ct))
+    np.save, Path.write_text, Path.replace = dying(np.save), dying(Path.write_text), dying(Path.replace)
+    Path.write_bytes, Path.mkdir, Path.unlink = dying(Path.write_bytes), dying(Path.mkdir), dying(Path.unlink)
+    match what:
+        case "entry":
+            write_entry(cache, entry, b"a picture")
+        case "labels":
+            update_labels(cache, "a", Labels(str(step)))
+        case "page":
+            write_preparation_page(cache, {})
+        case "failure":
+            keep_failure(cache, "b", "cut short")
+        case "forget":
+            forget_failure(cache, "b")
+        case "list":
+            note_scans(cache, [str(step)])
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        write_until(int(line))
+        print(calls, flush=True)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        print(code if code < 0 else "failed", flush=True)
 """
 
 
@@ -79,9 +89,12 @@ def test_a_write_killed_at_any_step_leaves_the_old_or_the_new_and_nothing_else(
     if write == "forget":
         keep_failure(cache, "b", "cut short")
     seen = set()
+    writer = start(WRITE, str(cache), write)
+    assert writer.stdin is not None
+    assert writer.stdout is not None
     for step in range(1, 99):
-        ended = start(WRITE, str(cache), str(step), write)
-        out, error = ended.communicate(timeout=60)
+        print(step, file=writer.stdin, flush=True)
+        ended = int(writer.stdout.readline())
         list(fill_cache(Folder(tmp_path / "raw"), cache, COARSE, scan_ids=()))
         assert list_entries(cache) == ["a"] == names(cache / "scans")
         assert [path.name for path in cache.rglob(".*") if path.name != LOCK] == []
@@ -95,10 +108,11 @@ def test_a_write_killed_at_any_step_leaves_the_old_or_the_new_and_nothing_else(
             "list": str(step) not in read_scan_ids(cache / LIST),
         }
         seen.add(bool(is_old[write]))
-        if ended.returncode == 0:
-            assert int(out) == step - 1, error
+        if ended >= 0:
+            assert ended == step - 1
             break
-        assert ended.returncode == -signal.SIGKILL
+        assert ended == -signal.SIGKILL
+    finish(writer)
     assert seen == {True, False}
     assert step > steps
 

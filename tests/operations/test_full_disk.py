@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import warm
 from tests.balls import write_balls
-from tests.operations.full_disk import let_no_file_grow
-from tests.operations.test_ddp import SMALL, TRAIN
+from tests.operations.test_ddp import SMALL
 from tests.ranks import ENVIRONMENT
 
 pytestmark = pytest.mark.slow
@@ -34,11 +34,9 @@ def whole(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def train(folder: Path, *arguments: str, is_full: bool = False) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [TRAIN, "cache=the [cache]", *TWO_EPOCHS, *arguments],
-        cwd=folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False, timeout=240,
-        preexec_fn=let_no_file_grow if is_full else None,
-    )  # fmt: skip
+    before = "tests.operations.full_disk:let_no_file_grow" if is_full else None
+    given = ("cache=the [cache]", *TWO_EPOCHS, *arguments)
+    return warm.run("train", *given, folder=folder, environment=ENVIRONMENT, before=before)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from nodule_lightning.evaluation.record import read_record
+from tests import warm
 from tests.balls import write_balls
 from tests.operations.test_ddp import SMALL, TRAIN, TWO_PROCESSES
 from tests.ranks import ENVIRONMENT
@@ -34,16 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [TRAIN, "cache=the [cache]", *TWO_EPOCHS, *arguments],
-        cwd=folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False, timeout=240,
-        preexec_fn=hear_ctrl_c,
-    )  # fmt: skip
-
-
-def hear_ctrl_c() -> None:
-    """Undo what a shell does to what it runs in the background, tests perhaps."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return warm.run("train", "cache=the [cache]", *TWO_EPOCHS, *arguments, folder=folder, environment=ENVIRONMENT)
 
 
 @pytest.mark.slow

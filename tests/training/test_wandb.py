@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nodule_lightning.metrics.functional import RATES
+from tests import warm
 from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
 
@@ -89,10 +90,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     write_balls(folder / "the [cache]", 12)
     home = folder / "home"
     home.mkdir()
-    ended = subprocess.run(
-        [BIN / "nodule-train", *TRAIN],
-        cwd=folder, env=clean_environment(home), check=False, capture_output=True, encoding="utf-8", timeout=400,
-    )  # fmt: skip
+    ended = warm.run("train", *TRAIN, folder=folder, environment=clean_environment(home))
     assert ended.returncode == 0, ended.stderr
     [log] = (folder / "run (1)" / "wandb").glob("offline-run-*/*.wandb")
     return Trained(folder / "run (1)", home, ended.stdout + ended.stderr, log.parent, read_log(log))
@@ -173,14 +171,11 @@ def test_wandb_says_nothing_on_the_terminal(trained: Trained) -> None:
 
 def test_a_run_that_is_killed_and_resumed_keeps_its_id_and_the_numbers_of_its_rows(trained: Trained) -> None:
     folder = trained.folder.parent
-    command: list[str | Path] = [BIN / "nodule-train", *(text.replace("run (1)", "killed") for text in TRAIN)]
+    given = [text.replace("run (1)", "killed") for text in TRAIN]
     # In the fourth step; the checkpoint is of the second.
     stopped = ("+callbacks.stopped._target_=tests.operations.stopped_run.StoppedRun", "+callbacks.stopped.where=step")
     for arguments, code in ((*stopped, "+callbacks.stopped.number=4"), -signal.SIGKILL), (("resume=true",), 0):
-        ended = subprocess.run(
-            [*command, *arguments],
-            cwd=folder, env=clean_environment(trained.home), check=False, capture_output=True, timeout=400,
-        )  # fmt: skip
+        ended = warm.run("train", *given, *arguments, folder=folder, environment=clean_environment(trained.home))
         assert ended.returncode == code, ended.stderr
     logs = sorted((folder / "killed" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(logs) == 2
@@ -200,10 +195,8 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own(trained: Trained) -> None:
     folder = trained.folder.parent
     once = [text for text in TRAIN if not text.startswith("paths.run")]
     given = ("trainer.max_epochs=1", "rehearsal=false", "paths.sweep=sweep", "seed=0,1", "logger=wandb")
-    subprocess.run(
-        [BIN / "nodule-train", "-m", *once, *given],
-        cwd=folder, env=clean_environment(trained.home), check=True, capture_output=True, timeout=400,
-    )  # fmt: skip
+    ended = warm.run("train", "-m", *once, *given, folder=folder, environment=clean_environment(trained.home))
+    assert ended.returncode == 0, ended.stderr
     for job in ("0", "1"):
         [log] = (folder / "sweep" / job / "wandb").glob("offline-run-*/*.wandb")
         assert [row["_step"] for row in rows_of(read_log(log))] == [0, 1]
