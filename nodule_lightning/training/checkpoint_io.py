@@ -24,7 +24,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             InputError: the folder cannot be created or written to.
         """
         path = Path(path)
-        # Only one process writes checkpoints, so these drafts are left over from killed ones; each is a checkpoint large.
+        # Only one process writes checkpoints, so these are large leftovers of killed ones.
         for draft in drafts_of(path.parent, path.name):
             draft.unlink(missing_ok=True)
         with replacing(path) as draft, draft.open("wb") as file:

@@ -75,7 +75,7 @@ class ScoredModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the FROC score; the metric itself gathers the scans of all ranks."""
         for name, value in self.froc.compute().items():
-            # All ranks hold the same value, but a mean over three ranks can differ in the last digit; a maximum cannot.
+            # All ranks hold the same value; a mean of three can differ in the last digit, a maximum cannot.
             self.log(f"val/{name}", value, prog_bar=name == "froc", sync_dist=True, reduce_fx="max")
         self.froc.reset()
 
@@ -99,7 +99,7 @@ class ScoredModule(pl.LightningModule):
         }
 
     def seed_draws(self, batch_idx: int) -> torch.Generator:
-        """Return a generator that depends only on seed, epoch, batch and rank, so that a resumed run draws the same numbers.
+        """Return a generator that depends only on seed, epoch, batch and rank, so that a resumed run repeats its draws.
 
         Dropout uses the global generator, which is seeded from the same four numbers but independently: otherwise
         mirroring and dropout would be correlated.

@@ -95,7 +95,7 @@ def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: l
         (["candidates=found (1).csv"], "of a second stage +classifier.spacing_mm=4.0"),
         (
             ["candidates=found (1).csv", "model=res_unet"],
-            "because a FalsePositiveReducer looks at no model",
+            "because a FalsePositiveReducer does not use model",
         ),
         (["candidates=found (1).csv", "loss.pool=9"], "loss.pool=9 has no effect"),
         (["candidates=found (1).csv", "+inference.overlap=1"], "inference.overlap=1 has no effect"),
@@ -166,7 +166,7 @@ def test_a_second_stage_that_resumes_with_other_candidates(run: Runner, cache: P
     ]  # fmt: skip
     line = run(train.main, *arguments, "candidates=b.csv").line()
     assert f"b.csv (SHA-256 {other[:12]}...) is not the file that " in line
-    assert f"last.ckpt has learnt from (SHA-256 {was[:12]}...)" in line
+    assert f"last.ckpt was trained on (SHA-256 {was[:12]}...)" in line
     assert "resume with that file" in line
     # The splits of that run are missing: the next thing that is asked for. The name of the file does not matter.
     for name in ("a.csv", "moved.csv"):
