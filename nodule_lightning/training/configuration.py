@@ -1,7 +1,7 @@
 """The configuration files of each start of a run.
 
-Hydra would write them before any check: a refused command would overwrite the configuration of the run it names, and a
-resumed run would overwrite its original one.
+Hydra would write them before any check: a refused command would overwrite the configuration of the run that it names,
+and a resumed run would overwrite its original one.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _WITHOUT_EFFECT: Final = ("resume", "rehearsal", "paths")
 
 
 def write_configuration(folder: Path, configuration: Mapping[str, str]) -> str:
-    """Write the configuration of this start, and print what differs from the previous start.
+    """Write the configuration of this start, and print the settings that changed since the last.
 
     Args:
         folder: the run's folder.

@@ -83,7 +83,7 @@ class ScoredModule(pl.LightningModule):
         """Create the optimizer and a learning rate scheduler over all steps of the fit."""
         optimizer = self.optimizer(self.parameters())
         total_steps = int(self.trainer.estimated_stepping_batches)
-        # num_training_batches needs the loader, which Lightning creates at this point only if the fit is limited by epochs.
+        # num_training_batches needs the loader, which Lightning has created here only if the fit is limited by epochs.
         self.trainer.fit_loop.setup_data()
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         made = scheduler(optimizer, self.schedule, self.curriculum, total_steps, steps_per_epoch)

@@ -22,8 +22,8 @@ DETECTOR = "detector"
 class FalsePositiveReducer(ScoredModule):
     """Train a classifier on patches around candidates, and score the rescored candidates of whole scans.
 
-    The rule in `rescoring` gives `val/froc`, which selects the checkpoint. Each validation also logs `val/froc_NAME` for
-    every other rule, and `val/froc_detector` for the candidates before rescoring: the baseline of the second stage.
+    The rule in `rescoring` gives `val/froc`, which selects the checkpoint. Each validation also logs `val/froc_NAME`
+    for every other rule, and `val/froc_detector` for the candidates before rescoring: the baseline of the second stage.
 
     Args:
         network: maps normalised patches to logits.

@@ -1,4 +1,4 @@
-"""A wandb logger whose run goes on where a training does."""
+"""A wandb logger that continues its wandb run when a training is resumed."""
 
 import re
 from collections.abc import Mapping
@@ -17,16 +17,20 @@ _FOLDER: Final = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
 
 
 class ResumableWandbLogger(WandbLogger):
-    """Log into the run that the folder holds already, each row under the number of its training step.
+    """Log into the wandb run that the folder already holds, with rows numbered by training step.
 
-    wandb would number rows from 0 in every process. Numbered by steps, what a killed run has logged after its last
-    checkpoint is logged by the resumed one under the same numbers and with the same values, not once more.
+    wandb numbers rows from 0 in every process. Numbered by step, the rows that a killed run logged after its last
+    checkpoint are logged again by the resumed run with the same numbers and values, and not appended as duplicates.
     """
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "Run":
-        """Give wandb's run, begun or resumed by the first call."""
+        """The wandb run, started or resumed on first access.
+
+        `_experiment` and `_wandb_init` have no public counterpart, and the id cannot be passed to the constructor: every
+        process constructs a logger, and only the first one, on first access, may decide which run to resume.
+        """
         if self._experiment is None and self._wandb_init.get("id") is None:
             self._wandb_init["id"] = run_id(Path(self._wandb_init["dir"]))
         run: Run = super().experiment
@@ -34,16 +38,16 @@ class ResumableWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log a part of the row of a step; a validation completes that of the step before it."""
+        """Log metrics into the row of a step; those of a validation complete the row."""
         if step is None:
             super().log_metrics(metrics)
             return
-        # A row is written when the next one begins, and a checkpoint follows a validation at once.
+        # wandb writes a row only when the next one begins, but the checkpoint comes right after the validation.
         complete = any(name.startswith(VALIDATION) for name in metrics)
         self.experiment.log({**metrics, "trainer/global_step": step}, step=step, commit=complete or None)
 
 
 def run_id(folder: Path) -> str | None:
-    """Find the id of the run that wandb has begun in a folder, if there is one."""
+    """Return the id of the wandb run in a folder; None if there is none."""
     begun = (_FOLDER.fullmatch(path.name) for path in sorted((folder / "wandb").glob("*run-*")))
     return next((found["id"] for found in begun if found), None)

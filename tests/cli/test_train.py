@@ -177,7 +177,7 @@ def test_a_run_is_not_written_over(run: Runner, cache: Path) -> None:
     path = write_checkpoint(Path("run/checkpoints/last.ckpt"))
     before = path.read_bytes()
     arguments = [f"cache={cache}", *STARTS, "model=res_unet_narrow", "data.validation_fraction=0.5", "paths.run=run"]
-    assert "holds a run already: go on with resume=true" in run(train.main, *arguments).line()
+    assert "holds a run already: continue it with resume=true" in run(train.main, *arguments).line()
     assert path.read_bytes() == before
 
 
@@ -200,7 +200,7 @@ def test_a_script_that_slurm_has_put_into_the_queue_again_names_its_run(
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     arguments = [f"cache={cache}", "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow"]
     line = run(train.main, *arguments).line()
-    assert "name the run's in the script by paths.run=DIR" in line
+    assert "set paths.run=DIR in the job script" in line
     assert "resume=true" not in line
     # One that had not begun yet begins. The next thing that is asked for.
     assert "+model.anchors.spacing_mm=4.0" in run(train.main, *arguments, "paths.run=run").line()
