@@ -48,8 +48,8 @@ def is_swept() -> bool:
 def fail_job(error: Exception) -> None:
     """Print and note why the running job of a sweep failed.
 
-    A process that is one of several tasks of a SLURM job exits with code 1: Hydra would exit with 0, and the other tasks
-    would wait for it.
+    A process that is one of several tasks of a SLURM job exits with code 1: Hydra would exit with 0, and the other
+    tasks would wait for it.
     """
     if (why := user_message(error)) is None:
         traceback.print_exception(error)
@@ -64,8 +64,8 @@ def fail_job(error: Exception) -> None:
 def note_failure(folder: Path, number: int, overrides: Sequence[str], why: str) -> str:
     """Write a note about a failed job to the sweep's folder, and return its line.
 
-    If several processes of a job fail, only the first writes a note, because the others fail as a consequence. On a full
-    disk there is no note.
+    If several processes of a job fail, only the first writes a note, because the others fail as a consequence. On a
+    full disk there is no note.
 
     Args:
         folder: the sweep's folder.

@@ -3,14 +3,10 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
-
-if TYPE_CHECKING:
-    from wandb import Run
 
 VALIDATION: Final = "val/"
 _FOLDER: Final = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
@@ -23,18 +19,27 @@ class ResumableWandbLogger(WandbLogger):
     checkpoint are logged again by the resumed run with the same numbers and values, and not appended as duplicates.
     """
 
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> "Run":
-        """The wandb run, started or resumed on first access.
-
-        `_experiment` and `_wandb_init` have no public counterpart, and the id cannot be passed to the constructor: every
-        process constructs a logger, and only the first one, on first access, may decide which run to resume.
-        """
-        if self._experiment is None and self._wandb_init.get("id") is None:
-            self._wandb_init["id"] = run_id(Path(self._wandb_init["dir"]))
-        run: Run = super().experiment
-        return run
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        save_dir: str | Path = ".",
+        version: str | None = None,
+        offline: bool = False,
+        id: str | None = None,
+        project: str | None = None,
+        prefix: str = "",
+        **others: Any,  # noqa: ANN401 - arguments of WandbLogger and wandb.init
+    ) -> None:
+        super().__init__(
+            name=name,
+            save_dir=save_dir,
+            offline=offline,
+            id=version or id or run_id(Path(save_dir)),
+            project=project,
+            prefix=prefix,
+            **others,
+        )
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
