@@ -1,7 +1,6 @@
-"""The launcher of `hydra/launcher=slurm`: submitit's, which waits for each job until SLURM says that it is over.
+"""The launcher of `hydra/launcher=slurm`: submitit's, but it waits for every job until SLURM reports its end.
 
-submitit itself learns of a job's end from `sacct`, which not every cluster has, and stops waiting for the others as
-soon as SLURM has killed one.
+submitit relies on `sacct`, which not every cluster has, and stops waiting for the other jobs when SLURM kills one.
 """
 
 import os
@@ -22,21 +21,21 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 30.0
 FIRST_POLL_S: Final = 2.0
-# Whatever else SLURM says of a job, it may still run, or run again.
+# In any other state a job may still run, or run again.
 OVER: Final = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
 )  # fmt: skip
-# These reasons to wait come and go as other jobs do.
+# Ordinary reasons to wait, which pass as other jobs end.
 USUAL: Final = ("None", "Priority", "Resources", "BeginTime", "Dependency")
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """What SLURM's queue says of a job.
+    """A job's entry in SLURM's queue.
 
     Attributes:
         state: `PENDING`, `RUNNING`, or one of `OVER`, among others.
-        reason: why it waits, or why it has ended.
+        reason: why the job waits, or why it ended.
     """
 
     state: str
@@ -44,14 +43,14 @@ class QueuedJob:
 
 
 def read_queue(text: str) -> dict[str, QueuedJob]:
-    """Read what `squeue --format=%i|%T|%r` has printed, by the job's id."""
+    """Parse the output of `squeue --format=%i|%T|%r` into entries by job id."""
     rows = [line.strip().split("|", 2) for line in text.splitlines() if line.count("|") >= 2]
-    # After a comma come the nodes that are not there at the moment.
+    # A comma separates the reason from the list of unavailable nodes.
     return {job: QueuedJob(state, reason.partition(",")[0]) for job, state, reason in rows}
 
 
 def ask_queue() -> dict[str, QueuedJob] | None:
-    """Ask SLURM for the user's jobs; None where it does not answer."""
+    """Query SLURM for the user's jobs; None if it does not answer."""
     command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T|%r"]
     try:
         return read_queue(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
@@ -60,10 +59,10 @@ def ask_queue() -> dict[str, QueuedJob] | None:
 
 
 def wait_for(jobs: Sequence[str]) -> dict[str, str]:
-    """Wait until SLURM has ended or forgotten each job; print once for each unusual reason which jobs wait.
+    """Wait until every job has ended or left the queue, and print unusual reasons to wait once each.
 
     Returns:
-        The last state of each job, by its id.
+        The final state of each job, by job id.
     """
     ended: dict[str, str] = {}
     told: set[tuple[str, str]] = set()
@@ -87,13 +86,13 @@ def wait_for(jobs: Sequence[str]) -> dict[str, str]:
 
 
 def require_a_task_for_each_device(config: DictConfig) -> None:
-    """Refuse now what Lightning would refuse once the job has waited for its turn.
+    """Check before submission that each device has a task; Lightning would only find out after the wait in the queue.
 
     Args:
-        config: of the sweep; the values that it sweeps over are not looked at.
+        config: configuration of the sweep; swept values are not checked.
 
     Raises:
-        InputError: the trainer wants other numbers of devices or nodes than the job has.
+        InputError: the trainer's numbers of devices or nodes differ from the job's.
     """
     from nodule_lightning.errors import InputError
 
@@ -106,19 +105,19 @@ def require_a_task_for_each_device(config: DictConfig) -> None:
         if isinstance(wanted, int) and wanted != given:
             raise InputError(
                 f"{key} is {wanted} and hydra.launcher.{of_launcher} is {given}: there is one task for each device, so "
-                "set both alike",
+                "set both to the same number",
                 "argument-conflict",
             )
 
 
 def result_of(job: "submitit.Job[Any]", state: str, sweep: Path, number: int, overrides: Sequence[str]) -> JobReturn:
-    """Read what a job that is over has returned; a job without a result has failed, and gets a note that says so."""
+    """Return the result of an ended job; a job without one has failed, and gets a note."""
     from submitit.core.utils import pickle_load
 
-    from nodule_lightning.cli._sweep import note_failure, noted_failure
+    from nodule_lightning.cli._sweep import note_failure, read_failure_note
 
-    line = noted_failure(sweep, number)
-    # The first of a job's processes has the result.
+    line = read_failure_note(sweep, number)
+    # Only the first process of a job returns the result.
     paths = job.task(0).paths
     if line is None and paths.result_pickle.exists():
         outcome, result = pickle_load(paths.result_pickle)
@@ -138,21 +137,21 @@ try:
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 except ImportError:
-    # Without the extra `sweeps` there is no such launcher.
+    # The launcher needs the extra `sweeps`.
     pass
 else:
 
-    class SlurmSweepLauncher(SlurmLauncher):  # type: ignore[misc] # it is not typed
-        """Give each job of a sweep to SLURM, and wait for all of them."""
+    class SlurmSweepLauncher(SlurmLauncher):  # type: ignore[misc] # hydra-submitit-launcher is untyped
+        """Submit each job of a sweep to SLURM, and wait for all of them."""
 
         def setup(self, *, config: DictConfig, **rest: Any) -> None:  # noqa: ANN401 - Hydra's own signature
-            """Check the configuration before the sweep makes its folder."""
+            """Check the configuration before the sweep creates its folder."""
             require_a_task_for_each_device(config)
             super().setup(config=config, **rest)
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """Submit the jobs as one array, wait, and return their results in order."""
-            # Else the other tasks of a job would wait for one that has failed. sbatch passes it on to srun.
+            # Otherwise the other tasks of a job wait for a failed one. sbatch passes the variable on to srun.
             os.environ.setdefault("SLURM_KILL_BAD_EXIT", "1")
             sweep = Path(str(self.config.hydra.sweep.dir)).absolute()
             sweep.mkdir(parents=True, exist_ok=True)

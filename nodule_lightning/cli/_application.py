@@ -1,4 +1,4 @@
-"""Run one command as a Hydra app: any path is accepted, and an error is one line and an exit code."""
+"""Run a command as a Hydra app that accepts any path and reports an error as one line and an exit code."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nodule_lightning.cli._errors import explain, explained, one_line
+from nodule_lightning.cli._errors import explain, one_line, user_message
 from nodule_lightning.cli._output import SweptOutputs
 from nodule_lightning.cli._sweep import fail_job, failures, is_swept, sweep_folder
 from nodule_lightning.config.quoting import quote_path_arguments
@@ -33,7 +33,7 @@ _FLAGS: Final = {
     **dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True),
 }
 _INFO: Final = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-# How Hydra's own complaints about flags that do not go together begin.
+# The first words of Hydra's errors about conflicting flags.
 _FLAGS_REFUSED = ("Only one of --run", "The --resolve flag", "Expecting one subcommand")
 
 
@@ -47,26 +47,25 @@ def run_application(
     output_key: str = "output",
     overrides: Sequence[str] = (),
 ) -> None:
-    """Compose the configuration from the command line and hand it to the task.
+    """Compose the configuration from the command line and call the task with it.
 
-    Ends the process with code 2 after one line on stderr where the user's input is wrong, with 1 where the task could
-    not do all of its work, with 130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
-    A sweep continues past a job that fails; its end lists them, with code 1.
+    Exit codes: 2 for wrong user input, after one line on stderr; 1 when the task could not do all of its work; 130
+    after Ctrl-C. Any other exception is a bug and keeps its traceback. A sweep continues past a failed job, lists all
+    failed jobs at the end, and exits with 1.
 
     Args:
-        task: takes the composed configuration; what it returns is what a sweeper optimises.
+        task: takes the composed configuration; a sweeper optimises its return value.
         config_name: the primary configuration in `conf/`.
         path_keys: keys whose values are paths.
-        argv: the command line without the program's name; the process's own if left out.
+        argv: the command line without the program's name; defaults to that of the process.
         optional_paths: those of the keys that may be null.
         list_paths: those of the keys that may hold several paths, `[a.csv,b.csv]`.
-        output_key: the key that says where the results go, if the command has one; two jobs of a sweep may not
-            share it.
-        overrides: settings beside those of the command line.
+        output_key: the key of the results' location, if the command has one; two jobs of a sweep must not share it.
+        overrides: further overrides, after those of the command line.
     """
     arguments = _flags_first(sys.argv[1:] if argv is None else argv)
     given, sys.argv = sys.argv, [sys.argv[0], *quote_path_arguments(arguments, path_keys, list_paths), *overrides]
-    # Without it Hydra prints and swallows what this function has to see.
+    # Otherwise Hydra prints errors and exits before this function sees them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # The user's own ./conf is on the search path, and most users have none.
     warnings.filterwarnings("ignore", message="provider=hydra.searchpath.* is not available")
@@ -81,10 +80,10 @@ def run_application(
         # Lightning turns Ctrl-C into an exit with code 1.
         sys.exit(INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else end.code)
     except Exception as error:
-        # A sweeper raises what its first failed job has raised, or that it has found no best one.
+        # A sweeper re-raises the error of its first failed job, or complains that it has no best job.
         _list_failed_jobs()
         if guarded.has_failed:
-            # On a full disk nothing could be noted for that list.
+            # On a full disk the failure could not be noted for the list.
             sys.exit(INCOMPLETE)
         if not guarded.inside:
             _refuse_composition(error, config_name)
@@ -94,11 +93,11 @@ def run_application(
 
 
 class _Guard:
-    """The task, between checks of its configuration and an exit code for what the user can mend.
+    """Wrap a task: check its configuration first, and turn errors that a user can fix into exit codes.
 
     Attributes:
-        inside: whether the task runs, or has ended with an error.
-        has_failed: whether it has ended with an error as a job of a sweep, which continues.
+        inside: whether the task is running, or has failed.
+        has_failed: whether it failed as a job of a sweep, which continues.
     """
 
     def __init__(self, task: Task, path_keys: Sequence[str], optional_paths: Sequence[str], output_key: str) -> None:
@@ -110,7 +109,7 @@ class _Guard:
         self.inside = False
         self.has_failed = False
 
-    def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - whatever the task gives to a sweeper
+    def __call__(self, config: DictConfig) -> Any:  # noqa: ANN401 - the task's value for a sweeper
         self.inside = True
         try:
             _require_values(config, self.path_keys, self.optional_paths)
@@ -121,7 +120,7 @@ class _Guard:
                 self.has_failed = True
                 fail_job(error)
             else:
-                # Hydra would print a line of its own before it raises what a job has raised; an exit passes silently.
+                # Hydra would print a line of its own before re-raising; SystemExit passes silently.
                 _end(error)
             raise
         self.inside = False
@@ -137,7 +136,7 @@ class _Guard:
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:
-    """Let flags stand anywhere: Hydra takes the settings in one piece only."""
+    """Move flags to the front: Hydra accepts overrides only as one contiguous group."""
     flags: list[str] = []
     settings: list[str] = []
     words = iter(arguments)
@@ -153,19 +152,19 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
                 if (value := next(words, None)) is None:
                     _refuse(f"a value must follow {name}; --help says what there is", "argument-missing")
                 flags.append(value)
-    # Its value may be left out.
+    # The value of --info is optional.
     if settings and settings[0] in _INFO and {"--info", "-i"} & set(flags):
         flags.append(settings.pop(0))
     return [*flags, *settings]
 
 
 def _refuse_composition(error: Exception, config_name: str) -> None:
-    """End the process where Hydra could not compose a configuration, or a plugin of it could not begin."""
+    """Exit with one line if Hydra could not compose the configuration, or if one of its plugins failed to start."""
     if isinstance(error, InputError):
         _refuse(str(error), error.key)
     if (full := full_disk(error)) is not None:
         place = sweep_folder() or full.filename or Path.cwd()
-        message = f"nothing more can be written to {place}: {full.strerror}; make room, and give the command again"
+        message = f"nothing more can be written to {place}: {full.strerror}; make room, and run the command again"
         print(f"error: {one_line(message)}", file=sys.stderr)
         sys.exit(INCOMPLETE)
     if isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
@@ -187,7 +186,7 @@ def _require_values(config: DictConfig, path_keys: Sequence[str], optional_paths
         )
     for key in path_keys:
         value = OmegaConf.select(config, key)
-        # An unset shell variable must not become this folder.
+        # An unset shell variable must not stand for the current folder.
         if value == "" or (isinstance(value, ListConfig) and (not value or "" in value)):
             raise InputError(f"{key} is empty; give a path, . for this folder", "argument-invalid")
         if value is None and key not in optional_paths:
@@ -195,7 +194,7 @@ def _require_values(config: DictConfig, path_keys: Sequence[str], optional_paths
 
 
 def _missing(values: object, prefix: str = "") -> Iterator[str]:
-    # OmegaConf.missing_keys follows interpolations and stumbles over the first that leads to a missing value.
+    # OmegaConf.missing_keys resolves interpolations and raises at the first that refers to a missing value.
     if isinstance(values, dict):
         for name, value in values.items():
             if value == MISSING:
@@ -204,17 +203,17 @@ def _missing(values: object, prefix: str = "") -> Iterator[str]:
 
 
 def _end(error: Exception) -> None:
-    """End the process, unless the error is a bug."""
+    """Exit with one line, unless the error is a bug."""
     if isinstance(error, IncompleteError):
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(INCOMPLETE)
-    if (why := explained(error)) is not None:
+    if (why := user_message(error)) is not None:
         _remove_empty_run_folder()
         _refuse(why, error.key if isinstance(error, InputError) else None)
 
 
 def _remove_empty_run_folder() -> None:
-    """Remove the folder of a refused run where nothing but its log lies in it."""
+    """Remove the folder of a refused run if it holds nothing but its log."""
     settings = HydraConfig.get()
     folder, log = Path(settings.runtime.output_dir), f"{settings.job.name}.log"
     if settings.runtime.choices["hydra/output"] != "run_folder" or {path.name for path in folder.iterdir()} - {log}:

@@ -1,4 +1,4 @@
-"""Turn errors into lines for the user: of Hydra's composition, and of a task."""
+"""One-line messages for errors of Hydra's composition and of tasks."""
 
 import errno
 import re
@@ -13,23 +13,22 @@ from omegaconf.errors import InterpolationResolutionError
 from nodule_lightning.config.signatures import nearest, parameters
 from nodule_lightning.errors import ErrorKey, IncompleteError, InputError
 
-# What Hydra has more of where its plugins are installed.
+# Groups that Hydra's plugins extend.
 PLUGGED_IN = ("hydra/launcher", "hydra/sweeper")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']*)'")
 
-
-# The system's reasons for which a place cannot be written to.
+# System errors that mean that a path cannot be written to.
 _NOT_WRITABLE: Final = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
 }  # fmt: skip
 
 
 def explain(error: Exception, config_name: str) -> tuple[str, ErrorKey]:
-    """Turn an error of the composition into one line that names the cure, and the line's key.
+    """Return a one-line message with the cure for a composition error, and its error key.
 
     Args:
-        error: what the composition raised.
-        config_name: the primary configuration, whose keys are the names that could have been meant.
+        error: the exception from the composition.
+        config_name: the primary configuration, whose keys are suggested for a misspelt one.
     """
     if isinstance(error, OverrideParseException):
         line = f"cannot read the argument {error.override!r}: write key=VALUE, and quote a value with special signs"
@@ -45,8 +44,8 @@ def explain(error: Exception, config_name: str) -> tuple[str, ErrorKey]:
     return one_line(f"{error} {error.__cause__ or ''}"), "argument-invalid"
 
 
-def explained(error: Exception) -> str | None:
-    """Return the message of an error of a task that the user can mend; None where it is a bug."""
+def user_message(error: Exception) -> str | None:
+    """Return the message of a task's error that the user can fix; None if the error is a bug."""
     if isinstance(error, (IncompleteError, InputError, InterpolationResolutionError)):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None and error.errno in _NOT_WRITABLE:

@@ -1,4 +1,4 @@
-"""Look at the place of the output before the work starts."""
+"""Checks of the output location, before any work is done."""
 
 import os
 from collections.abc import Mapping
@@ -7,29 +7,29 @@ from typing import Any, Final
 
 from nodule_lightning.errors import InputError
 
-# The jobs that share one piece of work out among themselves write to one place.
+# Jobs that differ only in their shard split one task, and write to one folder.
 _SHARING: Final = "shard"
 
 
 class SweptOutputs:
-    """The places that the jobs of one sweep write to, so that none takes another's results away.
+    """The output folders of a sweep's jobs, so that no job overwrites the results of another.
 
-    Jobs that a launcher runs in processes of their own do not know of each other.
+    This works only within one process: a launcher that runs jobs in separate processes bypasses it.
     """
 
     def __init__(self) -> None:
         self._jobs: dict[Path, Mapping[str, Any]] = {}
 
     def require_own(self, key: str, folder: Path, job: Mapping[str, Any]) -> None:
-        """Refuse a place that an earlier job wrote to, unless the two differ in nothing but their shard.
+        """Refuse a folder that an earlier job wrote to, unless the two jobs differ only in their shard.
 
         Args:
-            key: the setting that names the place, for the message.
-            folder: the place.
+            key: the setting that names the folder, for the message.
+            folder: the output folder.
             job: the settings of the job.
 
         Raises:
-            InputError: the place is taken.
+            InputError: another job wrote to the folder.
         """
         work = {name: value for name, value in job.items() if name != _SHARING}
         if self._jobs.setdefault(folder.absolute(), work) != work:
@@ -41,15 +41,16 @@ class SweptOutputs:
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder that could not be made or written into; nothing is made here.
+    """Check that a folder can be created or written to, without creating it.
 
     Raises:
-        InputError: the folder, or the part of its path that exists, is a file or closed to the user.
+        InputError: the folder, or its nearest existing parent, is a file or not writable.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be written: {existing} is a file; choose another output=", "output-refused")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(
-            f"{folder} cannot be written: {existing} is closed to you; choose another output=", "output-refused"
+            f"{folder} cannot be written: no permission to write to {existing}; choose another output=",
+            "output-refused",
         )

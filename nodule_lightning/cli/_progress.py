@@ -1,4 +1,4 @@
-"""Show how far the work is, on the standard error: a bar on a terminal, a plain line now and then in a log file."""
+"""Progress on standard error: a bar on a terminal, an occasional line in a log file."""
 
 import sys
 import time
@@ -14,10 +14,10 @@ SHORTEST_S, LONGEST_S = 10, 60
 
 
 def progress(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Pass the items on, and show how many of the total have come.
+    """Yield the items, and show how many of the total are done.
 
-    Without a terminal a line is due at each tenth of the work and after each minute, but not sooner than 10 s after
-    the line before: a short piece of work says nothing.
+    Without a terminal, a line is printed at each tenth of the work and after each minute, but at least 10 s apart, so
+    that short tasks print nothing.
     """
     console = Console(stderr=True)
     if console.is_terminal:
@@ -27,12 +27,12 @@ def progress(items: Iterable[T], description: str, total: int) -> Iterator[T]:
 
 
 def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    began = said = time.monotonic()
-    tenths_said = 0
+    began = shown = time.monotonic()
+    tenths_shown = 0
     for done, item in enumerate(items, start=1):
         now, tenths = time.monotonic(), 10 * done // max(total, 1)
-        silence = now - said
-        if silence >= SHORTEST_S and (tenths > tenths_said or silence >= LONGEST_S):
+        silence = now - shown
+        if silence >= SHORTEST_S and (tenths > tenths_shown or silence >= LONGEST_S):
             print(f"{description}: {done} of {total} after {now - began:.0f} s", file=sys.stderr, flush=True)
-            said, tenths_said = now, tenths
+            shown, tenths_shown = now, tenths
         yield item

@@ -1,4 +1,4 @@
-"""The options of `nodule-predict` that say how scans are searched, not which."""
+"""Options of `nodule-predict` for how scans are searched: device, memory, mirroring, precision."""
 
 import os
 from dataclasses import dataclass, replace
@@ -24,9 +24,9 @@ DEFAULTS: Final = {
     "compile": False,
     "workers": None,
 }
-"""What `conf/predict.yaml` has."""
+"""The defaults in `conf/predict.yaml`."""
 
-# A GPU is quicker than one process that prepares; beside a search on the CPU more would only take its cores.
+# One process prepares scans too slowly for a GPU; during a search on the CPU, more would compete for its cores.
 _MOST_WORKERS_BESIDE_GPU = 4
 
 
@@ -35,13 +35,13 @@ class SearchOptions:
     """How scans are searched.
 
     Attributes:
-        device: where the network runs; with several, the kind of them.
-        devices: how many share the scans.
-        memory_gb: what it may take there; None for a share of what is free.
-        mirror: axes (0, 1, 2 for z, y, x) along which each scan is searched mirrored as well.
+        device: device of the network; with several devices, their type.
+        devices: number of devices that divide the scans.
+        memory_gb: memory limit on the device; None for a share of the free memory.
+        mirror: axes (0, 1, 2 for z, y, x) along which each scan is also searched mirrored.
         precision: of the network.
-        compiled: whether it is compiled first.
-        workers: processes that prepare scans ahead; None where it was left open.
+        compiled: whether the network is compiled first.
+        workers: processes that prepare scans ahead; None to choose by device.
     """
 
     device: "torch.device"
@@ -53,11 +53,11 @@ class SearchOptions:
     workers: int | None
 
     def inference(self, learnt: "InferenceSettings") -> "InferenceSettings":
-        """Give the settings that a checkpoint brings, with those of the options."""
+        """Return a checkpoint's inference settings with the memory limit and mirroring of these options."""
         return replace(learnt, memory_gb=self.memory_gb, mirror=self.mirror)
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe what can change a result or its pace in plain values, for JSON."""
+        """Return the options that can affect results or speed as plain values, for JSON."""
         from nodule_lightning.search.precision import chosen_precision
 
         return {
@@ -65,12 +65,16 @@ class SearchOptions:
             "precision": chosen_precision(self.device, self.precision).value,
             "mirror": ["zyx"[axis] for axis in self.mirror],
             "compiled": self.compiled,
-            # A crop in tiles is not quite what it is whole.
+            # The limit decides on tiling, which changes results slightly.
             "memory_gb": self.memory_gb,
         }
 
     def processes(self, *, raw: bool) -> int:
-        """Give the number of processes that read scans ahead: as many as were asked for, or what suits the device."""
+        """Return the number of processes that read scans ahead: `workers`, or a default for the device.
+
+        Args:
+            raw: whether the scans must be prepared, not only read from a cache.
+        """
         if self.workers is not None:
             return self.workers
         if self.device.type != "cuda":
@@ -80,13 +84,13 @@ class SearchOptions:
 
 
 def search_options(config: Values) -> SearchOptions:
-    """Read the options.
+    """Read and check the options.
 
     Args:
-        config: of `nodule-predict`, or some of its settings; the others have their defaults.
+        config: configuration of `nodule-predict`, or some of its settings; the others take their defaults.
 
     Raises:
-        InputError: one of them is not what it must be; names it and what it may be.
+        InputError: an option has an invalid value; the message names the option and the valid values.
     """
     values = {**DEFAULTS, **config}
     return SearchOptions(
@@ -123,7 +127,7 @@ def _memory_gb(config: Values) -> float | None:
 
 
 def _axes(value: object) -> tuple[int, ...]:
-    """Give the axes, (z, y, x) from 0, that are named."""
+    """Return the indices of the named axes, in (z, y, x) order."""
     if isinstance(value, bool):
         return (0, 1, 2) if value else ()
     names = list(value) if isinstance(value, (ListConfig, list)) else [value]
@@ -154,7 +158,7 @@ def _device(name: object) -> "torch.device":
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device={name} cannot be used here: {error}", "device-unavailable") from None
-    # Counting the GPUs leaves them untouched, which a process that starts others for them has to.
+    # Counting does not initialise CUDA, which would break the processes that are forked for the devices.
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device={name} cannot be used here: torch sees {torch.cuda.device_count()} GPUs", "device-unavailable"

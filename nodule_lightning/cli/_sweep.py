@@ -1,6 +1,6 @@
-"""What becomes of a sweep's jobs: each one that fails leaves a note in the sweep's folder, and the end lists them.
+"""Failed jobs of a sweep: each leaves a note in the sweep's folder, and the end of the sweep lists them.
 
-The jobs may run in other processes or on other machines, so that each note is a file, `failed/NUMBER.txt`.
+Jobs may run in other processes or on other machines, so each note is a file, `failed/NUMBER.txt`.
 """
 
 import os
@@ -16,42 +16,42 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from nodule_lightning.cli._errors import explained, one_line
+from nodule_lightning.cli._errors import one_line, user_message
 from nodule_lightning.config.instantiate import as_written
 
 FAILED: Final = "failed"
 
-# The sweep that this process has begun; Hydra passes it to nobody else.
+# Folders of the sweeps that this process started; Hydra passes them only to callbacks.
 _folders: list[Path] = []
 
 
 class SweepJobs(Callback):
-    """Forget what an earlier sweep in the same folder, or an earlier start of the same job, has noted."""
+    """Remove the notes of an earlier sweep in the same folder, and of an earlier start of the same job."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
-        """Remember where the sweep writes, and remove the notes there."""
+        """Store the folder of the sweep, and remove the notes in it."""
         _folders.append(Path(config.hydra.sweep.dir).absolute())
         for path in _notes(_folders[-1]):
             path.unlink()
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's own signature
-        """Remove the job's own note: SLURM may have queued the job again, say after its machine was lost."""
+        """Remove the job's own note: SLURM may have requeued the job, for example after a node failure."""
         if is_swept():
             _note(Path(config.hydra.sweep.dir), config.hydra.job.num).unlink(missing_ok=True)
 
 
 def is_swept() -> bool:
-    """Tell whether the running job is one of a sweep."""
+    """Check whether the running job belongs to a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def fail_job(error: Exception) -> None:
-    """Print and note why the running job of a sweep fails.
+    """Print and note why the running job of a sweep failed.
 
-    Ends the process if it is one of several tasks of a job on SLURM: with an exit code of 0, which Hydra would give
-    it, the other tasks would wait for it.
+    A process that is one of several tasks of a SLURM job exits with code 1: Hydra would exit with 0, and the other
+    tasks would wait for it.
     """
-    if (why := explained(error)) is None:
+    if (why := user_message(error)) is None:
         traceback.print_exception(error)
         why = f"{type(error).__name__}: {error}"
     settings = HydraConfig.get()
@@ -62,16 +62,16 @@ def fail_job(error: Exception) -> None:
 
 
 def note_failure(folder: Path, number: int, overrides: Sequence[str], why: str) -> str:
-    """Note in a sweep's folder why a job of it has failed, and return the line.
+    """Write a note about a failed job to the sweep's folder, and return its line.
 
-    Where several processes of a job note something, the first note stands: the others fail because of it. A full disk
-    takes no note.
+    If several processes of a job fail, only the first writes a note, because the others fail as a consequence. On a
+    full disk there is no note.
 
     Args:
-        folder: of the sweep.
-        number: of the job.
-        overrides: its arguments.
-        why: in any number of lines.
+        folder: the sweep's folder.
+        number: the job's number.
+        overrides: the job's overrides.
+        why: the reason, in any number of lines.
     """
     line = f"job {number} ({' '.join(overrides)}) failed: {one_line(why)}"
     note = _note(folder, number)
@@ -82,20 +82,20 @@ def note_failure(folder: Path, number: int, overrides: Sequence[str], why: str) 
     return line
 
 
-def noted_failure(folder: Path, number: int) -> str | None:
-    """Read the note about a job of a sweep; None where there is none."""
+def read_failure_note(folder: Path, number: int) -> str | None:
+    """Return the note about a job of a sweep; None if there is none."""
     note = _note(folder, number)
-    # A full disk leaves an empty one.
+    # On a full disk the note is empty.
     return (note.exists() and _read(note)) or None
 
 
 def sweep_folder() -> Path | None:
-    """Return the folder of the sweep that this process has begun, if it has begun one."""
+    """Return the folder of the sweep that this process started; None if it started none."""
     return _folders[-1] if _folders else None
 
 
 def failures() -> list[str]:
-    """Return the notes of this process's last sweep, in the order of its jobs, and forget the sweep."""
+    """Return the notes of this process's last sweep in the order of its jobs, once only."""
     return [line for path in _notes(_folders.pop()) if (line := _read(path))] if _folders else []
 
 

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def fuse(config: DictConfig) -> None:
-    """Fuse, write the files and print who had which share."""
+    """Fuse the submissions, write the files and print the weight of each member."""
     from rich.console import Console
 
     from nodule_lightning.ensemble.ensemble import fuse_submissions
@@ -53,7 +53,7 @@ def fuse(config: DictConfig) -> None:
 
 
 def render_ensemble(ensemble: "Ensemble") -> RenderableType:
-    """Show the members with their weights, and what should be known."""
+    """Lay out the members with their weights, the result of a weight search, and remarks."""
     from nodule_lightning.evaluation.terminal import new_table, warning_lines
 
     how = "weighted fusion" if ensemble.agree is None else f"consensus of {ensemble.agree or 'more than half'}"
@@ -80,7 +80,7 @@ def _agree(config: DictConfig) -> int | None:
     if config.method == "weighted":
         if config.agree is not None:
             raise InputError(
-                f"agree={config.agree} is of consensus: give method=consensus with it, or leave it out",
+                f"agree={config.agree} has no effect without method=consensus; add that, or leave it out",
                 "argument-conflict",
             )
         return None

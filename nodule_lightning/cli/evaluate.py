@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def evaluate(config: DictConfig) -> float:
-    """Print the table, write the files and give the score."""
+    """Score the submission, print the table, write the files and return the score."""
     from rich.console import Console
 
     from nodule_lightning.evaluation.evaluate import evaluate_submission

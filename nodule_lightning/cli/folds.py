@@ -1,4 +1,4 @@
-"""`nodule-folds`: search, pool and score what each training of a cross-validation has kept back."""
+"""`nodule-folds`: search, pool and score the test scans of each fold of a cross-validation."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PATH_KEYS = ("runs", "cache", "output")
 CHOICES = ("best", "last")
 ANNOTATIONS, EXCLUDED, REPORT = "annotations.csv", "annotations_excluded.csv", "report"
-# Misses and false positives that are printed.
+# Number of misses, and of false positives, that are printed.
 SHOWN: Final = 5
 _OTHER_SETTINGS: Final = ("reducer", "combine", "formats", "show")
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def cross_validate(config: DictConfig) -> float:
-    """Search what is not searched yet, pool, score, report, and give the score."""
+    """Search the folds that are not searched yet, pool them, write scores and report, and return the score."""
     from rich.console import Console
 
     from nodule_lightning.cache.catalog import Catalog
@@ -80,7 +80,7 @@ def _search(folds: Sequence[TrainedFold], cache: Path, given: Mapping[str, Any])
     from nodule_lightning.evaluation.record import read_record
     from nodule_lightning.io.run_folder import PREDICTION
 
-    # A misspelt setting is found before the first fold, and also where all are searched.
+    # Read before the first search, so that a misspelt setting is refused even if every fold is searched already.
     settings = _settings(given)
     incomplete = []
     for place, fold in enumerate(folds, start=1):
@@ -101,19 +101,19 @@ def _search(folds: Sequence[TrainedFold], cache: Path, given: Mapping[str, Any])
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the settings of `nodule-predict` that are given, as arguments of a search."""
+    """Read the given settings of `nodule-predict` as arguments of a `Search`."""
     from nodule_lightning.cli._search_options import DEFAULTS, search_options
 
     if unknown := sorted(set(given) - {*DEFAULTS, *_OTHER_SETTINGS}):
         raise InputError(
-            f"nodule-predict has no setting {unknown[0]} that holds for all folds; nodule-predict --help lists them",
+            f"nodule-predict has no setting {unknown[0]} that applies to all folds; nodule-predict --help lists them",
             "argument-unknown",
         )
     options = search_options({key: value for key, value in given.items() if key in DEFAULTS})
     if options.devices != 1:
         raise InputError(
-            "predict.devices cannot be shared here, where one fold is searched after the other: share the scans of each"
-            " fold with nodule-predict devices=N output=RUN/test_best, and nodule-folds takes what is there",
+            "predict.devices must be 1, because nodule-folds searches one fold after the other: search each fold with"
+            " nodule-predict devices=N output=RUN/test_best first, and nodule-folds uses the results",
             "argument-conflict",
         )
     values = {"reducer": None, "combine": None, "formats": [], "show": 0, **given}
@@ -129,7 +129,7 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
 def _differing(
     record: Mapping[str, Any], checkpoint: Path, settings: Mapping[str, Any], given: Collection[str]
 ) -> list[str]:
-    """Name what the record of an earlier search says otherwise: the checkpoint, or a setting that was given."""
+    """Return what differs from the record of an earlier search: the checkpoint, or settings given here."""
     from nodule_lightning.evaluation.provenance import fingerprint_file
 
     reducer, stage = settings["reducer"], record.get("reducer") or {}
@@ -150,7 +150,7 @@ def _differing(
 
 
 def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tuple[Path, Path, tuple[Path, Path]]:
-    """Write the pooled marks, the scans, and the nodules and excluded findings in them; give the files."""
+    """Write the pooled marks, the scan ids, and the nodules and excluded findings; return the files."""
     from nodule_lightning.evaluation.folds import pool, read_folds
     from nodule_lightning.io.run_folder import SEARCHED, SUBMISSION
     from nodule_lightning.io.tables import write_candidates, write_findings, write_scan_ids
@@ -166,7 +166,7 @@ def _pool(folds: Sequence[TrainedFold], output: Path, catalog: "Catalog") -> tup
 
 
 def _require_equally_long(folds: Sequence[TrainedFold]) -> None:
-    """Refuse folds of which some were killed in the middle: they have a best checkpoint too."""
+    """Refuse folds that trained for fewer epochs than others: a killed fold has a best checkpoint too."""
     from nodule_lightning.training.checkpoint import read_checkpoint
 
     last = {fold.name: fold.folder / CHECKPOINTS / "last.ckpt" for fold in folds}
@@ -175,6 +175,6 @@ def _require_equally_long(folds: Sequence[TrainedFold]) -> None:
     for name, epoch in epochs.items():
         if isinstance(epoch, int) and epoch < longest:
             raise InputError(
-                f"{name} has trained {epoch + 1} epochs and another fold {longest + 1}: let it end, with resume=true",
+                f"{name} has trained {epoch + 1} epochs and another fold {longest + 1}: finish it with resume=true",
                 "run-changed",
             )

@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def rank(config: DictConfig) -> float:
-    """Print the tables, write the files and give the best score."""
+    """Rank the submissions, print the tables, write the files and return the best score."""
     from rich.console import Console
 
     from nodule_lightning.evaluation.leaderboard import rank_submissions
@@ -52,7 +52,7 @@ def rank(config: DictConfig) -> float:
 
 
 def _contenders(config: DictConfig) -> tuple[dict[str, Path], list[Path], list[str], dict[str, SearchRecord]]:
-    """Give the submissions by name, the list of scans if there is one, what was left out, and how each was made."""
+    """Return the submissions by name, the scan list if any, remarks on what is left out, and the search records."""
     from nodule_lightning.evaluation.search_folders import find_search_folders, select_comparable
     from nodule_lightning.io.files import distinct_names
     from nodule_lightning.io.tables import read_scan_ids

@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def write(config: DictConfig) -> None:
-    """Write the scans and csv files."""
+    """Generate the phantoms and write the scans and csv files."""
     from nodule_lightning.phantom.dataset import PhantomDataset, write_dataset
 
     if config.trouble is None:

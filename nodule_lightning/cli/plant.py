@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def write(config: DictConfig) -> None:
-    """Write the planted scans and the csv files; an error at the end says if some scans failed."""
+    """Write the planted scans and the csv files; raise an error at the end if some scans failed."""
     from nodule_lightning.phantom.planted_dataset import PlantedScan, PlantSource, plant_dataset
     from nodule_lightning.structures import Failure
 

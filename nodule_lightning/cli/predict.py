@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def search(config: DictConfig) -> None:
-    """Search every scan, write the submission, print the candidates; an error at the end says if some scans failed."""
+    """Search every scan, write the submission and print the candidates; raise an error if some scans failed."""
     from nodule_lightning.cli._search_options import search_options
 
     search_scans(
@@ -52,18 +52,18 @@ def search(config: DictConfig) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is searched, by what, and where the results go.
+    """The input, models, options and output of a search.
 
     Attributes:
-        checkpoint: of the detector.
+        checkpoint: checkpoint of the detector.
         input: a scan, a folder of scans, or a cache.
         output: folder for the results.
-        scans: csv that names the scans wanted; None takes all.
+        scans: csv with the ids of the scans to search; None for all.
         options: how the scans are searched.
         reducer: checkpoint of a second stage.
-        combine: rule that joins both probabilities; None takes the one that the second stage was validated with.
-        formats: what to write beside the submission.
-        show: candidates of each scan to print.
+        combine: rule that combines both probabilities; None takes the rule that the second stage was validated with.
+        formats: further output formats, beside the submission.
+        show: number of candidates to print per scan.
     """
 
     checkpoint: Path
@@ -78,11 +78,11 @@ class Search:
 
 
 def search_scans(wanted: Search) -> None:
-    """Search, write and print.
+    """Search the scans, write the results and print the candidates.
 
     Raises:
-        InputError: something cannot be read or written, or no scan could be searched.
-        IncompleteError: some scans could not be searched; they are named.
+        InputError: an input cannot be read, the output cannot be written, or every scan failed.
+        IncompleteError: some scans failed; their ids are printed.
     """
     from rich.console import Console
 
@@ -108,8 +108,8 @@ def search_scans(wanted: Search) -> None:
     write_record = record_of_search(output, wanted.checkpoint, wanted.reducer, detector, options.to_dict())
     source = Source(wanted.input, detector.preparation, wanted.scans)
     before = find_outputs(output)
-    look = partial(write_picture, output) if Format.PICTURES in formats else None
-    outcomes = _outcomes(detector, source, options, look)
+    on_prediction = partial(write_picture, output) if Format.PICTURES in formats else None
+    outcomes = _outcomes(detector, source, options, on_prediction)
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if predictions:
@@ -128,7 +128,7 @@ def search_scans(wanted: Search) -> None:
 
 
 def render(prediction: "Prediction", most: int) -> RichTable:
-    """Lay out the best candidates of a scan as the seed team did: slice, probability, place in the slice."""
+    """Lay out the most probable candidates of a scan: slice, probability, position in the slice, diameter."""
     candidates = prediction.candidates
     caption = f"{len(candidates)} candidates" + (f", the best {most} shown" if len(candidates) > most else "")
     table = RichTable(title=Text(prediction.scan_id), title_justify="left", caption=caption, caption_justify="left")
@@ -141,7 +141,7 @@ def render(prediction: "Prediction", most: int) -> RichTable:
 
 
 def _outcomes(
-    detector: "Detector", source: "Source", options: "SearchOptions", look: "OnPrediction | None"
+    detector: "Detector", source: "Source", options: "SearchOptions", on_prediction: "OnPrediction | None"
 ) -> "list[Prediction | Failure]":
     """Search all scans, in as many processes as there are devices."""
     from nodule_lightning.search.predict import predict
@@ -149,19 +149,19 @@ def _outcomes(
     workers = options.processes(raw=bool(source.raw))
     if options.devices == 1:
         moved = detector.on(options.device, compiled=options.compiled)
-        found = predict(moved, source, workers, options.precision, look)
+        found = predict(moved, source, workers, options.precision, on_prediction)
         return list(progress(found, "searching", len(source)))
     from nodule_lightning.search.shared_search import search_share
     from nodule_lightning.training.launch import launch
 
-    how = (options.device.type, workers, options.precision, options.compiled, look, watch)
-    shares = launch(search_share, options.devices, detector, source, *how)
+    arguments = (options.device.type, workers, options.precision, options.compiled, on_prediction, show_progress)
+    shares = launch(search_share, options.devices, detector, source, *arguments)
     outcomes = {outcome.scan_id: outcome for share in shares for outcome in share}
     return [outcomes[scan_id] for scan_id in source.scan_ids]
 
 
-def watch(entries: "Iterable[Entry | Failure]", total: int) -> "Iterator[Entry | Failure]":
-    """Show how far the first of several processes is."""
+def show_progress(entries: "Iterable[Entry | Failure]", total: int) -> "Iterator[Entry | Failure]":
+    """Show the progress of the first of several processes."""
     return progress(entries, "searching, of the first process", total)
 
 

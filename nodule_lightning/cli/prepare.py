@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def prepare(config: DictConfig) -> None:
-    """Prepare every scan of the data set, or of one shard; an error at the end says if some could not be."""
+    """Prepare every scan of the data set, or of one shard; raise an error at the end if some scans failed."""
     from rich.console import Console
 
     from nodule_lightning.preparation.filling import fill_cache, shard_of
@@ -49,7 +49,7 @@ def prepare(config: DictConfig) -> None:
     failed = [f"{scan_id}: {reason} ({dataset.scans[scan_id]})" for scan_id, reason in summary.failed.items()]
     for line in failed:
         print(f"failed: {line}")
-    # Whatever happens to the page, the lines above are said.
+    # The summary above is printed even if the page cannot be written.
     try:
         closing = f"look at {write_preparation_page(cache, summary.failed)}"
     except InputError as error:
@@ -66,7 +66,7 @@ def prepare(config: DictConfig) -> None:
 
 
 def render(checks: "Sequence[ScanCheck]", most: int) -> RichTable:
-    """Lay out the scans that most need to be looked at."""
+    """Lay out the scans that most need a visual check, the worst first."""
     from nodule_lightning.preparation.page import HEADINGS, row
 
     caption = "air: right + left lung; nodules: in the crop, in the mask, of all annotated"

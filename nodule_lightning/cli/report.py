@@ -1,4 +1,4 @@
-"""`nodule-report`: one page about a submission on the scans of a cache."""
+"""`nodule-report`: write an HTML report about a submission on the scans of a cache."""
 
 import shlex
 from pathlib import Path
@@ -43,9 +43,9 @@ def report(config: DictConfig) -> None:
 
 
 def command(config: DictConfig) -> str:
-    """Write the command line of a report with `FILE` or `DIR` for each path.
+    """Return the command line of a report with `FILE` or `DIR` in place of each path.
 
-    The page is passed on to others, and a path may hold a patient's name.
+    The report prints it and may be shared, and a path may contain a patient's name.
     """
     placeholders = {key: "DIR" if key in ("cache", "output", "root", "run") else "FILE" for key in PATH_KEYS}
     placeholders["compare"] = f"[{','.join(['FILE'] * len(paths(config, 'compare')))}]"

@@ -25,7 +25,7 @@ from nodule_lightning.training.plan import TrainingPlan, decide_auto
 from nodule_lightning.training.stopping import explain_stop, stopped_once
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
-# For the processes of torchrun and srun but the first: they make no folder and write no log file.
+# Processes of torchrun and srun other than the first create no folder and write no log file.
 _WITHOUT_FILES: Final = ("hydra/output=none", "hydra/job_logging=console")
 
 
@@ -53,9 +53,9 @@ def train(config: DictConfig) -> float:
 
 
 def train_in_process(plan: TrainingPlan, logging_settings: dict[str, Any]) -> float:
-    """Take part in a training as one of its processes; the first one writes the log file."""
+    """Run one process of a training; the first process writes the log file."""
     if not global_rank():
-        # Before Lightning is imported, which logs to the terminal alone where nothing is set up.
+        # Must precede the import of Lightning, which adds its own console handler if logging is not configured.
         logging.config.dictConfig(logging_settings)
     from nodule_lightning.training.run import fit
 
@@ -64,10 +64,10 @@ def train_in_process(plan: TrainingPlan, logging_settings: dict[str, Any]) -> fl
 
 
 def plan_of(config: DictConfig) -> TrainingPlan:
-    """Read a composed configuration.
+    """Turn a composed configuration into a plan of plain values.
 
     Raises:
-        InputError: a value is none, or a setting would have no effect.
+        InputError: a value is invalid, or a setting would have no effect.
     """
     from nodule_lightning.training.checks import require_in_use
     from nodule_lightning.training.resuming import is_requeued
@@ -78,7 +78,7 @@ def plan_of(config: DictConfig) -> TrainingPlan:
     trainer = decide_auto(plain(config.trainer))
     names_folder = any(text.lstrip("+").startswith("paths.run=") for text in overrides)
     return TrainingPlan(
-        # Hydra gives a folder of its own to the first process alone.
+        # Only the first process has Hydra's output folder.
         folder=Path(config.paths.run if global_rank() and not is_swept() else hydra.runtime.output_dir).absolute(),
         seed=seed(config),
         resume=flag(config, "resume") or is_requeued(),
@@ -101,10 +101,10 @@ def plan_of(config: DictConfig) -> TrainingPlan:
 
 
 def processes_to_start(trainer: Mapping[str, Any]) -> int:
-    """Count the processes that this command has to start: one, where torchrun or a cluster has started them.
+    """Return how many processes this command must start: 1 if torchrun or a cluster already started them.
 
     Raises:
-        InputError: the devices are not there, or several machines are asked for without a launcher.
+        InputError: the machine lacks the devices, or several nodes are requested without a launcher.
     """
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
@@ -123,7 +123,7 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
 
 
 def continue_command(folder: Path) -> str:
-    """Write the running command as a shell reads it, with its folder named, and `resume=true` where it has begun."""
+    """Return the running command for a shell, with its run folder, and `resume=true` if the run has started."""
     from nodule_lightning.training.resuming import has_begun
 
     if "SUBMITIT_EXECUTOR" in os.environ:
@@ -137,7 +137,7 @@ def continue_command(folder: Path) -> str:
 
 
 def _close_log_files() -> None:
-    """Let only the first of a cluster's processes write the log file, which Hydra has opened in each."""
+    """Close the log file that Hydra opened in this process, unless it is the first of its job."""
     if not (global_rank() and is_launched()):
         return
     for handler in logging.root.handlers[:]:

@@ -1,4 +1,4 @@
-"""Build objects from configuration: the only caller of `hydra.utils.instantiate`."""
+"""Building objects from configurations; the only caller of `hydra.utils.instantiate`."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +15,15 @@ from nodule_lightning.errors import InputError
 TRUSTED = ("nodule_lightning.", "torch.nn.")
 _RESERVED = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
-# A group may be null, where a user says so: that is answered in one line.
+# None, because a user may set a group to null, which `plain` refuses.
 Node = DictConfig | Mapping[str, Any] | None
 
 
 def instantiate(config: Node) -> Any:  # noqa: ANN401 - the configuration says what it is
-    """Build what a configuration describes, lists and dicts in it as plain ones.
+    """Build the object that a configuration describes, with plain lists and dicts inside.
 
     Raises:
-        InputError: a `_target_` cannot be imported, does not know a key, or refuses a value.
+        InputError: a `_target_` cannot be imported, has no parameter of a given name, or refuses a value.
     """
     values = plain(config)
     for target, given in targets(values):
@@ -35,7 +35,7 @@ def instantiate(config: Node) -> Any:  # noqa: ANN401 - the configuration says w
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause from None
-        # A constructor knows no other way to refuse a value or to miss one.
+        # Constructors of other packages raise these for invalid or missing arguments.
         if isinstance(cause, (TypeError, ValueError)):
             raise InputError(
                 f"a value of the configuration is refused: {cause} ({_place(error)})", "argument-invalid"
@@ -44,10 +44,12 @@ def instantiate(config: Node) -> Any:  # noqa: ANN401 - the configuration says w
 
 
 def instantiate_trusted(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the configuration says what it is
-    """Build from a configuration that came with a file, which could name any function of this machine.
+    """Build the object that a configuration from a file describes, with trusted classes only.
+
+    A file could name any function on this machine, so only classes of this package and of `torch.nn` are allowed.
 
     Raises:
-        InputError: as `instantiate`, or a `_target_` is neither of this package nor of `torch.nn`.
+        InputError: as `instantiate`, or a `_target_` is not allowed.
     """
     for target, _ in targets(config):
         if not _is_trusted(target):
@@ -58,14 +60,18 @@ def instantiate_trusted(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the
 
 
 def as_written(overrides: object) -> list[str]:
-    """Give a command line's overrides as they were written; reading Hydra's own list resolves interpolations."""
+    """Return overrides as typed, without resolving the interpolations in them."""
     written = OmegaConf.to_container(overrides, resolve=False)
     assert isinstance(written, list)
     return [str(override) for override in written]
 
 
 def plain(config: Node) -> dict[str, Any]:
-    """Give a configuration as plain dicts, lists and values, every interpolation resolved."""
+    """Return a configuration as plain dicts, lists and values, with all interpolations resolved.
+
+    Raises:
+        InputError: the configuration is not a group of values, such as a group that was set to null.
+    """
     if not isinstance(config, Mapping):
         raise InputError(
             f"{config!r} stands where a group of values is needed; leave that argument out", "argument-invalid"
@@ -78,12 +84,12 @@ def plain(config: Node) -> dict[str, Any]:
 
 
 def members(config: Node) -> list[Any]:
-    """Give what a group such as the callbacks is made of; one that is set to null is left out."""
+    """Return the members of a group such as `callbacks`, without those set to null."""
     return [value for value in plain(config).values() if value is not None]
 
 
 def targets(values: object) -> Iterator[tuple[str, dict[str, object]]]:
-    """Give every `_target_` at any depth, with what stands beside it."""
+    """Yield every `_target_` at any depth, with its arguments."""
     if isinstance(values, Mapping):
         if "_target_" in values:
             yield str(values["_target_"]), {str(key): values[key] for key in values if key not in _RESERVED}
@@ -95,10 +101,10 @@ def targets(values: object) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def check_keys(target: str, keys: set[str]) -> None:
-    """Compare keys with the signature of what they are for.
+    """Check keys against the parameters of a target.
 
     Raises:
-        InputError: the target cannot be imported, or does not know a key; names the nearest right one.
+        InputError: the target cannot be imported, or has no such parameter; the message suggests the nearest one.
     """
     if takes_any(target):
         return
@@ -108,22 +114,22 @@ def check_keys(target: str, keys: set[str]) -> None:
 
 
 def check_types(target: str, values: Mapping[str, object]) -> None:
-    """Compare plain values with the annotations of what they are for, partial objects included.
+    """Check plain values against the annotations of a target, also for targets that are built partially.
 
     Raises:
-        InputError: a value has another type.
+        InputError: a value has the wrong type.
     """
     if refused := refused_values(target, values):
         raise InputError(f"{target}: {'; '.join(refused)}", "argument-invalid")
 
 
 def _place(error: InstantiationException) -> str:
-    """Give the target that Hydra was calling, from the first line of its message."""
+    """Return the target that Hydra was calling, which is the first line of its message."""
     return str(error).splitlines()[0].rstrip(":")
 
 
 def _is_trusted(target: str) -> bool:
-    # The name alone says nothing: nodule_lightning.training.module.torch.hub.load leads out of the package.
+    # The prefix alone is not enough: nodule_lightning.training.module.torch.hub.load leads out of the package.
     if not target.startswith(TRUSTED):
         return False
     found = imported(target)
@@ -131,7 +137,7 @@ def _is_trusted(target: str) -> bool:
 
 
 def _escaped(values: Any) -> Any:  # noqa: ANN401 - any plain value
-    # Hydra reads interpolations again, twice; in resolved values `${` is only ever a part of a path.
+    # Hydra resolves interpolations twice more, but in resolved values `${` is always literal text of a path.
     if isinstance(values, dict):
         return {key: _escaped(value) for key, value in values.items()}
     if isinstance(values, list):

@@ -1,4 +1,4 @@
-"""Make any path safe to stand on the command line of a Hydra app."""
+"""Quoting, so that any path can be given on the command line of a Hydra app."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 _ARGUMENT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<value>.*)", re.DOTALL)
 _QUOTED = re.compile(r"""(?P<quote>['"])(?:\\.|(?!(?P=quote))[^\\])*(?P=quote)""", re.DOTALL)
 _LIST = re.compile(r"\[(?P<items>.*)\]", re.DOTALL)
-# A quoted item may hold commas; so a list of nothing has no item, and one of a comma has two empty ones.
+# A quoted item may contain commas. An empty list has no item, and a lone comma separates two empty ones.
 _ITEM = re.compile(rf"(?:(?<=,)|^)(?P<item>\s*(?:{_QUOTED.pattern})\s*(?=,|$)|[^,]+|(?=,)|(?<=,)$)", re.DOTALL)
 # OmegaConf reads an odd number of backslashes before ${ as an escape, and halves them.
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
@@ -18,15 +18,15 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{")
 def quote_path_arguments(
     arguments: Sequence[str], path_keys: Sequence[str], list_keys: Sequence[str] = ()
 ) -> list[str]:
-    r"""Quote the paths among the arguments, so that Hydra reads them as the shell handed them over.
+    r"""Quote the paths among the arguments, so that Hydra reads them literally.
 
-    Left as they are: what is quoted already (there Hydra's own rules hold, interpolations included) and `null`, unless
-    a file of just that name exists.
+    Values that are quoted already (Hydra's own rules apply, interpolations included) and `null` are left as they are,
+    unless a file of exactly that name exists.
 
     Args:
         arguments: the command line without the program's name.
         path_keys: the keys whose values are paths, `data.root` for example.
-        list_keys: those of them that may hold several paths, `[a.csv,b.csv]`; a path with a comma is quoted there.
+        list_keys: those of them that accept several paths, `[a.csv,b.csv]`; a path with a comma must be quoted.
 
     >>> quote_path_arguments(["input=/tmp/My CT (1)/肺", "seed=3", "-m"], ["input"])
     ["input='/tmp/My CT (1)/肺'", 'seed=3', '-m']
@@ -37,7 +37,7 @@ def quote_path_arguments(
 
 
 def quoted(text: str) -> str:
-    r"""Put a text into quotes, so that Hydra reads it as it is.
+    r"""Quote a text, so that Hydra reads it literally.
 
     >>> quoted("it's (1)")
     "'it\\\\'s (1)'"
@@ -46,7 +46,7 @@ def quoted(text: str) -> str:
 
 
 def as_typed(arguments: Sequence[str], path_keys: Sequence[str]) -> list[str]:
-    r"""Give arguments for people to read: paths without the quotes that `quote_path_arguments` would give them again.
+    r"""Undo `quote_path_arguments`: return arguments as a user types them.
 
     >>> as_typed(["input='/tmp/My CT (1)/肺'", "root='null'", "name='a b'"], ["input", "root"])
     ['input=/tmp/My CT (1)/肺', "root='null'", "name='a b'"]
@@ -55,7 +55,7 @@ def as_typed(arguments: Sequence[str], path_keys: Sequence[str]) -> list[str]:
 
 
 def escape_interpolations(text: str) -> str:
-    r"""Mark each `${` of a text as nothing but text.
+    r"""Escape each `${` of a text.
 
     >>> escape_interpolations("/data/${year}")
     '/data/\\${year}'
@@ -81,7 +81,7 @@ def _quote(argument: str, path_keys: Sequence[str], list_keys: Sequence[str]) ->
 
 
 def _quote_path(text: str) -> str:
-    # Hydra takes the bare sign for a value that is still to be given.
+    # A bare ??? marks a missing value.
     text = "./???" if text == "???" else text
     if _has_own_syntax(text) and not _exists(text):
         return text

@@ -1,4 +1,4 @@
-"""Signatures of the targets of a configuration: which keys and types of values each one takes."""
+"""Signatures of the targets in a configuration: parameter names and types."""
 
 import difflib
 import inspect
@@ -13,12 +13,12 @@ from nodule_lightning.errors import InputError
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Suggest the known name that was probably meant, as the end of a sentence; empty where none comes near.
+    """Return a suggestion for a misspelt name, as the end of a sentence; empty if no known name is close.
 
     >>> nearest("optim.lrr", ["optim.lr", "seed"])
     '; did you mean optim.lr?'
     """
-    # A right last part under a wrong parent comes first: `lr` for `optim.lr`.
+    # A correct last part under a wrong parent ranks first: `lr` for `optim.lr`.
     leaf = name.rpartition(".")[2]
     matches = [key for key in known if key.rpartition(".")[2] == leaf]
     matches += difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -29,10 +29,10 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def imported(target: str) -> Callable[..., Any]:
-    """Import what a `_target_` names.
+    """Import the object that a `_target_` names.
 
     Raises:
-        InputError: there is no such thing.
+        InputError: it cannot be imported.
     """
     try:
         found: Callable[..., Any] = hydra.utils.get_object(target)
@@ -42,29 +42,29 @@ def imported(target: str) -> Callable[..., Any]:
 
 
 def parameters(target: str) -> list[str]:
-    """Name the parameters of a target.
+    """Return the parameter names of a target; empty if it has no signature.
 
     >>> parameters("fractions.Fraction")
     ['numerator', 'denominator', '_normalize']
 
     Raises:
-        InputError: there is no such target.
+        InputError: the target cannot be imported.
     """
     return [] if (signature := _signature(target)) is None else list(signature.parameters)
 
 
 def takes_any(target: str) -> bool:
-    """Say whether a target takes any key: it has a `**kwargs`, or is built in and does not tell."""
+    """Check whether a target accepts any key: it has `**kwargs`, or is a builtin without a signature."""
     if (signature := _signature(target)) is None:
         return True
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
 def refused_values(target: str, values: Mapping[str, object]) -> list[str]:
-    """Name the plain values that have another type than the target's annotation says.
+    """Return a message for each plain value whose type contradicts the annotation of its parameter.
 
-    Only numbers, texts, flags and nothing are looked at; a list stands for any sequence, a text for a path, a whole
-    number for any number. What an annotation does not say plainly is let pass.
+    Only numbers, strings, booleans and None are checked. A string is accepted for a path, and an integer for a float.
+    Values of parameters without a plain annotation pass.
 
     >>> refused_values("nodule_lightning.detection.anchors.AnchorGrid", {"stride": "x", "spacing_mm": 1})
     ["stride must be int, not 'x'"]
@@ -98,7 +98,7 @@ def _is_a(value: object, wanted: type) -> bool:
     try:
         return isinstance(value, str if wanted is Path else wanted)
     except TypeError:
-        # A protocol does not tell.
+        # isinstance does not work with most protocols.
         return True
 
 
@@ -107,7 +107,7 @@ def _signature(target: str) -> inspect.Signature | None:
     try:
         return inspect.signature(found, eval_str=True)
     except (NameError, AttributeError, TypeError, SyntaxError):
-        # An annotation in quotes names what is imported for the type checker alone.
+        # A quoted annotation may name something that is imported for type checking only.
         return inspect.signature(found)
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""Read and check the values of a command that no constructor checks."""
+"""Typed access to the values of a command that no constructor checks."""
 
 import math
 import os
@@ -34,28 +34,28 @@ def whole_number(config: Values, key: str, least: int = 0, most: int | None = No
 
 
 def seed(config: Values) -> int:
-    """Read the seed, as large as every generator takes it.
+    """Read the seed, which must lie in 0..2**32 - 1, the range that every generator accepts.
 
     Raises:
-        InputError: it is no whole number in those bounds.
+        InputError: it is not a whole number in this range.
     """
     return whole_number(config, "seed", most=LARGEST_SEED)
 
 
 def workers(config: Values) -> int:
-    """Read the number of processes; one a core where none is said.
+    """Read the number of processes; null means one per core.
 
     Raises:
-        InputError: it is no whole number of at least 1.
+        InputError: it is not a whole number of at least 1.
     """
     return (os.cpu_count() or 1) if config["workers"] is None else whole_number(config, "workers", least=1)
 
 
 def flag(config: Values, key: str) -> bool:
-    """Read a truth value.
+    """Read a boolean.
 
     Raises:
-        InputError: it is something else, a text for example, all of which Python takes for true.
+        InputError: it is something else, such as a string, which Python would treat as true.
     """
     value = config[key]
     if not isinstance(value, bool):
@@ -64,7 +64,7 @@ def flag(config: Values, key: str) -> bool:
 
 
 def optional_number(config: Values, key: str) -> float | None:
-    """Read a number, or None where it is null.
+    """Read a finite number; None for null.
 
     Raises:
         InputError: it is something else.
@@ -78,15 +78,15 @@ def optional_number(config: Values, key: str) -> float | None:
 
 
 def optional_path(config: Values, key: str) -> Path | None:
-    """Read a path, or None where it is null."""
+    """Read a path; None for null."""
     return None if config[key] is None else Path(config[key])
 
 
 def paths(config: Values, key: str) -> list[Path]:
-    """Read the path or the paths of a key, none where it is null.
+    """Read one path or a list of paths; empty for null.
 
     Raises:
-        InputError: a list in a list, or something else that is no path.
+        InputError: an item is not a path.
     """
     value = config[key]
     if value is None:
@@ -98,7 +98,7 @@ def paths(config: Values, key: str) -> list[Path]:
 
 
 def names(config: Values, key: str) -> list[object]:
-    """Read the name or the names of a key, none where it is null."""
+    """Read one name or a list of names; empty for null."""
     value = config[key]
     if value is None:
         return []
@@ -106,10 +106,10 @@ def names(config: Values, key: str) -> list[object]:
 
 
 def protocol(config: Values) -> "Protocol":
-    """Read the challenge whose rules hold.
+    """Read the challenge whose scoring rules apply.
 
     Raises:
-        InputError: it is none that is known.
+        InputError: the challenge is unknown.
     """
     from nodule_lightning.metrics.functional import Protocol
 

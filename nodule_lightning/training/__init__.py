@@ -1,1 +1,1 @@
-"""Train: LightningModules, callbacks, checkpoints, checks, launching, resuming, records."""
+"""Training: LightningModules, callbacks, checkpoints, checks, launching, resuming, records."""

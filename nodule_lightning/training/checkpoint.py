@@ -1,4 +1,4 @@
-"""Read a checkpoint back as a detector or as a second stage, without running anything that the file asks for."""
+"""Load checkpoints as a detector or a second stage, without running code that the file names."""
 
 import errno
 import warnings
@@ -25,9 +25,9 @@ from nodule_lightning.search.predict import Detector, Reducer
 from nodule_lightning.search.rescoring import RescoringSettings
 
 CHECKPOINT_KEY: Final = "nodule_lightning"
-"""Under which a checkpoint holds its version, the recipe of its network and the preparation of its scans."""
+"""Key of the package's own part of a checkpoint: version, network recipe, preparation settings."""
 
-# Where classes of checkpoints from before the present layout of the package have gone.
+# Checkpoints of version 0.1.0 name classes by their old modules.
 _MOVED: Final = {
     "nodule_lightning.detection.inference.InferenceSettings": "nodule_lightning.search.inference.InferenceSettings",
     "nodule_lightning.detection.rescoring.RescoringSettings": "nodule_lightning.search.rescoring.RescoringSettings",
@@ -38,20 +38,20 @@ _MOVED: Final = {
 }
 
 _NETWORK = "network."
-# As many digits of a file's SHA-256 as a person compares.
+# Enough of a SHA-256 to compare by eye.
 _DIGITS = 12
 
 
 class DamagedCheckpointError(InputError):
-    """A file is no checkpoint any more, if it ever was one."""
+    """The file is damaged, or was never a checkpoint."""
 
 
 def load_detector(path: Path) -> Detector:
-    """Build the detector that a checkpoint describes, and give it its weights.
+    """Build the detector that a checkpoint describes and load its weights.
 
     Raises:
-        InputError: the file is missing, is no checkpoint of this package, holds more than tensors and plain values,
-            or its weights do not fit the model it describes.
+        InputError: the file is missing, is not a checkpoint of this package, holds more than tensors and plain values,
+            or its weights do not fit the model that it describes.
     """
     network, inference, preparation = _built(path, "inference", "detector")
     if not isinstance(network, DetectionNetwork) or not isinstance(inference, InferenceSettings):
@@ -60,15 +60,15 @@ def load_detector(path: Path) -> Detector:
 
 
 def load_reducer(path: Path, detector: Detector, combine: str | None = None) -> Reducer:
-    """Build the second stage that a checkpoint describes, and give it its weights.
+    """Build the second stage that a checkpoint describes and load its weights.
 
     Args:
         path: the checkpoint.
-        detector: whose candidates it is for; both must know scans that were prepared alike.
-        combine: name of the rule that joins both probabilities; None takes the one that it was validated with.
+        detector: produces the candidates; both must be trained with the same preparation settings.
+        combine: rule that combines both probabilities; None takes the rule that the checkpoint was validated with.
 
     Raises:
-        InputError: as `load_detector`, or the scans that it learnt from were prepared otherwise than the detector's.
+        InputError: as `load_detector`, or its scans were prepared with other settings than the detector's.
     """
     network, rescoring, preparation = _built(path, "rescoring", "second stage (nodule-train experiment=reducer)")
     if not isinstance(network, CandidateClassifier) or not isinstance(rescoring, RescoringSettings):
@@ -77,7 +77,7 @@ def load_reducer(path: Path, detector: Detector, combine: str | None = None) -> 
         )
     if differing := settings_differences(detector.preparation.to_dict(), preparation.to_dict()):
         raise InputError(
-            f"{path} learnt from scans that were prepared otherwise than the detector's (there and here): "
+            f"{path} was trained on scans with other preparation settings than the detector's (there and here): "
             f"{'; '.join(differing)}; train it on the detector's cache",
             "cache-settings-differ",
         )
@@ -85,7 +85,7 @@ def load_reducer(path: Path, detector: Detector, combine: str | None = None) -> 
 
 
 def require_usable(path: Path) -> None:
-    """See that a checkpoint can be read back and built, whichever stage it is of.
+    """Check that a checkpoint of either stage can be read and built.
 
     Raises:
         InputError: as `load_detector`.
@@ -95,7 +95,7 @@ def require_usable(path: Path) -> None:
 
 
 def _built(path: Path, settings: str, what: str) -> tuple[nn.Module, object, PreparationSettings]:
-    """Build the network, the named settings beside it that `what` has, and how its scans were prepared."""
+    """Build the network, load its weights, and return it with its search settings and preparation settings."""
     checkpoint = read_checkpoint(path)
     model = checkpoint[CHECKPOINT_KEY]["model"]
     if "network" in model and settings not in model:
@@ -127,7 +127,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of this package, on the CPU.
 
     Raises:
-        InputError: as for `load_detector`, but for the weights.
+        InputError: as `load_detector`, but the weights are not checked against a model.
     """
     if not path.is_file():
         raise InputError(f"{path} is no file; give a checkpoint that nodule-train wrote", "file-missing")
@@ -147,7 +147,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} cannot be read: out of memory", "memory-exhausted") from None
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise InputError(f"{path} cannot be read: {error.strerror}", "file-unreadable") from None
-        # What torch raises depends on where in the foreign bytes it stumbles: KeyError, EOFError, EINVAL, ...
+        # torch raises KeyError, EOFError, EINVAL, ... depending on where the bytes stop making sense.
         raise DamagedCheckpointError(
             f"{path} cannot be read as a checkpoint: it is cut short, damaged or something else; give one that "
             "nodule-train wrote",
@@ -160,17 +160,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is a checkpoint of another model or version; give one that nodule-train wrote", "checkpoint-unfit"
         )
-    about["model"] = _in_present_places(about["model"])
+    about["model"] = _with_current_targets(about["model"])
     return checkpoint
 
 
-def _in_present_places(values: Any) -> Any:  # noqa: ANN401 - any plain value
+def _with_current_targets(values: Any) -> Any:  # noqa: ANN401 - any plain value
     if isinstance(values, dict):
         return {
-            key: _MOVED.get(value, value) if key == "_target_" else _in_present_places(value)
+            key: _MOVED.get(value, value) if key == "_target_" else _with_current_targets(value)
             for key, value in values.items()
         }
-    return [_in_present_places(value) for value in values] if isinstance(values, list) else values
+    return [_with_current_targets(value) for value in values] if isinstance(values, list) else values
 
 
 def _require_finite(network: torch.nn.Module) -> None:
@@ -180,7 +180,7 @@ def _require_finite(network: torch.nn.Module) -> None:
 
 
 def _check_bytes(path: Path) -> None:
-    """Refuse weights that were damaged on the way: torch reads them without a look at their check sums."""
+    """Check the CRC of each part of the file, which torch does not."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -189,14 +189,14 @@ def _check_bytes(path: Path) -> None:
 
 
 def require_recipe(path: Path, recipe: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a checkpoint of another network, optimizer or training than the one to go on with.
+    """Refuse to resume from a checkpoint with another network, optimizer or training setup.
 
     Args:
         path: the checkpoint.
-        recipe: the plain values that `network` and `optim` are to be built from, and those of `training`.
+        recipe: plain values of `network`, `optim` and `training` of the run to resume.
 
     Raises:
-        InputError: as for `read_checkpoint`, or some settings differ; it names each with both values.
+        InputError: as `read_checkpoint`, or settings differ; the message lists each with both values.
     """
     there = read_checkpoint(path)[CHECKPOINT_KEY]["model"]
     for part, what in (("network", "model"), ("optim", "optimizer"), ("training", "training")):
@@ -209,23 +209,23 @@ def require_recipe(path: Path, recipe: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def require_candidates(path: Path, recipe: Mapping[str, Mapping[str, Any]], file: Path | None) -> None:
-    """Refuse other candidates than the run began with: `best.ckpt` is chosen by what becomes of them.
+    """Refuse to resume with another candidates file: scores on different candidates are not comparable.
 
     Args:
         path: the checkpoint.
-        recipe: of the run to go on with; its `candidates` has the SHA-256 of the file.
-        file: of the candidates; None for a detector, which has none.
+        recipe: of the run to resume; its `candidates` holds the SHA-256 of the file.
+        file: the candidates; None for a detector.
 
     Raises:
-        InputError: as for `read_checkpoint`, or the file is another one, or has changed.
+        InputError: as `read_checkpoint`, or the file is another one or has changed.
     """
     there = read_checkpoint(path)[CHECKPOINT_KEY]["model"].get("candidates")
-    # A checkpoint of an earlier version does not tell.
+    # Checkpoints of earlier versions do not record it.
     if file is None or there is None or there == recipe["candidates"]:
         return
     before, now = (str(found["sha256"])[:_DIGITS] for found in (there, recipe["candidates"]))
     raise InputError(
-        f"candidates={file} (SHA-256 {now}...) is not the file that {path} has learnt from (SHA-256 {before}...): "
+        f"candidates={file} (SHA-256 {now}...) is not the file that {path} was trained on (SHA-256 {before}...): "
         "scores on other candidates cannot be compared; resume with that file, or start a new run",
         "run-changed",
     )

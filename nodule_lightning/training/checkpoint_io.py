@@ -1,4 +1,4 @@
-"""Write checkpoints so that a kill leaves the one before."""
+"""Atomic checkpoint writing: a killed process leaves the previous checkpoint intact."""
 
 import os
 from pathlib import Path
@@ -11,27 +11,27 @@ from nodule_lightning.io.files import drafts_of, replacing
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint beside its final name, onto the disk, and only then put it in the place of the last one.
+    """Write a checkpoint to a draft in the same folder, sync it to disk, then rename it over the previous one.
 
-    Lightning writes to the machine's temporary folder and moves the file from there, which is a copy where that is
-    another disk: killed in it, a run has half a checkpoint and no older one.
+    Lightning writes to the temporary folder of the machine and moves the file. Across disks the move is a copy, and a
+    kill during the copy leaves half a checkpoint and no older one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Write all of it or leave what was there.
+        """Write the whole checkpoint, or leave the previous one untouched.
 
         Raises:
-            InputError: the folder cannot be made or written to.
+            InputError: the folder cannot be created or written to.
         """
         path = Path(path)
-        # Only one process of a run writes checkpoints: these are of killed ones, and as large.
+        # Only one process writes checkpoints, so these are large leftovers of killed ones.
         for draft in drafts_of(path.parent, path.name):
             draft.unlink(missing_ok=True)
         with replacing(path) as draft, draft.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
-                # What the disk said, torch's archive hides behind a complaint of its own: it is left half-written.
+                # torch hides the disk's error behind its own complaint about a half-written archive.
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
             file.flush()
             os.fsync(file.fileno())

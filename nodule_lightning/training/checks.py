@@ -1,7 +1,7 @@
-"""Checks before the first step of a training, for what would otherwise cost hours.
+"""Checks before the first training step, for mistakes that would otherwise cost hours.
 
-A setting without effect, a training that is never validated, a cache that lacks scans or has other voxels than the
-model's, sets without a nodule, a full disk.
+They find settings without effect, a training that is never validated, a cache with missing scans or another voxel
+spacing than the model's, splits without a nodule, and a full disk.
 """
 
 import shutil
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from nodule_lightning.data.datamodule import ScanDataModule
     from nodule_lightning.training.module import ScoredModule
 
-# The groups that a task, or a stage of its curriculum, may leave unused.
+# Groups that a task, or a stage of its curriculum, may leave unused.
 OPTIONAL_GROUPS: Final = ("model", "assign", "loss", "sampler", "curriculum", "inference")
 # The weights, their average, and the two moments of AdamW.
 _COPIES_OF_WEIGHTS: Final = 4
-# The best, the last, and the one that is being written beside the one that it replaces.
+# best.ckpt, last.ckpt, and the draft that replaces one of them.
 _FILES: Final = 3
 # Logs, reports and pictures.
 _REST_BYTES: Final = 100_000_000
 
 
 def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
-    """Refuse to change a group that the task, or its curriculum, does not look at: the change would have no effect.
+    """Refuse overrides of a group that the task, or its curriculum, does not use: they would have no effect.
 
     Raises:
-        InputError: an override is of such a group; names what to change instead.
+        InputError: an override is in such a group; the message names what to change instead.
     """
     used = groups_in_use(config)
     if "curriculum" in used:
@@ -47,7 +47,7 @@ def require_in_use(overrides: Sequence[str], config: DictConfig) -> None:
         if "curriculum" not in used:
             task = config.module["_target_"].rpartition(".")[2]
             raise InputError(
-                f"{override} has no effect, because a {task} looks at no {group}; leave it out", "argument-conflict"
+                f"{override} has no effect, because a {task} does not use {group}; leave it out", "argument-conflict"
             )
         names = ", ".join(config.curriculum.stages)
         raise InputError(
@@ -61,15 +61,15 @@ def require_a_validation(epochs: object, every: object) -> None:
     """Refuse a training that ends before its first validation, or never.
 
     Args:
-        epochs: the Trainer's `max_epochs`; what is no number is left to the Trainer.
-        every: its `check_val_every_n_epoch`, likewise.
+        epochs: the Trainer's `max_epochs`; the Trainer itself checks values that are not integers.
+        every: the Trainer's `check_val_every_n_epoch`, likewise.
 
     Raises:
-        InputError: the number of epochs is such; names both settings.
+        InputError: no validation would take place; the message names both settings.
     """
     if isinstance(epochs, int) and epochs < 0:
         raise InputError(
-            f"trainer.max_epochs={epochs} has no end, and the learning rate falls towards one: name a number",
+            f"trainer.max_epochs={epochs} has no end, but the learning rate schedule needs one: give a number",
             "argument-invalid",
         )
     if isinstance(epochs, int) and isinstance(every, int) and epochs < every:
@@ -81,7 +81,7 @@ def require_a_validation(epochs: object, every: object) -> None:
 
 
 def require_scans(cache: Path) -> None:
-    """Refuse a cache that lacks scans, and say which could not be prepared.
+    """Refuse a cache that lacks scans, and log which scans failed in preparation.
 
     Raises:
         InputError: as `require_complete`.
@@ -95,10 +95,10 @@ def require_scans(cache: Path) -> None:
 
 
 def require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> None:
-    """Refuse a cache with voxels of another size than the model's.
+    """Refuse a cache whose voxel spacing differs from the model's.
 
     Raises:
-        InputError: the sizes differ; names both, and the setting.
+        InputError: the spacings differ; the message names both and the setting.
     """
     cache_mm, expected_mm = datamodule.preparation["spacing_mm"], module.spacing_mm
     if cache_mm != expected_mm:
@@ -111,7 +111,7 @@ def require_spacing(module: "ScoredModule", datamodule: "ScanDataModule") -> Non
 
 
 def require_nodules(datamodule: "ScanDataModule") -> None:
-    """Refuse sets without a nodule: nothing could be learnt, or no checkpoint chosen by its score.
+    """Refuse a training or validation set without a nodule: there is nothing to learn, or nothing to score.
 
     Raises:
         InputError: no training scan, or no validation scan, has a nodule.
@@ -128,17 +128,17 @@ def require_nodules(datamodule: "ScanDataModule") -> None:
 
 
 def require_space(folder: Path, network: "torch.nn.Module") -> None:
-    """Refuse to begin where the checkpoints would not fit on the disk.
+    """Refuse to start when the checkpoints would not fit on the disk.
 
-    Three files of four times the weights are counted, which is as much as there can be, less those that a resumed run
-    has there already; and 100 MB for logs, reports and pictures.
+    The estimate is the worst case: three files of four times the weights, less the checkpoints that a resumed run
+    already has, plus 100 MB for logs, reports and pictures.
 
     Args:
-        folder: of the run; it exists.
-        network: whose weights are saved.
+        folder: the run's folder, which must exist.
+        network: the network whose weights are saved.
 
     Raises:
-        InputError: there is too little room; says how much is needed.
+        InputError: there is too little space; the message says how much is needed.
     """
     tensors = [*network.parameters(), *network.buffers()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

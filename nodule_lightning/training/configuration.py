@@ -1,7 +1,7 @@
-"""Keep the configuration of each start of a run.
+"""The configuration files of each start of a run.
 
-Hydra itself would write it before anything is checked: over that of the run that a refused command names, and over
-that which a resumed run was begun with.
+Hydra would write them before any check: a refused command would overwrite the configuration of the run that it names,
+and a resumed run would overwrite its original one.
 """
 
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ from yaml import YAMLError
 from nodule_lightning.cache.entries import settings_differences
 from nodule_lightning.io.files import write_whole
 
-# Where users of Hydra look for it.
+# Hydra's own name, where its users look.
 FOLDER: Final = ".hydra"
 CONFIG: Final = "config.yaml"
-# These may differ between two starts of a run without a change of its result.
-_OF_THE_START: Final = ("resume", "rehearsal", "paths")
+# These may differ between two starts without changing the result.
+_WITHOUT_EFFECT: Final = ("resume", "rehearsal", "paths")
 
 
 def write_configuration(folder: Path, configuration: Mapping[str, str]) -> str:
-    """Write the configuration of a start, and print what differs from the start before.
+    """Write the configuration of this start, and print the settings that changed since the last.
 
     Args:
-        folder: of the run.
-        configuration: the text of each file by its name; `config.yaml` is one of them.
+        folder: the run's folder.
+        configuration: file contents by file name, `config.yaml` among them.
 
     Returns:
-        The place, relative to the run's folder: `.hydra` of the first start, `.hydra/start_2` of the next.
+        The folder written to, relative to the run's folder: `.hydra` for the first start, `.hydra/start_2` for the next.
     """
     place, before = _places(folder)
     if before is not None and (changed := _changes(before / CONFIG, configuration[CONFIG])):
@@ -41,7 +41,7 @@ def write_configuration(folder: Path, configuration: Mapping[str, str]) -> str:
 
 
 def _places(folder: Path) -> tuple[Path, Path | None]:
-    """Return the first place that is free, and the one before it."""
+    """Return the first unused configuration folder, and the one of the previous start."""
     before, place = None, folder / FOLDER
     for number in count(2):
         if not (place / CONFIG).exists():
@@ -53,7 +53,7 @@ def _places(folder: Path) -> tuple[Path, Path | None]:
 def _changes(before: Path, config: str) -> list[str]:
     try:
         then = OmegaConf.load(before)
-    # It may have been edited since.
+    # Users may have edited the file.
     except (OSError, ValueError, YAMLError):
         return []
     return settings_differences(_of_the_run(then), _of_the_run(OmegaConf.create(config)))
@@ -62,4 +62,4 @@ def _changes(before: Path, config: str) -> list[str]:
 def _of_the_run(config: DictConfig | ListConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=False)
     settings = values if isinstance(values, dict) else {}
-    return {str(key): value for key, value in settings.items() if key not in _OF_THE_START}
+    return {str(key): value for key, value in settings.items() if key not in _WITHOUT_EFFECT}

@@ -1,4 +1,4 @@
-"""Run a function in one process for each device, by torch's own launcher, which is the one behind `torchrun`."""
+"""Run a function in one process per device with torch's elastic launcher, which also drives `torchrun`."""
 
 import json
 import logging
@@ -18,16 +18,16 @@ from nodule_lightning.errors import IncompleteError, InputError, full_disk
 
 Result = TypeVar("Result")
 
-# The agent takes all of them, and does not give them back.
+# torch's elastic agent replaces the handlers of all of these and does not restore them.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class LostProcessError(IncompleteError):
-    """A process of the job was killed, or has ended without an error of its own."""
+    """A process of the job was killed, or exited without reporting an error."""
 
 
 def is_launched() -> bool:
-    """Tell whether torchrun, SLURM or another cluster has started this process as one of several."""
+    """Check whether torchrun, SLURM or another cluster launcher started this process as one of several."""
     from lightning_fabric.plugins.environments.lsf import LSFEnvironment
     from lightning_fabric.plugins.environments.mpi import MPIEnvironment
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -43,16 +43,16 @@ def is_launched() -> bool:
 
 
 def global_rank() -> int:
-    """Read this process's rank from what its launcher has set; 0 where there is one process."""
+    """Read this process's rank from its launcher's environment variables; 0 for a single process."""
     names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
-    """Count the devices that a Trainer with these arguments would use, without touching any of them.
+    """Count the devices that a Trainer with these arguments would use, without initialising any of them.
 
     Raises:
-        MisconfigurationException: Lightning's own, where the machine has no such devices.
+        MisconfigurationException: from Lightning, when the machine has no such devices.
     """
     from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
 
@@ -70,31 +70,31 @@ def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
 
 
 def launch(work: Callable[..., Result], processes: int, *arguments: object) -> list[Result]:
-    """Run a function in several processes of this machine, with the environment that torchrun sets.
+    """Run a function in several processes on this machine, with the environment variables that torchrun sets.
 
-    None of them outlives the others or this process.
+    When one process fails or this one is stopped, the others are ended.
 
     Args:
         work: an importable function.
-        processes: how many run it.
-        arguments: of the function, the same in each process; picklable.
+        processes: number of processes.
+        arguments: positional arguments of `work`, the same in each process; picklable.
 
     Returns:
-        What each process has returned, by rank.
+        The return values, in order of rank.
 
     Raises:
-        LostProcessError: one was killed, or ended without an error; names its rank.
-        KeyboardInterrupt: after Ctrl-C, once all have ended.
-        SystemExit: after SIGTERM, likewise, with the code 143.
-        InputError, IncompleteError, OSError: as a process has raised it, with its traceback as a note; the last where a
-            disk is full.
-        RuntimeError: a process has raised something else; names it, and has its traceback as a note.
+        LostProcessError: a process was killed or exited without an error; the message names its rank.
+        KeyboardInterrupt: after Ctrl-C, once all processes have ended.
+        SystemExit: after SIGTERM, likewise, with exit code 143.
+        InputError, IncompleteError, OSError: the error of the process, with its traceback as a note; OSError only for a
+            full disk.
+        RuntimeError: any other error of a process; the message names it, and its traceback is a note.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    with TemporaryDirectory(prefix="nodule-launch-", ignore_cleanup_errors=True) as folder, _signals_given_back():
+    with TemporaryDirectory(prefix="nodule-launch-", ignore_cleanup_errors=True) as folder, _signal_handlers_restored():
         launcher = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -123,13 +123,13 @@ def _run_in_process(work: Callable[..., Result], folder: str, arguments: Sequenc
     try:
         return work(*arguments)
     except Exception as error:
-        # With the disk full the process ends with its code alone.
+        # On a full disk only the exit code is left to report.
         with suppress(OSError):
-            _error_file(Path(folder), global_rank()).write_text(json.dumps(_described(error)), encoding="utf-8")
+            _error_file(Path(folder), global_rank()).write_text(json.dumps(_error_to_dict(error)), encoding="utf-8")
         raise
 
 
-def _described(error: Exception) -> dict[str, Any]:
+def _error_to_dict(error: Exception) -> dict[str, Any]:
     trace = "".join(traceback.format_exception(error))
     if (full := full_disk(error)) is not None:
         return {"full": [full.errno, full.strerror, full.filename and str(full.filename)], "trace": trace}
@@ -140,7 +140,7 @@ def _described(error: Exception) -> dict[str, Any]:
     return {"message": f"{type(error).__name__}: {error}", "trace": trace}
 
 
-def _rebuilt(described: dict[str, Any]) -> Exception:
+def _error_from_dict(described: dict[str, Any]) -> Exception:
     error: Exception
     if "full" in described:
         error = OSError(*described["full"])
@@ -161,14 +161,14 @@ def _error_file(folder: Path, rank: int) -> Path:
 def _cause(folder: Path, rank: int, code: int) -> Exception:
     file = _error_file(folder, rank)
     if code >= 0 and file.exists():
-        return _rebuilt(json.loads(file.read_text(encoding="utf-8")))
-    killed = " (killed from outside, for want of memory perhaps)" if code == -signal.SIGKILL else ""
-    return LostProcessError(f"process {rank} of this job has ended with code {code}{killed}")
+        return _error_from_dict(json.loads(file.read_text(encoding="utf-8")))
+    killed = " (killed from outside, perhaps for lack of memory)" if code == -signal.SIGKILL else ""
+    return LostProcessError(f"process {rank} of this job ended with code {code}{killed}")
 
 
 @contextmanager
 def _threads_shared_among(processes: int) -> Iterator[None]:
-    """Give each process its share of the cores, unless the user has chosen: all threads would wait for each other."""
+    """Divide the cores among the processes unless the user set OMP_NUM_THREADS: oversubscribed threads are slow."""
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return
@@ -180,7 +180,7 @@ def _threads_shared_among(processes: int) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_given_back() -> Iterator[None]:
+def _signal_handlers_restored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -194,7 +194,7 @@ def _signals_given_back() -> Iterator[None]:
 
 @contextmanager
 def _quiet_agent() -> Iterator[None]:
-    """Keep the agent's log out of the terminal: what it says of a failure, the error says in one line."""
+    """Silence the agent's log: the raised error reports the same failure in one line."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""The settings that a run gives to its loggers: everything that could explain its score, and no path."""
+"""The settings that a run logs: everything that could explain its score, but no paths."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 import nodule_lightning
 from nodule_lightning.config.instantiate import plain
 
-# The other callbacks only observe; these change the trained weights.
+# Only these callbacks change the trained weights.
 CALLBACKS: Final = ("average", "scan_mining")
-# Other groups hold them already, or they name the files of the raw scans.
+# These are logged with another group already, or name files of the raw scans.
 REDUNDANT_KEYS: Final = {
     "datamodule": ("curriculum",),
     "data": ("layout", "root", "annotations", "excluded", "subsets"),
@@ -22,24 +22,24 @@ _REFERENCE: Final = re.compile(r"\$\{(\w+)")
 
 
 def referred(node: DictConfig) -> set[str]:
-    """Name the parts of the configuration that a node refers to."""
+    """Return the top-level keys that the interpolations of a node refer to."""
     return set(_REFERENCE.findall(OmegaConf.to_yaml(node, resolve=False)))
 
 
 def groups_in_use(config: DictConfig) -> set[str]:
-    """Name the parts of the configuration that data and module of this task are made of."""
+    """Return the top-level keys from which the data module and the LightningModule of this task are built."""
     return referred(config.datamodule) | referred(config.module)
 
 
 def settings_to_log(config: DictConfig, choices: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Gather a run's settings as plain values, without paths.
 
-    Paths may hold a patient's name, and loggers may send what they are given to another machine.
+    A path may contain a patient's name, and a logger may send its data to another machine.
 
     Args:
-        config: of `nodule-train`.
-        choices: the option chosen of each group.
-        trainer: the trainer's values, with `auto` already decided.
+        config: composed configuration of `nodule-train`.
+        choices: the chosen option of each config group.
+        trainer: the trainer's arguments, with `auto` already resolved.
     """
     used = groups_in_use(config)
     names = ["datamodule", *(name for name in config if name in used and isinstance(config[name], DictConfig))]
@@ -59,7 +59,7 @@ def settings_to_log(config: DictConfig, choices: Mapping[str, Any], trainer: Map
 
 
 def without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out, at any depth, what is a path by its name or by its value.
+    """Drop, at any depth, entries whose name or value is that of a path.
 
     >>> without_paths({"lr": 0.1, "cache": "a", "log_dir": None, "more": [{"file": "a/b", "edges_mm": [5, 7]}, "c/d"]})
     {'lr': 0.1, 'more': [{'edges_mm': [5, 7]}]}

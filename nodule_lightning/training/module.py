@@ -1,4 +1,4 @@
-"""The LightningModules: what is common to all that are scored on whole scans, and the detector."""
+"""The LightningModule of the detector, and its base class, which scores whole scans by FROC."""
 
 import math
 from abc import abstractmethod
@@ -32,16 +32,18 @@ OptimizerFactory = Callable[[Iterator[Parameter]], Optimizer]
 
 
 class ScoredModule(pl.LightningModule):
-    """Train a network, and let the FROC of whole validation scans choose the checkpoint.
+    """Base class of modules that train on patches and are scored by the FROC of whole validation scans.
+
+    The score is logged as `val/froc`, which selects the best checkpoint.
 
     Args:
-        network: what is trained.
-        augment: of the patches.
-        optimizer: makes the optimizer of the parameters.
-        schedule: of the learning rate over the steps of the fit; None keeps it.
-        curriculum: names a factor of the learning rate for each epoch; None leaves it.
-        recipe: plain values from which the network can be built again; saved in the checkpoint.
-        seed: of augmentation and of dropout.
+        network: the network to train.
+        augment: augmentation of the patches.
+        optimizer: creates the optimizer from the parameters.
+        schedule: learning rate over the steps of the fit; None keeps it constant.
+        curriculum: learning rate factor of each epoch; None leaves the rate alone.
+        recipe: plain values from which the network can be rebuilt; saved in the checkpoint.
+        seed: of augmentation and dropout.
     """
 
     def __init__(
@@ -67,28 +69,28 @@ class ScoredModule(pl.LightningModule):
     @property
     @abstractmethod
     def spacing_mm(self) -> float:
-        """Give the side of the voxels that the network expects."""
+        """Voxel spacing that the network expects, in mm."""
         ...
 
     def on_validation_epoch_end(self) -> None:
-        """Log the score of the validation scans; the metric joins the ranks by itself."""
+        """Log the FROC score; the metric itself gathers the scans of all ranks."""
         for name, value in self.froc.compute().items():
-            # All ranks have the same value. Its mean over three of them can differ in the last digit; the greatest not.
+            # All ranks hold the same value; a mean of three can differ in the last digit, a maximum cannot.
             self.log(f"val/{name}", value, prog_bar=name == "froc", sync_dist=True, reduce_fx="max")
         self.froc.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimizer, and the scheduler of its learning rate over all steps of the fit."""
+        """Create the optimizer and a learning rate scheduler over all steps of the fit."""
         optimizer = self.optimizer(self.parameters())
         total_steps = int(self.trainer.estimated_stepping_batches)
-        # The number of batches is known once the loader is made; Lightning makes it here only where it counts epochs.
+        # num_training_batches needs the loader, which Lightning has created here only if the fit is limited by epochs.
         self.trainer.fit_loop.setup_data()
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         made = scheduler(optimizer, self.schedule, self.curriculum, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": made, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what the checkpoint is: version, recipe of the network, preparation of the scans."""
+        """Add the version, the network recipe and the preparation settings to the checkpoint."""
         datamodule = getattr(self.trainer, "datamodule", None)
         checkpoint[CHECKPOINT_KEY] = {
             "version": nodule_lightning.__version__,
@@ -97,10 +99,10 @@ class ScoredModule(pl.LightningModule):
         }
 
     def seed_draws(self, batch_idx: int) -> torch.Generator:
-        """Give a generator that depends on seed, epoch, batch and rank alone, so that a resumed run draws the same.
+        """Return a generator that depends only on seed, epoch, batch and rank, so that a resumed run repeats its draws.
 
-        Dropout draws from the process's own generator, which is seeded by them too, but with another number: else a
-        patch would be mirrored where its first channel is dropped.
+        Dropout uses the global generator, which is seeded from the same four numbers but independently: otherwise
+        mirroring and dropout would be correlated.
         """
         origin = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx, self.global_rank))
         own, of_process = origin.generate_state(2, np.uint64).tolist()
@@ -108,12 +110,12 @@ class ScoredModule(pl.LightningModule):
         return torch.Generator(self.device).manual_seed(own)
 
     def require_finite(self, terms: LossTerms, batch: PatchBatch) -> None:
-        """Stop where the loss is not finite.
+        """Stop the training when the loss is not finite.
 
         Raises:
-            FloatingPointError: on every rank; names the scans of the batch.
+            FloatingPointError: on every rank; the message names the scans of the batch.
         """
-        # The loss is that of all ranks, so that they all stop here together: one alone would leave the others waiting.
+        # The loss is reduced over all ranks, so they all stop together; a single one would leave the others waiting.
         if torch.isfinite(terms.total):
             return
         batches = [batch.scan_id] * self.trainer.world_size
@@ -126,7 +128,7 @@ class ScoredModule(pl.LightningModule):
         )
 
     def log_loss(self, values: Mapping[str, Tensor], batch: PatchBatch) -> None:
-        """Log the parts of a loss; `total` stands in the progress bar."""
+        """Log the terms of the loss in each step; the progress bar shows `total`."""
         for name, value in values.items():
             self.log(
                 f"loss/{name}",
@@ -142,19 +144,20 @@ class NoduleDetector(ScoredModule):
     """Train a detector on patches and score it on whole scans.
 
     Args:
-        network: from normalised images to maps.
-        assigner: which anchors are positive.
-        curriculum: names the loss of each epoch, and its factor of the learning rate.
-        augment: of the patches.
-        inference: how whole scans are searched.
-        optimizer: makes the optimizer of the parameters.
-        schedule: of the learning rate over the steps of the fit; None keeps it.
-        recipe: plain values from which the network can be built again; saved in the checkpoint.
-        seed: of augmentation, of the pools of negatives and of dropout.
+        network: maps normalised images to output maps.
+        assigner: decides which anchors are positive.
+        curriculum: loss and learning rate factor of each epoch.
+        augment: augmentation of the patches.
+        inference: settings of the search of whole scans.
+        optimizer: creates the optimizer from the parameters.
+        schedule: learning rate over the steps of the fit; None keeps it constant.
+        recipe: plain values from which the network can be rebuilt; saved in the checkpoint.
+        seed: of augmentation, negative sampling and dropout.
 
     Raises:
-        InputError: the assigner is for another kind of head than the network's.
-        FloatingPointError: in training, on every rank, when a loss is not finite; names the scans of the batch.
+        InputError: the assigner does not match the network's head.
+        FloatingPointError: in training, on every rank, when a loss is not finite; the message names the scans of the
+            batch.
     """
 
     def __init__(
@@ -178,11 +181,11 @@ class NoduleDetector(ScoredModule):
 
     @property
     def spacing_mm(self) -> float:
-        """Give the side of the voxels that the anchors expect."""
+        """Voxel spacing that the anchors expect, in mm."""
         return self.network.anchors.spacing_mm
 
     def training_step(self, batch: PatchBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Compute the loss of a batch of patches, and of each patch as `patch_loss`."""
+        """Return the loss of the batch, and the loss of each patch as `patch_loss`."""
         generator = self.seed_draws(batch_idx)
         augmented = self.augment(batch, generator)
         maps = self.network(augmented.image, augmented.position)
@@ -195,7 +198,7 @@ class NoduleDetector(ScoredModule):
         return {"loss": terms.total, "patch_loss": terms.patch}
 
     def validation_step(self, scan: WholeScan, batch_idx: int) -> None:
-        """Search one whole scan."""
+        """Search one whole scan and add its candidates to the score."""
         candidates = detect(self.network, scan.entry, self.inference)
         self.froc.update(scan.index, candidates, scan.nodules, scan.excluded)
 

@@ -1,4 +1,4 @@
-"""What a training is made from, in plain values, so that it can be handed to other processes."""
+"""The plan of a training: its whole configuration in plain values, which other processes can unpickle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ class TrainingPlan:
     """A composed configuration of `nodule-train`, every interpolation resolved.
 
     Attributes:
-        folder: of the run.
-        seed: of splits, draws and weights.
-        resume: whether to go on from the last checkpoint in the folder.
+        folder: the run's folder.
+        seed: of splits, sampling and weights.
+        resume: whether to continue from the last checkpoint in the folder.
         rehearsal: whether to rehearse before the first step.
         datamodule: `_target_` and arguments of the data module.
         module: `_target_` and arguments of the LightningModule.
-        trainer: `_target_` and arguments of the Trainer, without callbacks and loggers; `auto` is already decided.
+        trainer: `_target_` and arguments of the Trainer, without callbacks and loggers; `auto` is already resolved.
         callbacks: `_target_` and arguments of each callback.
         loggers: `_target_` and arguments of each logger.
-        recipe: what the checkpoint keeps to build the network again, and what a resumed run may not change.
-        settings: what the loggers are given; see `logged_settings`.
-        configuration: the files of this start's configuration, by name, as text.
+        recipe: what a checkpoint needs to rebuild the network, and what a resumed run must not change.
+        settings: what the loggers log as hyperparameters; see `logged_settings`.
+        configuration: text of this start's configuration files, by file name.
         is_swept: whether the run is a job of a sweep.
-        names_folder: whether the user has named the run's folder.
+        names_folder: whether the user named the run's folder.
     """
 
     folder: Path
@@ -44,13 +44,13 @@ class TrainingPlan:
 
 
 def decide_auto(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace `auto` by what it means on this machine for the precision and for batch norm over several processes."""
+    """Resolve `auto` for `precision` and `sync_batchnorm` on this machine."""
     import torch
 
     from nodule_lightning.search.precision import is_quick_in_bf16
 
     on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
     precise = "bf16-mixed" if is_quick_in_bf16(on_gpu) else "32-true"
-    # CPUs have no batch norm over processes.
+    # Synchronised batch norm exists on GPUs only.
     meant = {"precision": precise, "sync_batchnorm": on_gpu}
     return {key: meant[key] if key in meant and value == "auto" else value for key, value in trainer.items()}

@@ -1,37 +1,38 @@
-"""Keep out of the user's terminal what Lightning says in every run and nobody can act on."""
+"""Suppression of terminal output that users cannot act on."""
 
 import logging
 from collections.abc import Iterable
 
 
 class DropTips(logging.Filter):
-    """Drop the lines in which Lightning recommends its own services."""
+    """Logging filter that drops Lightning's tips about its own services."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let everything but a tip pass."""
+        """Pass every record that is not a tip."""
         return "Tip:" not in str(record.msg)
 
 
-# A logger takes the same filter once only, however many jobs a sweep runs in this process.
+# One instance, because a logger ignores a filter it already has: the jobs of a sweep run in this same process.
 _DROP_TIPS = DropTips()
 
 
 def silence_tips() -> None:
-    """Install the filter; to be called before the Trainer is made."""
+    """Filter Lightning's tips; call this before the Trainer is created."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_DROP_TIPS)
 
 
 def silence_log_files() -> None:
-    """Let log files on a full disk lack lines without a traceback for each: what the run needs says it once."""
+    """Skip log lines that a full disk refuses; checkpoints report the full disk once, with an error."""
     logging.raiseExceptions = False
 
 
 def drop_deprecated_arguments(loggers: Iterable[object]) -> None:
-    """Take back what Lightning 2.6 hands wandb and wandb answers with a warning; to be called before the run starts.
+    """Remove `anonymous=None` from the arguments of `wandb.init`; call this before the wandb run starts.
 
-    It passes `anonymous=None` where the user has not chosen it.
+    Lightning 2.6 always passes the argument, and wandb warns that it is deprecated.
     """
     for logger in loggers:
+        # WandbLogger has no public access to these arguments, and its constructor always adds this one.
         arguments = getattr(logger, "_wandb_init", {})
         if arguments.get("anonymous", "") is None:
             del arguments["anonymous"]

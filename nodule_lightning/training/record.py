@@ -1,4 +1,4 @@
-"""The record of a training in its folder: `run.json`, with one section for each start of the run."""
+"""The record of a training, `run.json`, with one section for each start of the run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,17 +31,17 @@ def record_of_training(
     datamodule: "ScanDataModule",
     resumed: Path | None,
 ) -> Iterator[None]:
-    """Write `run.json` at the start of a training and again at its end, in the first process only.
+    """Write `run.json` when a training starts and again when it ends, in the first process only.
 
-    Each start of the run, the first and each resumption, has its own configuration, steps, versions, code and machine.
-    A start that is still `running` although its process is gone was killed, or the disk was too full to note its end.
+    Each start, the first one and every resumption, records its own configuration, steps, versions, commit and machine.
+    A section that stays `running` without a process belongs to a start that was killed, or that met a full disk.
 
     Args:
-        plan: of this start.
-        trainer: about to fit.
-        module: about to be fitted.
-        datamodule: after its `setup`.
-        resumed: the checkpoint that this start resumes from; None where it begins with the first step.
+        plan: the plan of this start.
+        trainer: the trainer of the fit.
+        module: the module to be fitted.
+        datamodule: the data module, after `setup`.
+        resumed: the checkpoint that this start resumes from; None if it starts at step 0.
     """
     if not trainer.is_global_zero:
         yield
@@ -85,24 +85,24 @@ def record_of_training(
         start["status"] = "failed"
         raise
     finally:
-        # A run that ends before its checkpoint is restored has no score and no step yet.
+        # A run that ends before its checkpoint is restored has no score or step of its own yet.
         record["validation"] = best_validation(trainer) or record["validation"]
         start["to_step"] = max(begun, trainer.global_step)
         try:
             write_record(path, {**record, "starts": [*earlier, {**start, **clock.read(ended=True)}]})
         except InputError:
-            # The error that ended the run must not be hidden by a disk too full for its record.
+            # A failure to write the record must not hide the error that ended the run.
             if start["status"] == "finished":
                 raise
 
 
 def _steps(checkpoint: Path | None) -> int:
-    """Read how many optimizer steps a checkpoint has behind it."""
+    """Return the number of optimizer steps at a checkpoint; 0 without one."""
     return 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
 
 
 def fingerprint_candidates(datamodule: "ScanDataModule") -> dict[str, str] | None:
-    """Give the SHA-256 of the file of candidates that a second stage learns from; None for a detector, without one.
+    """Return the SHA-256 of the candidates file of a second stage; None for a detector.
 
     Raises:
         InputError: the file cannot be read.
@@ -115,13 +115,13 @@ def fingerprint_candidates(datamodule: "ScanDataModule") -> dict[str, str] | Non
 
 
 def best_validation(trainer: "pl.Trainer") -> dict[str, Any] | None:
-    """Give the score of `best.ckpt`, with its interval where the report of the validation has one."""
+    """Return the score of `best.ckpt`, with its confidence interval if the validation report has one."""
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if score is None or not isfinite(score):
         return None
     reports = [callback for callback in trainer.callbacks if isinstance(callback, ValidationReport)]  # type: ignore[attr-defined]
     metrics = read_record(reports[0].folder / BEST / METRICS) if reports else {}
-    # A report that could not be written, or whose `best.ckpt` was left behind, is of another epoch.
+    # The report is of another epoch if the latest could not be written, or if the run was moved without `best.ckpt`.
     mean = metrics.get("mean")
     if mean is None or not isclose(mean, score, abs_tol=1e-6):
         metrics = {}

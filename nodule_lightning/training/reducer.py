@@ -1,4 +1,4 @@
-"""The LightningModule of the second stage: a classifier of candidates that lowers the false positives of a detector."""
+"""The LightningModule of the second stage, a classifier that reduces the false positives of a detector."""
 
 from typing import Any
 
@@ -16,28 +16,29 @@ from nodule_lightning.training.module import OptimizerFactory, ScoredModule
 from nodule_lightning.training.schedule import Schedule
 
 DETECTOR = "detector"
-"""Names the score of the candidates as they came."""
+"""Name of the score of the detector's candidates before rescoring."""
 
 
 class FalsePositiveReducer(ScoredModule):
-    """Train a classifier on patches about candidates, and score the rescored candidates of whole scans.
+    """Train a classifier on patches around candidates, and score the rescored candidates of whole scans.
 
-    Beside the score of the settings' own rule, which chooses the checkpoint, each validation logs `val/froc_NAME` of
-    each other rule, and `val/froc_detector` of the candidates as they came: what the second stage adds.
+    The rule in `rescoring` gives `val/froc`, which selects the checkpoint. Each validation also logs `val/froc_NAME`
+    for every other rule, and `val/froc_detector` for the candidates before rescoring: the baseline of the second stage.
 
     Args:
-        network: from normalised patches to logits.
-        loss: of the two classes.
-        augment: of the patches.
-        rescoring: how candidates are looked at again, and how both probabilities are joined.
-        optimizer: makes the optimizer of the parameters.
-        schedule: of the learning rate over the steps of the fit; None keeps it.
-        recipe: plain values from which the network can be built again; saved in the checkpoint.
-        seed: of augmentation and of dropout.
+        network: maps normalised patches to logits.
+        loss: classification loss.
+        augment: augmentation of the patches.
+        rescoring: how candidates are classified, and how both probabilities are combined.
+        optimizer: creates the optimizer from the parameters.
+        schedule: learning rate over the steps of the fit; None keeps it constant.
+        recipe: plain values from which the network can be rebuilt; saved in the checkpoint.
+        seed: of augmentation and dropout.
 
     Raises:
         InputError: the patches do not fit the network.
-        FloatingPointError: in training, on every rank, when a loss is not finite; names the scans of the batch.
+        FloatingPointError: in training, on every rank, when a loss is not finite; the message names the scans of the
+            batch.
     """
 
     def __init__(
@@ -60,13 +61,13 @@ class FalsePositiveReducer(ScoredModule):
 
     @property
     def spacing_mm(self) -> float:
-        """Give the side of the voxels that the classifier expects."""
+        """Voxel spacing that the classifier expects, in mm."""
         return self.network.spacing_mm
 
     def training_step(self, batch: PatchBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Compute the loss of a batch of patches, and of each patch as `patch_loss`."""
+        """Return the loss of the batch, and the loss of each patch as `patch_loss`."""
         augmented = self.augment(batch, self.seed_draws(batch_idx))
-        # What is in the middle stays there, however a patch is turned.
+        # Augmentation keeps the centre of a patch, so the labels before it still hold.
         positive = (batch.kind == NODULE).any(dim=1)
         terms = self.loss(self.network(augmented.image), positive)
         self.require_finite(terms, batch)
@@ -74,15 +75,15 @@ class FalsePositiveReducer(ScoredModule):
         return {"loss": terms.total, "patch_loss": terms.patch}
 
     def validation_step(self, scan: WholeScan, batch_idx: int) -> None:
-        """Look at the candidates of one whole scan again."""
-        seen_again = reducer_probability(self.network, scan.entry, scan.candidates, self.rescoring)
+        """Rescore the candidates of one whole scan and add them to the score of each rule."""
+        probability = reducer_probability(self.network, scan.entry, scan.candidates, self.rescoring)
         for name, score in [(self.rescoring.combine, self.froc), *self.other_scores.items()]:
             assert isinstance(score, FROC)
-            candidates = scan.candidates if name == DETECTOR else combined(scan.candidates, seen_again, name)
+            candidates = scan.candidates if name == DETECTOR else combined(scan.candidates, probability, name)
             score.update(scan.index, candidates, scan.nodules, scan.excluded)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the score of the validation scans, and what the other rules and the candidates as they came give."""
+        """Log the FROC score of every rule and of the candidates before rescoring."""
         super().on_validation_epoch_end()
         for name, score in self.other_scores.items():
             assert isinstance(score, FROC)

@@ -1,6 +1,6 @@
-"""Try a training quickly before hours are spent on it: one batch, one whole scan, one checkpoint.
+"""A quick trial of a training before hours are spent on it: one batch, one whole scan, one checkpoint.
 
-Lightning's own `fast_dev_run` writes no checkpoint, and its sanity check leaves out the training step.
+Lightning's `fast_dev_run` writes no checkpoint, and its sanity check skips the training step.
 """
 
 import copy
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nodule_lightning.data.datamodule import ScanDataModule
     from nodule_lightning.training.module import ScoredModule
 
-# One process, which knows of no cluster.
+# One process, even on a cluster.
 _ALONE: Final = {
     "strategy": "auto",
     "num_nodes": 1,
@@ -44,32 +44,33 @@ _SHORT: Final = {
     "enable_checkpointing": False,
     "logger": False,
 }
-# These would end it early, or not at all.
+# These could end the rehearsal early, or keep it from ending.
 _UNSET: Final = ("max_steps", "min_steps", "min_epochs", "max_time", "val_check_interval", "fast_dev_run", "profiler")
 
 
 def rehearse(plan: TrainingPlan, trainer: "pl.Trainer", module: "ScoredModule", datamodule: "ScanDataModule") -> float:
     """Train a copy of the model on one batch, search one validation scan, write a checkpoint and read it back.
 
-    The scan is the largest one with a nodule, which takes the most memory. Callbacks and loggers take no part. Weights
-    and random generators are left as they were, so that the run is the same to the bit with or without it.
+    The scan is the largest one with a nodule, which needs the most memory. Callbacks and loggers are left out. Weights
+    and random generators are restored, so the run is bit-identical with and without a rehearsal.
 
     Args:
-        plan: of the run.
-        trainer: of the run; its first device is used.
-        module: about to be fitted.
-        datamodule: after its `setup`.
+        plan: the plan of the run.
+        trainer: the trainer of the run; the rehearsal uses its first device.
+        module: the module to be fitted.
+        datamodule: the data module, after `setup`.
 
     Returns:
-        The seconds that it took.
+        The duration in seconds.
 
     Raises:
-        InputError: the checkpoint cannot be built again. Whatever else the run would raise is raised here as well.
+        InputError: no model can be built from the checkpoint. Any other error of a training step, a validation step or
+            the disk propagates.
     """
     from pytorch_lightning.utilities.seed import isolate_rng
 
     started = time.monotonic()
-    # In the run's folder, so that its disk is the one that is tried.
+    # Inside the run's folder, to test the disk that the run will write to.
     with TemporaryDirectory(prefix="rehearsal-", dir=plan.folder) as folder, isolate_rng(), _quiet():
         short = _short_trainer(plan, trainer, folder)
         short.fit(copy.deepcopy(module), with_one_scan(datamodule), weights_only=True)
@@ -93,7 +94,7 @@ def _short_trainer(plan: TrainingPlan, trainer: "pl.Trainer", folder: str) -> "p
 
 
 def with_one_scan(datamodule: "ScanDataModule") -> "ScanDataModule":
-    """Copy a data module, with the largest validation scan that has a nodule as the only one."""
+    """Copy a data module, keeping only the largest validation scan that has a nodule."""
     marked = [scan_id for scan_id in datamodule.split.validation if len(datamodule.catalog.nodules(scan_id))]
     shapes = {scan_id: read_description(datamodule.cache, scan_id)["grid"]["shape"] for scan_id in marked}
     largest = max(shapes, key=lambda scan_id: shapes[scan_id][0] * shapes[scan_id][1] * shapes[scan_id][2])

@@ -1,4 +1,4 @@
-"""Which checkpoint a training resumes from, and what must not have changed since it was stopped."""
+"""Resuming: find the checkpoint, and refuse what changed since the run was stopped."""
 
 import os
 from pathlib import Path
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 
 
 def is_requeued() -> bool:
-    """Tell whether SLURM has put the job of this process into the queue again, so that its run is to be resumed."""
+    """Check whether SLURM requeued the job of this process, which means that its run must be resumed."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
 def has_begun(folder: Path) -> bool:
-    """Tell whether a run has written anything to its folder that it can be resumed from."""
+    """Check whether a folder holds anything that a run can be resumed from."""
     return any((folder / name).exists() for name in (SPLITS, CHECKPOINTS))
 
 
 def require_new(folder: Path) -> None:
-    """Refuse to begin a run in the folder of another one.
+    """Refuse to start a new run in the folder of an existing one.
 
     Raises:
         InputError: the folder holds a checkpoint.
     """
     if (folder / LAST).exists():
         raise InputError(
-            f"{folder} holds a run already: go on with resume=true, or name another paths.run", "run-exists"
+            f"{folder} holds a run already: continue it with resume=true, or name another paths.run", "run-exists"
         )
 
 
 def find_checkpoint(plan: TrainingPlan, datamodule: "ScanDataModule") -> Path | None:
-    """Find the checkpoint to resume from; None where the run was stopped before it had written one.
+    """Find the checkpoint to resume from; None if the run was stopped before its first checkpoint.
 
     Args:
-        plan: of the run; its recipe must be the one that the run was begun with.
-        datamodule: after its `setup`; its scans, preparation and candidates likewise.
+        plan: the plan of the run; its recipe must equal the one in the checkpoint.
+        datamodule: the data module, after `setup`; its scans, preparation and candidates must be unchanged.
 
     Raises:
-        InputError: there is no run to resume, its checkpoint is damaged, or something has changed.
+        InputError: there is no run to resume, its checkpoint is damaged, or its inputs changed.
     """
     last, splits = plan.folder / LAST, plan.folder / SPLITS
     if last.exists():
@@ -59,17 +59,17 @@ def find_checkpoint(plan: TrainingPlan, datamodule: "ScanDataModule") -> Path | 
         require_candidates(last, plan.recipe, getattr(datamodule, "candidates", None))
     else:
         _require_begun(plan)
-    # A run that was stopped while it wrote its sets lacks the last of them, and has not trained.
+    # A run that was stopped while it wrote its splits lacks the last file, and has not trained on them.
     if last.exists() or (splits / f"{SETS[-1]}.csv").exists():
         require_same_split(splits, datamodule)
     return last if last.exists() else None
 
 
 def require_same_split(folder: Path, datamodule: "ScanDataModule") -> None:
-    """Refuse to resume with other scans than the run began with: validation scans would be trained on.
+    """Refuse to resume with another split, which would train on former validation scans.
 
     Raises:
-        InputError: a set differs from the run's; names it and one scan.
+        InputError: a set differs from the run's; the message names it and one scan.
     """
     for name in SETS:
         path = folder / f"{name}.csv"
@@ -89,15 +89,15 @@ def _preparation(checkpoint: Path) -> dict[str, object]:
         has_best = checkpoint.with_name("best.ckpt").exists()
         copy = ", such as a copy of best.ckpt, from whose epoch it resumes" if has_best else ""
         raise InputError(
-            f"{error}{copy}, or begin a new run in another folder, without resume=true", "file-damaged"
+            f"{error}{copy}, or start a new run in another folder, without resume=true", "file-damaged"
         ) from None
     return preparation
 
 
 def _require_begun(plan: TrainingPlan) -> None:
-    """Refuse to resume where no run was begun; a typing error in the folder would start a new one.
+    """Refuse to resume where no run was started: a typo in the folder would silently start a new one.
 
-    A job of a sweep may not have begun, and a job that SLURM has queued again may have been stopped before its run had.
+    Jobs of a sweep may resume without one, and so may a job that SLURM requeued before its run wrote anything.
     """
     if has_begun(plan.folder) or plan.is_swept:
         return
@@ -108,7 +108,7 @@ def _require_begun(plan: TrainingPlan) -> None:
         )
     if not plan.names_folder:
         raise InputError(
-            f"SLURM has put this job into the queue again, but {plan.folder} is a new folder, not that of its run: "
-            "name the run's in the script by paths.run=DIR, so that the job resumes there",
+            f"SLURM requeued this job, but {plan.folder} is a new folder, not the run's own: "
+            "set paths.run=DIR in the job script, so that the job resumes there",
             "run-missing",
         )

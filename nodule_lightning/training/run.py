@@ -1,4 +1,4 @@
-"""Carry out a training: build its parts from a plan, check them, rehearse, fit, report."""
+"""Run a training: build its objects from a plan, check them, rehearse, fit, and report the score."""
 
 import sys
 import warnings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nodule_lightning.data.datamodule import ScanDataModule
     from nodule_lightning.training.module import ScoredModule
 
-# Lightning warns of these in every run, and nobody can act on them.
+# Warnings of every run that users cannot act on.
 NOISE: Final = (
     "`isinstance.treespec, LeafSpec.` is deprecated",
     "The number of training batches .* is smaller than",
@@ -41,10 +41,10 @@ NOISE: Final = (
 def fit(plan: TrainingPlan) -> float:
     """Train as planned, print the best checkpoint and return its validation FROC.
 
-    Each process of a job calls it; the first one writes the files.
+    Every process of a job calls this; only the first one writes files.
 
     Raises:
-        InputError: the data, the checkpoint to resume from or a value does not fit; before the first step.
+        InputError: before the first step, if the data, the checkpoint to resume from or a setting is unfit.
     """
     with _wandb_finished():
         return _fit(plan)
@@ -84,7 +84,7 @@ def _fit(plan: TrainingPlan) -> float:
             seconds = rehearse(plan, trainer, module, datamodule)
             print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
         if plan.resume and last is None:
-            print(f"{plan.folder} holds no checkpoint yet: it begins with the first epoch")
+            print(f"{plan.folder} holds no checkpoint yet: the run starts with the first epoch")
         for name in SETS:
             write_scan_ids(plan.folder / SPLITS / f"{name}.csv", getattr(datamodule.split, name))
         _log_settings(plan, trainer, datamodule)
@@ -124,7 +124,7 @@ def _log_settings(plan: TrainingPlan, trainer: "pl.Trainer", datamodule: "ScanDa
 
 @contextmanager
 def _wandb_finished() -> Iterator[None]:
-    """Finish wandb's run: the next job of a sweep, in this same process, would log into it."""
+    """Finish the wandb run at the end: the next job of a sweep in this process would log into it."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a run: pure functions of the step, so that a resumed run agrees."""
+"""Learning rate schedules: pure functions of the step, so that a resumed run continues exactly."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ from nodule_lightning.errors import InputError
 START, END = 1 / 25, 1 / 250_000
 
 Schedule = Callable[[int, int], float]
-"""Gives the share of the full learning rate in a step, counted from 0, of so many steps."""
+"""Maps a step, counted from 0, and the total number of steps to a factor of the full learning rate."""
 
 
 class WarmUpAndDecay:
     """Rise from 1/25 to the full learning rate, then fall to nothing, along two half cosines.
 
-    The shape is that of torch's OneCycleLR, but a function of the step alone: a resumed run may be longer or shorter
-    than it was planned first.
+    The shape is that of torch's OneCycleLR, but it depends on the step alone, so a run may be resumed with another
+    number of steps.
 
     Args:
-        warm_up: share of the steps until the full value is reached.
+        warm_up: share of the steps until the full rate is reached, in 0..1.
     """
 
     def __init__(self, warm_up: float = 0.1) -> None:
@@ -32,7 +32,7 @@ class WarmUpAndDecay:
         self.warm_up = warm_up
 
     def __call__(self, step: int, total_steps: int) -> float:
-        """Give the share of the full learning rate.
+        """Return the factor of the full learning rate.
 
         >>> [round(WarmUpAndDecay(0.25)(step, 11), 2) for step in (0, 1, 2, 6, 10, 11)]
         [0.04, 0.63, 1.0, 0.48, 0.0, 0.0]
@@ -44,11 +44,11 @@ class WarmUpAndDecay:
 
 
 class Steps:
-    """Hold the full learning rate, then a smaller one from each of some points of the run on, as DeepLung and grt123.
+    """Step the learning rate down at fixed points of the run, as DeepLung and grt123 do.
 
     Args:
-        at: shares of the run at which it changes.
-        factors: share of the full learning rate from each of them on.
+        at: points at which the rate changes, as rising shares of the run.
+        factors: factor of the full learning rate from each point on.
     """
 
     def __init__(self, at: Sequence[float], factors: Sequence[float]) -> None:
@@ -62,7 +62,7 @@ class Steps:
         self.factors = (1.0, *factors)
 
     def __call__(self, step: int, total_steps: int) -> float:
-        """Give the share of the full learning rate.
+        """Return the factor of the full learning rate.
 
         >>> [Steps((0.5, 0.8), (0.1, 0.01))(step, 10) for step in (0, 4, 5, 7, 8, 10)]
         [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
@@ -77,14 +77,14 @@ def scheduler(
     total_steps: int,
     steps_per_epoch: int,
 ) -> LambdaLR:
-    """Make torch's scheduler: one schedule over the whole run, times the factor of each step's stage.
+    """Create a torch scheduler: the schedule over the whole run, times the factor of the current stage.
 
     Args:
-        optimizer: whose learning rate is the full value.
-        schedule: None keeps the full value.
-        curriculum: names the factors; None has none.
-        total_steps: of the run.
-        steps_per_epoch: of the optimizer.
+        optimizer: its learning rate is the full rate.
+        schedule: factor of each step; None keeps the full rate.
+        curriculum: factor of each stage; None for no stages.
+        total_steps: optimizer steps of the run.
+        steps_per_epoch: optimizer steps of an epoch.
     """
 
     def share(step: int) -> float:

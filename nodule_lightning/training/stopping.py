@@ -1,4 +1,4 @@
-"""Let Ctrl-C, SIGTERM or a full disk stop a training, and print the command that continues it."""
+"""Clean stops by Ctrl-C, SIGTERM or a full disk, with the command that continues the training."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ _DEFAULTS: Final[dict[signal.Signals, Any]] = {
 def stopped_once() -> Iterator[None]:
     """Turn the first Ctrl-C or SIGTERM into an exception, and ignore later ones, which would disturb the clean-up.
 
-    A signal that has a handler already, such as submitit's on a cluster, keeps it; one that is ignored stays ignored.
+    Signals that already have a handler, such as submitit's on a cluster, keep it; ignored ones stay ignored.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C.
@@ -33,7 +33,7 @@ def stopped_once() -> Iterator[None]:
     taken = [number for number, default in _DEFAULTS.items() if signal.getsignal(number) == default]
     stopped = False
 
-    # Setting the others to be ignored would not do: Lightning restores each signal's handler when the fit ends.
+    # SIG_IGN after the first signal would not last: Lightning restores each handler when the fit ends.
     def stop(number: int, _: object) -> None:
         nonlocal stopped
         if stopped:
@@ -54,14 +54,14 @@ def stopped_once() -> Iterator[None]:
 
 @contextmanager
 def explain_stop(checkpoint: Path, command: Callable[[], str]) -> Iterator[None]:
-    """Say what a stopped training has kept, and how to continue it.
+    """When a training stops, print which checkpoint is left and how to continue.
 
     Args:
-        checkpoint: the last one of the run, which may not exist.
-        command: gives the command that continues the run, or begins it again; asked once it has stopped.
+        checkpoint: the last checkpoint of the run, which may not exist.
+        command: returns the command that continues or restarts the run; called after the stop.
 
     Raises:
-        IncompleteError: the disk is full; names the disk and the command.
+        IncompleteError: the disk is full; the message names the folder and the command.
     """
     try:
         yield
@@ -71,7 +71,7 @@ def explain_stop(checkpoint: Path, command: Callable[[], str]) -> Iterator[None]
     except Exception as error:
         if (full := full_disk(error)) is None:
             raise
-        # The full disk may be another one, that of the folder for temporary files for example.
+        # Another disk may be the full one, such as that of the temporary folder.
         place = full.filename or checkpoint.parent.parent
         raise IncompleteError(
             f"nothing more can be written to {place}: {full.strerror}; {_kept(checkpoint)}. Make room. Continue with "
@@ -87,5 +87,5 @@ def _instruction(end: BaseException, command: str) -> str:
     # Lightning turns Ctrl-C into an exit.
     by_signal = isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt)
     if "SUBMITIT_EXECUTOR" in os.environ and by_signal:
-        return "The job is in the queue again, and continues from there"
+        return "SLURM requeues the job, which continues from there"
     return f"Continue with\n  {command}"

@@ -105,7 +105,10 @@ def test_predict_into_a_closed_folder_is_refused_before_the_work(run: Runner, mo
     Path("closed").mkdir()
     # Nothing is closed to root, as whom these tests may run.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
-    assert "is closed to you" in run(predict.main, "checkpoint=gone", "input=gone", "output=closed/out").line()
+    assert (
+        "no permission to write to closed"
+        in run(predict.main, "checkpoint=gone", "input=gone", "output=closed/out").line()
+    )
 
 
 def test_predict_on_a_folder_goes_on_past_a_scan_that_cannot_be_read(run: Runner, checkpoint: Path, scan: Path) -> None:

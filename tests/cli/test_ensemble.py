@@ -176,7 +176,7 @@ def test_to_learn_from_a_scan_that_is_fused_is_refused(run: Runner, tmp_path: Pa
     ("arguments", "said"),
     [
         (["method=mean"], "method must be weighted or consensus, not 'mean'"),
-        (["agree=2"], "agree=2 is of consensus: give method=consensus"),
+        (["agree=2"], "agree=2 has no effect without method=consensus"),
         (["method=consensus", "agree=3"], "agree=3, but there are 2 members"),
         (["method=consensus", "agree=0"], "agree must be a whole number of at least 1"),
         (["weights=[1]"], "1 weights for 2 members"),

@@ -138,7 +138,7 @@ def test_what_is_no_cross_validation_is_refused(run: Runner, runs: Path, cache: 
     assert "has no test scans; give trainings with data.fold" in refused()
     write_fold(runs / "2", "two")
     write_checkpoint(runs / "2" / "checkpoints" / "last.ckpt", epoch=4)
-    assert "2 has trained 5 epochs and another fold 8: let it end, with resume=true" in refused()
+    assert "2 has trained 5 epochs and another fold 8: finish it with resume=true" in refused()
     (runs / "2" / "checkpoints" / "best.ckpt").unlink()
     assert "best.ckpt does not exist: let the training of this fold end" in refused()
     (runs / "2" / "splits" / "test.csv").unlink()
@@ -158,7 +158,7 @@ def test_what_is_no_cross_validation_is_refused(run: Runner, runs: Path, cache: 
         (["protocol=kaggle"], "protocol must be luna16 or tianchi"),
         (["bootstraps=-1"], "bootstraps must be a whole number"),
         (["+predict.devcie=cpu"], "nodule-predict has no setting devcie"),
-        (["+predict.devices=2"], "predict.devices cannot be shared here"),
+        (["+predict.devices=2"], "predict.devices must be 1"),
         (["cache=gone"], "gone holds no prepared scan"),
         (["output=taken"], "taken is a file"),
     ],

@@ -291,5 +291,7 @@ def test_a_second_stage_that_cannot_be_taken(
     model = recipe("task=reduction", "candidates=unused", "+classifier.spacing_mm=4.0")
     coarse = {"version": "0", "model": model, "preparation": replace(TINY, spacing_mm=3.0).to_dict()}
     other = write_reducer_checkpoint(tmp_path / "other.ckpt", nodule_lightning=coarse)
-    assert "prepared otherwise than the detector's (there and here): spacing_mm 4.0 and 3.0" in line(f"reducer={other}")
+    assert "other preparation settings than the detector's (there and here): spacing_mm 4.0 and 3.0" in line(
+        f"reducer={other}"
+    )
     assert list(Path.cwd().iterdir()) == []

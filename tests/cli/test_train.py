@@ -95,7 +95,7 @@ def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: l
         (["candidates=found (1).csv"], "of a second stage +classifier.spacing_mm=4.0"),
         (
             ["candidates=found (1).csv", "model=res_unet"],
-            "because a FalsePositiveReducer looks at no model",
+            "because a FalsePositiveReducer does not use model",
         ),
         (["candidates=found (1).csv", "loss.pool=9"], "loss.pool=9 has no effect"),
         (["candidates=found (1).csv", "+inference.overlap=1"], "inference.overlap=1 has no effect"),
@@ -166,7 +166,7 @@ def test_a_second_stage_that_resumes_with_other_candidates(run: Runner, cache: P
     ]  # fmt: skip
     line = run(train.main, *arguments, "candidates=b.csv").line()
     assert f"b.csv (SHA-256 {other[:12]}...) is not the file that " in line
-    assert f"last.ckpt has learnt from (SHA-256 {was[:12]}...)" in line
+    assert f"last.ckpt was trained on (SHA-256 {was[:12]}...)" in line
     assert "resume with that file" in line
     # The splits of that run are missing: the next thing that is asked for. The name of the file does not matter.
     for name in ("a.csv", "moved.csv"):
@@ -177,7 +177,7 @@ def test_a_run_is_not_written_over(run: Runner, cache: Path) -> None:
     path = write_checkpoint(Path("run/checkpoints/last.ckpt"))
     before = path.read_bytes()
     arguments = [f"cache={cache}", *STARTS, "model=res_unet_narrow", "data.validation_fraction=0.5", "paths.run=run"]
-    assert "holds a run already: go on with resume=true" in run(train.main, *arguments).line()
+    assert "holds a run already: continue it with resume=true" in run(train.main, *arguments).line()
     assert path.read_bytes() == before
 
 
@@ -200,7 +200,7 @@ def test_a_script_that_slurm_has_put_into_the_queue_again_names_its_run(
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     arguments = [f"cache={cache}", "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow"]
     line = run(train.main, *arguments).line()
-    assert "name the run's in the script by paths.run=DIR" in line
+    assert "set paths.run=DIR in the job script" in line
     assert "resume=true" not in line
     # One that had not begun yet begins. The next thing that is asked for.
     assert "+model.anchors.spacing_mm=4.0" in run(train.main, *arguments, "paths.run=run").line()

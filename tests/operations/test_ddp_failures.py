@@ -70,7 +70,7 @@ def test_a_killed_process_ends_all_and_is_named(cache: Path, tmp_path: Path) -> 
     how = (FAILING, "+callbacks.failing.rank=1", "+callbacks.failing.how=kill")
     ended = end(tmp_path, f"cache={cache}", "paths.run=run", *how)
     assert ended.code not in {0, -signal.SIGKILL}
-    assert "error: process 1 of this job has ended with code -9" in ended.said
+    assert "error: process 1 of this job ended with code -9" in ended.said
     assert ended.seconds_after_failure < 60
 
 
@@ -89,7 +89,7 @@ def test_a_sweep_goes_on_past_a_job_that_has_lost_a_process(cache: Path, tmp_pat
     headline, line = said.splitlines()[-2:]
     assert headline == "error: 1 of the sweep's jobs failed:"
     assert line.startswith("  job 0 (")
-    assert "failed: process 1 of this job has ended with code -9 (killed from outside" in line
+    assert "failed: process 1 of this job ended with code -9 (killed from outside" in line
     assert "Traceback" not in said
     assert read_record(tmp_path / "sweep" / "1" / "run.json")["starts"][-1]["status"] == "finished"
     assert (tmp_path / "sweep" / "1" / "checkpoints" / "best.ckpt").exists()

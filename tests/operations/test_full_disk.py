@@ -83,7 +83,7 @@ def test_before_a_sweep_has_begun(folder: Path) -> None:
     said = line(train(folder, "-m", "paths.sweep=early", is_full=True))
     place = folder / "early"
     assert said == (
-        f"error: nothing more can be written to {place}: File too large; make room, and give the command again"
+        f"error: nothing more can be written to {place}: File too large; make room, and run the command again"
     )
 
 

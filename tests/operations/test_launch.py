@@ -61,13 +61,13 @@ def test_a_full_disk_is_found_among_the_causes() -> None:
 @pytest.mark.parametrize("how", ["asleep", "busy", "deaf"])
 def test_a_killed_process_is_named_and_ends_the_others(how: str) -> None:
     began = time.monotonic()
-    with pytest.raises(LostProcessError, match=r"process 1 of this job has ended with code -9 \(killed from outside"):
+    with pytest.raises(LostProcessError, match=r"process 1 of this job ended with code -9 \(killed from outside"):
         launch(launched.kill, 2, how)
     assert time.monotonic() - began < 100
 
 
 def test_a_process_that_leaves_without_an_error_is_lost() -> None:
-    with pytest.raises(LostProcessError, match="process 1 of this job has ended with code 3"):
+    with pytest.raises(LostProcessError, match="process 1 of this job ended with code 3"):
         launch(launched.leave, 2)
 
 

@@ -1,4 +1,4 @@
-"""Keep the best checkpoint of a run whose folder was moved."""
+"""A ModelCheckpoint that keeps track of the best checkpoint when the run's folder is moved."""
 
 from pathlib import Path
 from typing import Any
@@ -8,27 +8,27 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """Save checkpoints as Lightning does, and know the best so far also where the run's folder was moved or copied.
+    """Lightning's ModelCheckpoint, but the best score survives moving or copying the run's folder.
 
-    Lightning forgets the best score with the folder's old name, and a resumed run replaces `best.ckpt` by what it
-    validates first, however low. Where `best.ckpt` was left behind, what is validated first is the best.
+    Lightning drops the best score when `dirpath` changes, so a resumed run would overwrite `best.ckpt` after its first
+    validation, however low the score. If `best.ckpt` itself was not moved along, tracking starts afresh.
     """
 
     _names_found: frozenset[str] = frozenset()
 
     @property
     def state_key(self) -> str:
-        """Give the key in a checkpoint: Lightning's own, so that each can go on from what the other has saved."""
+        """Lightning's own key, so that this class and ModelCheckpoint can load each other's state."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Look which checkpoints the folder has, for all processes alike."""
+        """List the checkpoints in the folder; all processes get the list of the first."""
         super().setup(trainer, pl_module, stage)
         found = frozenset(path.name for path in Path(str(self.dirpath)).glob("*.ckpt"))
         self._names_found = trainer.strategy.broadcast(found)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what is known of the checkpoints so far, each in the folder of today."""
+        """Restore the state with all paths moved to the current folder."""
         before, best = state_dict["dirpath"], state_dict["best_model_path"]
         if best and Path(best).name not in self._names_found:
             return

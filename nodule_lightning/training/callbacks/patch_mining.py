@@ -1,4 +1,4 @@
-"""Mining of level 2: the patches of an epoch with the highest loss come back in the next one."""
+"""Hard mining, level 2: the patches with the highest loss are drawn again in the next epoch."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from nodule_lightning.training.module import NoduleDetector
 
 
 class PatchMining(Callback):
-    """Tell the sampler which draws of the last epoch were the hardest, if the next epoch's stage has a `replay_share`.
+    """Pass the hardest draws of an epoch to the sampler if the next epoch's stage has a `replay_share`.
 
-    A draw comes back as the same piece of the same scan; only its augmentation differs.
+    A repeated draw is the same crop of the same scan; only its augmentation differs.
     """
 
     def __init__(self) -> None:
@@ -25,27 +25,27 @@ class PatchMining(Callback):
         self._hardest: list[PatchDraw] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the sampler what a checkpoint has told."""
+        """Pass the draws restored from a checkpoint to the sampler."""
         patch_sampler(trainer).hardest = self._hardest
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the losses of the epoch before."""
+        """Discard the losses of the previous epoch."""
         self._losses.clear()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
     ) -> None:
-        """Keep the losses where they are: to read them now would wait for the device."""
+        """Collect the patch losses on their device; reading them here would synchronise every step."""
         if _share_of_next(trainer, pl_module):
             assert isinstance(outputs, dict)
             self._losses.append(outputs["patch_loss"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gather the losses of all ranks and find the hardest draws."""
+        """Gather the losses of all ranks and select the hardest draws."""
         sampler = patch_sampler(trainer)
         self._hardest = []
         if share := _share_of_next(trainer, pl_module):
-            # The first draw is the first rank's first, the second the second rank's first, and so on.
+            # The sampler deals its draws to the ranks in turn.
             gathered = pl_module.all_gather(torch.cat(self._losses))
             assert isinstance(gathered, Tensor)
             losses = gathered.view(trainer.world_size, -1).T.flatten()
@@ -54,7 +54,7 @@ class PatchMining(Callback):
         sampler.hardest = self._hardest
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what the next epoch needs."""
+        """Return the hardest draws as tensors, which `torch.load` reads with `weights_only`."""
         draws = self._hardest
         numbers = [(draw.scan_index, draw.finding_index, draw.seed) for draw in draws]
         places = [draw.place_zyx or (torch.nan,) * 3 for draw in draws]
@@ -64,7 +64,7 @@ class PatchMining(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Read what `state_dict` gave."""
+        """Restore the hardest draws."""
         self._hardest = []
         for (scan, finding, seed), (z, y, x) in zip(
             state_dict["draws"].tolist(), state_dict["places_zyx"].tolist(), strict=True

@@ -1,4 +1,4 @@
-"""Mining of level 3: what the model of now takes for nodules in whole training scans, and is none, is drawn next."""
+"""Hard mining, level 3: false positives of the current model in whole training scans become training patches."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,16 +18,16 @@ from nodule_lightning.training.module import NoduleDetector
 
 
 class ScanMining(Callback):
-    """Search the training scans every few epochs of the stages that have a `bank_share`, and fill the bank anew.
+    """Refill the bank of false positives every few epochs, in stages that have a `bank_share`.
 
-    The averaged weights search, where there are any. The ranks share the scans, and each gets the whole bank. What the
-    model has unlearnt is not found again and leaves the bank; what it still finds has survived, and is drawn more
-    often (`Bank.chances`): each round is against harder ones. The first round is just before the first such stage.
+    Each round searches the training scans, with the averaged weights if there are any. The ranks divide the scans, and
+    each gets the whole bank. False positives that the model no longer makes leave the bank; those that survive a round
+    are drawn more often (`Bank.chances`). The first round runs just before the first such stage.
 
     Args:
-        every_n_epochs: between two rounds.
-        most_per_scan: false positives of a scan in the bank, the surest first.
-        min_probability: less sure ones are no hard negatives.
+        every_n_epochs: epochs between two rounds.
+        most_per_scan: false positives kept per scan, the most probable first.
+        min_probability: false positives below this probability are not kept.
     """
 
     def __init__(self, every_n_epochs: int = 5, most_per_scan: int = 20, min_probability: float = 0.1) -> None:
@@ -44,11 +44,11 @@ class ScanMining(Callback):
         self._mined_before: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the sampler the bank that a checkpoint has told."""
+        """Pass the bank restored from a checkpoint to the sampler."""
         patch_sampler(trainer).bank = self._bank
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Mine, if it is time."""
+        """Run a round of mining if one is due."""
         if not self._is_due(trainer, pl_module):
             return
         datamodule: object = trainer.datamodule  # type: ignore[attr-defined]
@@ -65,11 +65,11 @@ class ScanMining(Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the bank."""
+        """Return the bank and the epoch of the last round."""
         return {"bank": self._bank.to_state(), "mined_before": self._mined_before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Read what `state_dict` gave."""
+        """Restore the bank and the epoch of the last round."""
         self._bank = Bank.from_state(state_dict["bank"])
         self._mined_before = state_dict["mined_before"]
 
@@ -81,7 +81,7 @@ class ScanMining(Callback):
         return self._mined_before is None or following - self._mined_before >= self.every_n_epochs
 
     def _search(self, trainer: pl.Trainer, module: NoduleDetector, datamodule: NoduleDataModule) -> Iterator[Bank]:
-        """Give the false positives of this rank's scans."""
+        """Yield the false positives of each of this rank's scans."""
         catalog, scan_ids = datamodule.catalog, datamodule.split.train
         for index in range(trainer.global_rank, len(scan_ids), trainer.world_size):
             entry = catalog.entry(scan_ids[index])

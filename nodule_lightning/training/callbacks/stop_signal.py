@@ -1,4 +1,4 @@
-"""Let SIGTERM end a training as Ctrl-C does, and leave a cluster's signals to their owner."""
+"""SIGTERM during a fit: stop at once, but leave the signals of a cluster to their handlers."""
 
 import signal
 import sys
@@ -12,53 +12,54 @@ from pytorch_lightning.callbacks import Callback
 
 Handler = Callable[[int, FrameType | None], Any]
 
-# submitit puts its job into the queue again at the second.
+# submitit requeues its job on SIGUSR2.
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR2)
 
 
 class StopSignal(Callback):
-    """Stop at once, with the exit code 143, where nobody else has taken hold of SIGTERM before the fit began.
+    """Exit with code 143 on SIGTERM, unless the signal already had a handler before the fit.
 
-    What holds is the last checkpoint, from which the run goes on exactly. Lightning's own handler would wait for the
-    end of the step and let the ranks meet in between, and those that are about to meet for something else never come.
-    Who has taken hold of SIGTERM or SIGUSR2 before, such as submitit on a cluster, keeps it, and one that is ignored
-    stays so. A process that one of them has reached knows that the job ends, and takes it for no failure that another
-    process of the job goes first.
+    Stopping at once is safe, because a run resumes exactly from its last checkpoint. Lightning's own handler would wait
+    for the end of the step and synchronise the ranks, which deadlocks if some of them are in another collective.
+
+    Handlers of SIGTERM and SIGUSR2 that were installed before, such as submitit's on a cluster, stay in charge, and an
+    ignored SIGTERM stays ignored. After such a signal the job is ending, so errors that follow from the exit of another
+    process of the job are not reported as failures.
     """
 
     def __init__(self) -> None:
-        self._owners: dict[signal.Signals, Handler] = {}
+        self._handlers: dict[signal.Signals, Handler] = {}
         self._ignored = False
-        self._told = False
+        self._is_stopping = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Look who has the signals, before Lightning takes one."""
+        """Record the current handlers, before Lightning replaces that of SIGTERM."""
         found = {number: signal.getsignal(number) for number in _SIGNALS}
-        self._owners = {number: handler for number, handler in found.items() if callable(handler)}
+        self._handlers = {number: handler for number, handler in found.items() if callable(handler)}
         self._ignored = found[signal.SIGTERM] == signal.SIG_IGN
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM from Lightning, which gives all signals back to the first at the end of the fit."""
+        """Replace Lightning's handler of SIGTERM; Lightning restores all handlers when the fit ends."""
         if threading.current_thread() is not threading.main_thread():
             return
-        if signal.SIGTERM not in self._owners:
+        if signal.SIGTERM not in self._handlers:
             signal.signal(signal.SIGTERM, signal.SIG_IGN if self._ignored else _stop)
-        for number in self._owners:
-            signal.signal(number, self._tell)
+        for number in self._handlers:
+            signal.signal(number, self._forward)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave, with the exit code 143, where the job ends and another process of it went first."""
-        if self._told and isinstance(exception, Exception):
-            print("the job has been told to end, and another process of it went first", file=sys.stderr)
+        """Exit with code 143 if the job is ending and another process of it exited first."""
+        if self._is_stopping and isinstance(exception, Exception):
+            print("the job was told to stop, and another of its processes exited first", file=sys.stderr)
             _stop(signal.SIGTERM, None)
 
-    def _tell(self, number: int, frame: FrameType | None) -> None:
-        self._told = True
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        self._is_stopping = True
         try:
-            self._owners[signal.Signals(number)](number, frame)
+            self._handlers[signal.Signals(number)](number, frame)
         except Exception:
-            # The owner does not put the job into the queue again, and says why.
-            self._told = False
+            # The handler refuses to requeue the job and raises the reason, which is a failure of its own.
+            self._is_stopping = False
             raise
 
 

@@ -1,4 +1,4 @@
-"""Show at the start of each stage what is trained on: the sizes that are drawn, and patches as they are changed."""
+"""Pictures of the training data at the start of each stage: sampled nodule sizes and augmented patches."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -29,12 +29,13 @@ from nodule_lightning.report.size_distribution_figure import draw_size_distribut
 class TrainingData(Callback):
     """Write `sampling.csv`, `sampling.png` and `augmentation.png` into the run's folder, and log the pictures to wandb.
 
-    The sizes are those of the first epoch of a stage, what mining brings back among them; of a curriculum with several
-    stages each has its own, such as `sampling_plain.png`. A run that goes on within a stage leaves them as they are.
+    The sizes are those drawn in the first epoch of a stage, mined patches included. In a curriculum with several stages
+    each has its own files, such as `sampling_plain.png`. A run that resumes within a stage leaves them unchanged.
 
     Args:
-        folder: of the run.
-        patches: shown as they are cut and changed; 0 keeps all pictures of scans out of the folder and of wandb.
+        folder: the run's folder.
+        patches: number of patches shown before and after augmentation; 0 keeps pictures of scans out of the folder and
+            wandb.
 
     Raises:
         InputError: `patches` is negative.
@@ -47,7 +48,7 @@ class TrainingData(Callback):
         self.patches = patches
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw what the run is about to be served, when a stage begins."""
+        """Write the pictures if a stage begins with this epoch."""
         loader, epoch = trainer.train_dataloader, trainer.current_epoch
         if not trainer.is_global_zero or not isinstance(loader, DataLoader):
             return
@@ -58,7 +59,7 @@ class TrainingData(Callback):
             try:
                 self.show(sampler, dataset, augment, epoch, trainer.loggers, trainer.global_step)
             except (InputError, OSError) as error:
-                # A picture is not worth the training.
+                # A failed picture must not end a training.
                 rank_zero_warn(f"the pictures of the training data could not be written: {error}")
 
     def show(
@@ -70,7 +71,7 @@ class TrainingData(Callback):
         loggers: Sequence[Logger] = (),
         step: int = 0,
     ) -> None:
-        """Draw the sizes of one epoch and, of the first, some nodules before and after each change."""
+        """Draw the nodule sizes of an epoch and, for epoch 0, some nodules before and after each augmentation."""
         curriculum = sampler.curriculum
         place = curriculum.index(epoch)
         name = SAMPLING if len(curriculum.stages) == 1 else f"{SAMPLING}_{curriculum.names[place]}"
@@ -93,7 +94,10 @@ class TrainingData(Callback):
 
 
 def augmented_rows(cut: PatchBatch, augment: Augment, seed: int) -> dict[str, AugmentedBatch]:
-    """Change patches by nothing, by each change alone, and by all together; on the CPU, with a generator of its own."""
+    """Return the patches as cut, after each augmentation alone, and after all of them, by name.
+
+    This runs on the CPU with a separate generator, so the training draws the same numbers with and without it.
+    """
     parts = {"as cut": Augment(mirror_axes=()), **augment.parts()}
     chosen = {**parts, "all together": augment} if len(parts) > 2 else parts
     return {name: part(cut, torch.Generator().manual_seed(seed)) for name, part in chosen.items()}

@@ -1,4 +1,4 @@
-"""Tell after each validation how the training goes: a log file shows no progress bar."""
+"""A log line after each validation, for log files, which show no progress bar."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 class ValidationLine(Callback):
-    """Log one line: the epoch, the mean loss since the line before (of the first process), and the score.
+    """Log the epoch, the first process's mean loss since the previous line, and the score.
 
     Args:
-        score: name of the score among the logged metrics.
+        score: name of the logged metric to show.
     """
 
     def __init__(self, score: str = "val/froc") -> None:
@@ -25,14 +25,14 @@ class ValidationLine(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
     ) -> None:
-        """Add up the losses where they are: to read them now would wait for the device."""
+        """Sum the losses on their device; reading them here would synchronise every step."""
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
             self._total = self._total + loss.detach().float()
             self._count += 1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line."""
+        """Log the line."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         parts = []

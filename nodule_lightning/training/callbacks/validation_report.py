@@ -1,4 +1,4 @@
-"""Show after each validation how the score comes about: the curve, the worst misses, the highest false positives."""
+"""A report of each validation: FROC curve, largest misses, most probable false positives."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,19 +20,19 @@ from nodule_lightning.structures import Table
 from nodule_lightning.training.module import ScoredModule
 
 LAST, BEST = "last", "best"
-# As many as nodule-evaluate takes; a tenth of a second for 89 scans.
+# The default of nodule-evaluate; takes 0.1 s for 89 scans.
 BOOTSTRAPS: Final = 1000
 SEEN: Final = f"Marks beyond {RATES[-1]:g} false positives per scan, which the score does not see, are left out."
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What one validation has shown.
+    """Result of one validation.
 
     Attributes:
-        result: the score of all validation scans.
-        misses: nodules without a mark among those that the score sees, the largest first.
-        false_positives: the most probable ones.
+        result: the FROC of all validation scans.
+        misses: nodules missed at every rate that the score includes, the largest first.
+        false_positives: the most probable false positives.
     """
 
     result: FrocResult
@@ -41,16 +41,16 @@ class Validation:
 
 
 class ValidationReport(Callback):
-    """Write the report of the last validation and that of the best one, and log curve and pictures to wandb.
+    """Write reports of the last and the best validation, and log the curve and pictures to wandb.
 
     The folders `last` and `best` hold what `checkpoints/last.ckpt` and `best.ckpt` would score: `report.html` with its
-    figures, and what `nodule-evaluate` writes. Each validation replaces the last one, so their size is bounded. Each
+    figures, and what `nodule-evaluate` writes. Each validation replaces the last report, so their size is bounded. Each
     wandb logger of the trainer gets a plot of the curve as `val/curve` and a table of the pictures as `val/mistakes`,
-    in the same row as the score. The first process writes all of it, whichever process has searched a scan.
+    in the same row as the score. The first process writes everything.
 
     Args:
-        folder: to make the two folders in.
-        most: misses shown, and as many false positives; 0 keeps all pictures of scans out of report and wandb.
+        folder: parent of the two folders.
+        most: number of misses shown, and of false positives; 0 keeps pictures of scans out of the report and wandb.
 
     Raises:
         InputError: `most` is negative.
@@ -64,15 +64,15 @@ class ValidationReport(Callback):
         self.best = float("-inf")
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the best score, so that a resumed run knows what to replace."""
+        """Return the best score, so that a resumed run replaces only worse reports."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best score so far."""
+        """Restore the best score."""
         self.best = state_dict["best"]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Join the scans of all processes, then write and log; the module logs the score right after this."""
+        """Gather the scans of all processes, then write and log; the module logs the score right after this."""
         if trainer.sanity_checking or not isinstance(pl_module, ScoredModule):
             return
         with pl_module.froc.sync_context():
@@ -80,11 +80,11 @@ class ValidationReport(Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if not trainer.is_global_zero or not isinstance(datamodule, ScanDataModule):
             return
-        validation = look_at(scans, datamodule.split.validation, datamodule.catalog, self.most)
+        validation = summarise_validation(scans, datamodule.split.validation, datamodule.catalog, self.most)
         try:
             self._write(validation, trainer.current_epoch + 1, trainer.global_step)
         except (InputError, OSError) as error:
-            # A page is not worth the training: the checkpoint of this epoch is written after it.
+            # A failed report must not end a training whose checkpoint of this epoch is yet to be written.
             rank_zero_warn(f"the report of this validation could not be written: {error}")
         _log_to_wandb(trainer, validation)
 
@@ -104,7 +104,7 @@ class ValidationReport(Callback):
             "nodule-train",
             galleries=[validation.misses, validation.false_positives],
         )
-        # In the precision in which `best.ckpt` is chosen, so that both are of one epoch.
+        # ModelCheckpoint compares float32 scores; the same precision here keeps both on the same epoch.
         score = float(np.float32(result.mean))
         if score > self.best:
             self.best = score
@@ -112,14 +112,14 @@ class ValidationReport(Callback):
                 write_whole(self.folder / BEST / path.name, path.read_bytes())
 
 
-def look_at(scans: ScoredScans, scan_ids: tuple[str, ...], catalog: Catalog, most: int) -> Validation:
-    """Score the scans and draw what was missed and what was marked in vain.
+def summarise_validation(scans: ScoredScans, scan_ids: tuple[str, ...], catalog: Catalog, most: int) -> Validation:
+    """Score the scans and draw the misses and the false positives.
 
     Args:
-        scans: of all processes.
-        scan_ids: of the set, in the order of their numbers.
-        catalog: of the cache that holds them.
-        most: misses drawn, and as many false positives.
+        scans: the validation scans of all processes.
+        scan_ids: ids of the validation set, by index.
+        catalog: the catalog of the cache.
+        most: number of misses drawn, and of false positives.
     """
     from nodule_lightning.report.galleries import false_positives_gallery, misses_gallery
 
@@ -140,7 +140,7 @@ def _log_to_wandb(trainer: pl.Trainer, validation: Validation) -> None:
 
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            # Only here may wandb be imported: it need not be installed for other loggers.
+            # wandb is optional, so its import stays inside this branch.
             from nodule_lightning.training.callbacks.wandb_media import log_media
 
             log_media(

@@ -1,4 +1,4 @@
-"""Tell at the end of the fit how much of its time validation took."""
+"""The share of validation in the duration of a fit."""
 
 import time
 
@@ -8,11 +8,11 @@ from pytorch_lightning.utilities import rank_zero_info
 
 
 class ValidationShare(Callback):
-    """Measure the time inside validation loops.
+    """Measure the time spent in validation, and log its share when the fit ends.
 
     Attributes:
-        seconds: of validation so far.
-        total_seconds: of the fit, once it has ended.
+        seconds: time spent in validation so far.
+        total_seconds: duration of the fit, once it has ended.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class ValidationShare(Callback):
 
     @property
     def share(self) -> float:
-        """Validation's share of the fit, within 0..1."""
+        """Share of validation in the duration of the fit, in 0..1."""
         return self.seconds / max(self.total_seconds, 1e-9)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -32,15 +32,15 @@ class ValidationShare(Callback):
         self._fit_began = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the time."""
+        """Record when the validation began."""
         self._validation_began = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add what the loop took."""
+        """Add the duration of this validation."""
         self.seconds += time.perf_counter() - self._validation_began
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the share."""
+        """Log the share."""
         self.total_seconds = time.perf_counter() - self._fit_began
         rank_zero_info(
             f"validation took {self.seconds:.0f} s of {self.total_seconds:.0f} s of training ({self.share:.0%})"

@@ -1,4 +1,4 @@
-"""What wandb is shown beside numbers: the FROC curve as a plot, and a table with pictures."""
+"""Media for wandb: the FROC curve as a plot, and a table of mistakes with pictures."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -21,15 +21,15 @@ STAGING: Final = "WANDB_DATA_DIR"
 
 
 def log_media(run: wandb.Run, curve: Curve, galleries: Mapping[str, Gallery], step: int) -> None:
-    """Log the curve up to 8 false positives per scan, and a row for each picture.
+    """Log the curve up to 8 false positives per scan, and a table with a row for each picture.
 
-    They join the row of the run's history that the next numbers complete.
+    They are part of the history row that the next logged metrics complete.
 
     Args:
-        run: to log to.
-        curve: of the score.
-        galleries: the pictures, under what they show.
-        step: the last one that was trained; names the row.
+        run: the wandb run.
+        curve: the FROC curve.
+        galleries: the pictures by kind of mistake.
+        step: the last training step, which numbers the row.
     """
     points = [[rate, sensitivity] for rate, sensitivity in zip(PLOTTED, curve.at(PLOTTED).tolist(), strict=True)]
     axes = ("false positives per scan", "sensitivity")
@@ -46,7 +46,7 @@ def log_media(run: wandb.Run, curve: Curve, galleries: Mapping[str, Gallery], st
 
 @contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
-    """Let wandb keep the pictures with the run until they are uploaded, and not in the user's home for ever."""
+    """Stage pictures in the run's folder; wandb's default is the user's home, where they are never removed."""
     chosen = os.environ.get(STAGING)
     os.environ.setdefault(STAGING, str(folder))
     try:

@@ -1,4 +1,4 @@
-"""Keep a moving average of the weights: it is what is validated, saved and predicted with."""
+"""A moving average of the weights, used for validation, the best checkpoint and prediction."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ from nodule_lightning.errors import InputError
 
 
 class WeightAverage(WeightAveraging):
-    """Average the weights and the statistics of batch norm exponentially, step by step.
+    """Exponential moving average of the weights and the batch norm statistics.
 
-    The decay begins low, at (1 + n) / (10 + n) after n steps, so that the average of a short training is not held back
-    by what the network knew at its start.
+    The decay warms up as (1 + n) / (10 + n) after n steps, so that the initial weights do not dominate the average of a
+    short training.
 
-    A checkpoint holds the average as `state_dict`, and the weights that training goes on from as
+    A checkpoint holds the average as `state_dict`, and the current weights, from which training resumes, as
     `current_model_state`.
 
     Args:
-        decay: the largest; of 0.999, the average reaches back about 1000 steps.
+        decay: upper limit of the decay, in [0, 1); 0.999 averages over about 1000 steps.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -32,7 +32,7 @@ class WeightAverage(WeightAveraging):
 
     @torch.no_grad()
     def _update(self, averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
-        """Update tensors of one type."""
+        """Update a group of tensors of the same device and dtype."""
         share = 1 - min(self.decay, (1 + int(steps)) / (10 + int(steps)))
         for average, value in zip(averaged, current, strict=True):
             if average.is_floating_point():
@@ -41,14 +41,17 @@ class WeightAverage(WeightAveraging):
                 average.copy_(value)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Follow the model to its device: the average was made before the model went there."""
+        """Move the average to the module's device: Lightning creates it before the module is moved.
+
+        `_average_model` has no public accessor, and the constructor's `device` is resolved before the device is known.
+        """
         if self._average_model is not None:
             self._average_model.to(pl_module.device)
 
 
 @contextmanager
 def averaged_weights(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[None]:
-    """Let the module have its averaged weights for a while, where the trainer keeps an average."""
+    """Use the averaged weights inside the context, if the trainer has a weight averaging callback."""
     averages = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
     for average in averages:
         average.on_validation_epoch_start(trainer, pl_module)

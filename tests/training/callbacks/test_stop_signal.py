@@ -59,7 +59,7 @@ def test_an_owner_keeps_its_signal_and_a_failure_that_follows_is_none(
     fail(callback, trainer, KeyboardInterrupt())
     with pytest.raises(SystemExit, match="143"):
         fail(callback, trainer, RuntimeError("connection closed by peer"))
-    assert capsys.readouterr().err == "the job has been told to end, and another process of it went first\n"
+    assert capsys.readouterr().err == "the job was told to stop, and another of its processes exited first\n"
 
 
 def test_an_owner_that_fails_has_told_nothing(trainer: pl.Trainer) -> None:

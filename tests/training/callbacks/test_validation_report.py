@@ -15,7 +15,7 @@ from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.structures import Candidates, Entry, Findings
-from nodule_lightning.training.callbacks.validation_report import ValidationReport, look_at
+from nodule_lightning.training.callbacks.validation_report import ValidationReport, summarise_validation
 from tests.balls import tiny_datamodule, tiny_module, write_balls
 from tests.ranks import ENVIRONMENT
 
@@ -127,7 +127,7 @@ def test_a_nodule_counts_as_missed_where_the_score_does_not_see_its_mark(cache: 
         marks = Candidates(centres, probability, np.full(21, -1.0))
         metric = FROC()
         metric.update(1, marks, nodules, Findings.empty())
-        seen = look_at(metric.scans(), ("other", "scan0"), catalog, 3)
+        seen = summarise_validation(metric.scans(), ("other", "scan0"), catalog, 3)
         assert seen.result.counts.misses == 0
         assert len(seen.misses.cases) == missed, place
         assert len(seen.false_positives.cases) == 3
@@ -135,7 +135,7 @@ def test_a_nodule_counts_as_missed_where_the_score_does_not_see_its_mark(cache: 
 
 
 def test_no_scan_at_all_gives_an_empty_report(cache: Path) -> None:
-    seen = look_at(FROC().scans(), (), Catalog.open(cache), 3)
+    seen = summarise_validation(FROC().scans(), (), Catalog.open(cache), 3)
     assert seen.result.mean == 0.0
     assert not seen.misses.cases
     assert not seen.false_positives.cases
@@ -144,7 +144,7 @@ def test_no_scan_at_all_gives_an_empty_report(cache: Path) -> None:
 def test_pictures_can_be_left_out(cache: Path) -> None:
     metric = FROC()
     metric.update(0, Candidates.empty(), Catalog.open(cache).nodules("scan0"), Findings.empty())
-    seen = look_at(metric.scans(), ("scan0",), Catalog.open(cache), 0)
+    seen = summarise_validation(metric.scans(), ("scan0",), Catalog.open(cache), 0)
     assert seen.result.counts.misses == 1
     assert not seen.misses.cases
     with pytest.raises(InputError, match="most must not be negative, not -1"):
