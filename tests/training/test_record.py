@@ -107,15 +107,15 @@ def test_each_start_keeps_its_configuration_and_a_refused_one_none(run: Runner, 
     assert "trainer: debug\n" in first["hydra.yaml"]
 
     other = "datamodule.batch_size=4"
-    run(train.main, *command, other).line()
-    run(train.main, *command, other, "optim.lr=0.5", "resume=true").line()
+    assert run(train.main, *command, other).key == "run-exists"
+    assert run(train.main, *command, other, "optim.lr=0.5", "resume=true").key == "run-changed"
     assert [path.name for path in Path("run/.hydra").iterdir() if path.is_dir()] == []
     assert kept(".hydra") == first
 
     resumed = run(train.main, *command, other, "resume=true")
     assert resumed.code == 0, resumed.error
     [note] = [line for line in resumed.out.splitlines() if line.startswith("note: ")]
-    assert note.endswith("(then and now): datamodule.batch_size 2 and 4")
+    assert note.endswith(": datamodule.batch_size 2 and 4")
     second = read("run/run.json")["starts"][1]["configuration"]
     assert second != start["configuration"]
     assert "batch_size: 4\n" in kept(second)["config.yaml"]

@@ -131,5 +131,6 @@ def test_the_average_follows_the_model_to_its_device() -> None:
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_a_decay_that_makes_no_sense_is_refused(decay: float) -> None:
-    with pytest.raises(InputError, match=r"must lie in \[0, 1\)"):
+    with pytest.raises(InputError, match=str(decay)) as error:
         WeightAverage(decay)
+    assert error.value.key == "argument-invalid"
