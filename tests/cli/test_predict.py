@@ -52,7 +52,7 @@ def test_a_cache_and_the_raw_scan_give_the_same_candidates(
     scan = write_image(tmp_path / "My CT (1)" / "肺.mha", draw_chest().hu, draw_chest().grid)
     from_raw = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=b")
     assert rows(from_raw, "b")["肺"] == rows(from_cache, "a=(1), 肺")["two"]
-    assert "candidates are in" in from_raw.out
+    assert "submission.csv" in from_raw.out
 
 
 def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_several_devices_share_the_scans(
     alone = rows(run(predict.main, *given, "output=alone"), "alone")
     program = str(Path(sys.executable).with_name("nodule-predict"))
     printed = finished([program, *given, "output=shared", "device=cpu", "devices=2"], Path.cwd())
-    assert printed.count("candidates are in") == 1
+    assert printed.count("shared/submission.csv") == 1
     shared = rows(Ended(0, printed, ""), "shared")
     assert list(shared) == list(alone)
     for scan_id, marks in alone.items():
@@ -229,7 +229,7 @@ def test_what_preparing_noted_is_told(run: Runner, checkpoint: Path, tmp_path: P
     bare = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=out", "show=0")
     note, last = bare.out.splitlines()
     assert note.startswith(f"note: no lungs: {FALLBACK_NOTE}")
-    assert "candidates are in" in last
+    assert "submission.csv" in last
 
 
 @pytest.mark.parametrize("direction", [1, -1])
