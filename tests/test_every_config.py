@@ -113,5 +113,6 @@ def test_the_narrow_network_and_its_optimizer_can_be_built() -> None:
 
 def test_a_wrong_key_in_a_file_would_be_found() -> None:
     config = composed("train", "+loss.hard_per_ptach=3")
-    with pytest.raises(InputError, match="did you mean hard_per_patch"):
+    with pytest.raises(InputError, match="did you mean hard_per_patch") as error:
         check(config)
+    assert error.value.key == "argument-unknown"

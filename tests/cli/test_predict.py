@@ -52,7 +52,7 @@ def test_a_cache_and_the_raw_scan_give_the_same_candidates(
     scan = write_image(tmp_path / "My CT (1)" / "肺.mha", draw_chest().hu, draw_chest().grid)
     from_raw = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=b")
     assert rows(from_raw, "b")["肺"] == rows(from_cache, "a=(1), 肺")["two"]
-    assert "candidates are in" in from_raw.out
+    assert "submission.csv" in from_raw.out
 
 
 def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
@@ -82,7 +82,9 @@ def test_other_formats_on_request(run: Runner, checkpoint: Path, cache: Path) ->
         "candidate_list.csv", "prediction.json", "scans.csv", "submission.csv",
     ]  # fmt: skip
     refused = run(predict.main, *arguments, "output=none", "formats=[pdf]")
-    assert "formats holds 'pdf'; there are list, grand_challenge, slicer, pictures" in refused.line()
+    assert refused.key == "argument-invalid"
+    for named in ("'pdf'", "list", "grand_challenge", "slicer", "pictures"):
+        assert named in refused.line()
     assert not Path("none").exists()
 
 
@@ -98,11 +100,15 @@ def test_what_an_earlier_search_left_is_named(run: Runner, checkpoint: Path, cac
     before = {path: path.read_bytes() for path in Path("out").rglob("*.*")}
     ended = run(predict.main, *arguments, f"scans={chosen}", "formats=[slicer,pictures]")
     note = relative(ended).splitlines()[-1]
-    assert note == (
-        "note: out also holds files of an earlier search, which do not belong to submission.csv: candidate_list.csv, "
-        "3 of grand_challenge/, 2 of slicer/, 2 of pictures/, such as pictures/three.png; delete them, or name another "
-        "output="
-    )
+    assert note.startswith("note: out ")
+    for named in (
+        "candidate_list.csv",
+        "3 of grand_challenge/",
+        "2 of slicer/",
+        "2 of pictures/",
+        "pictures/three.png",
+    ):
+        assert named in note
     assert all(path.exists() for path in before)
     assert "belong" not in run(predict.main, *arguments, f"scans={chosen}", every, "output=other").out
 
@@ -117,15 +123,16 @@ def test_a_picture_that_cannot_be_written_costs_no_candidate(
     ended = run(predict.main, *arguments, "output=out")
     assert rows(ended, "out") == whole
     for scan_id in ("one", "three", "two"):
-        assert f"note: {scan_id}: it has no picture: out/pictures/{scan_id}.png cannot be written: " in relative(ended)
+        assert f"note: {scan_id}: " in relative(ended)
+        assert f"out/pictures/{scan_id}.png" in relative(ended)
     assert Path("out/candidate_list.csv").read_bytes() == Path("whole/candidate_list.csv").read_bytes()
 
-    nearly_full = shutil._ntuple_diskusage(10**12, 10**12, 32 * 10**6)
+    nearly_full = shutil.disk_usage(Path.cwd())._replace(free=32 * 10**6)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda folder: nearly_full)
         ended = run(predict.main, *arguments, "output=nearly_full")
     assert rows(ended, "nearly_full") == whole
-    assert "one.png is not written: the last 32 MB of the disk are for submission.csv" in ended.out
+    assert any("one.png" in line and "32 MB" in line for line in ended.out.splitlines())
     assert not Path("nearly_full/pictures").exists()
 
     def trip(*_: object) -> None:
@@ -134,7 +141,7 @@ def test_a_picture_that_cannot_be_written_costs_no_candidate(
     monkeypatch.setattr("nodule_lightning.report.overlay.draw_overlay", trip)
     ended = run(predict.main, *arguments, "output=unforeseen")
     assert rows(ended, "unforeseen") == whole
-    assert "note: one: it has no picture: RuntimeError: no font" in ended.out
+    assert any("one: " in line and "RuntimeError: no font" in line for line in ended.out.splitlines())
 
 
 def test_a_segmentations_components_are_candidates(run: Runner, cache: Path, tmp_path: Path) -> None:
@@ -179,16 +186,18 @@ def test_a_network_that_cannot_be_compiled_is_told_in_one_line(
 
     monkeypatch.setattr(torch, "compile", lambda *arguments, **options: no_compiler)
     given = (f"checkpoint={checkpoint}", f"input={cache}", "output=out")
-    line = run(predict.main, *given, "compile=true").line()
-    assert "compile=true: the network cannot be compiled here: no C++ compiler was found; leave it out" in line
+    ended = run(predict.main, *given, "compile=true")
+    assert ended.key == "device-unavailable"
+    assert "compile=true" in ended.line()
+    assert "no C++ compiler was found" in ended.line()
 
 
 def test_too_little_memory_names_the_cure(run: Runner, checkpoint: Path, cache: Path) -> None:
     given = (f"checkpoint={checkpoint}", f"input={cache}", "output=out", "memory_gb=0.0001")
     ended = run(predict.main, *given)
     assert ended.code == 2
-    assert "0.0001 GB of memory are not enough for" in ended.error.splitlines()[-1]
-    assert "raise memory_gb" in ended.error.splitlines()[-1]
+    for named in ("0.0001 GB", "memory_gb", "[memory-exhausted]"):
+        assert named in ended.error.splitlines()[-1]
 
 
 @pytest.mark.ddp
@@ -202,7 +211,7 @@ def test_several_devices_share_the_scans(
     alone = rows(run(predict.main, *given, "output=alone"), "alone")
     program = str(Path(sys.executable).with_name("nodule-predict"))
     printed = finished([program, *given, "output=shared", "device=cpu", "devices=2"], Path.cwd())
-    assert printed.count("candidates are in") == 1
+    assert printed.count("shared/submission.csv") == 1
     shared = rows(Ended(0, printed, ""), "shared")
     assert list(shared) == list(alone)
     for scan_id, marks in alone.items():
@@ -220,7 +229,7 @@ def test_what_preparing_noted_is_told(run: Runner, checkpoint: Path, tmp_path: P
     bare = run(predict.main, f"checkpoint={checkpoint}", f"input={scan}", "output=out", "show=0")
     note, last = bare.out.splitlines()
     assert note.startswith(f"note: no lungs: {FALLBACK_NOTE}")
-    assert "candidates are in" in last
+    assert "submission.csv" in last
 
 
 @pytest.mark.parametrize("direction", [1, -1])
@@ -280,18 +289,19 @@ def test_a_second_stage_rescores_the_same_candidates(run: Runner, checkpoint: Pa
 def test_a_second_stage_that_cannot_be_taken(
     run: Runner, checkpoint: Path, reducer: Path, cache: Path, tmp_path: Path
 ) -> None:
-    def line(*arguments: str, first: Path = checkpoint) -> str:
-        return run(predict.main, f"checkpoint={first}", f"input={cache}", "output=out", *arguments).line()
+    def require_refused(key: str, *named: str, arguments: tuple[str, ...] = (), first: Path = checkpoint) -> None:
+        ended = run(predict.main, f"checkpoint={first}", f"input={cache}", "output=out", *arguments)
+        assert ended.key == key
+        for value in named:
+            assert value in ended.line()
 
-    assert "combine=mean has no effect without a second stage" in line("combine=mean")
-    assert "combine must be product, geometric, mean, reducer, not 'vote'" in line(f"reducer={reducer}", "combine=vote")
-    assert "experiment=reducer" in line(f"reducer={checkpoint}")
-    assert "describes no detector" in line(first=reducer)
-    assert "is no file" in line("reducer=gone.ckpt")
+    require_refused("argument-conflict", "combine=mean", arguments=("combine=mean",))
+    require_refused("argument-invalid", "combine", "'vote'", arguments=(f"reducer={reducer}", "combine=vote"))
+    require_refused("checkpoint-unfit", "experiment=reducer", arguments=(f"reducer={checkpoint}",))
+    require_refused("checkpoint-unfit", str(reducer), first=reducer)
+    require_refused("file-missing", "gone.ckpt", arguments=("reducer=gone.ckpt",))
     model = recipe("task=reduction", "candidates=unused", "+classifier.spacing_mm=4.0")
     coarse = {"version": "0", "model": model, "preparation": replace(TINY, spacing_mm=3.0).to_dict()}
     other = write_reducer_checkpoint(tmp_path / "other.ckpt", nodule_lightning=coarse)
-    assert "other preparation settings than the detector's (there and here): spacing_mm 4.0 and 3.0" in line(
-        f"reducer={other}"
-    )
+    require_refused("cache-settings-differ", "spacing_mm", "4.0", "3.0", arguments=(f"reducer={other}",))
     assert list(Path.cwd().iterdir()) == []

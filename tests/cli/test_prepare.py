@@ -29,10 +29,9 @@ def test_it_ends_with_a_table_and_a_page(run: Runner, raw: Path) -> None:
     ended = run(prepare.main, *arguments(raw, "show=2"))
     assert ended.code == 0
     assert ended.out.count("│ ") >= 2
-    assert "the 2 of 5 scans that most need to be looked at" in " ".join(ended.out.split())
-    assert (
-        "5 scans prepared, 0 were there already, 0 failed; the cache is out, look at out/preparation.html" in ended.out
-    )
+    assert "2 of 5 scans" in " ".join(ended.out.split())
+    assert "out/preparation.html" in ended.out
+    assert len(list_entries(Path("out"))) == 5
     assert (Path("out/preparation.html").read_text(encoding="utf-8")).count("data:image/jpeg") == 5
     assert ended.error == ""
 
@@ -41,19 +40,21 @@ def test_a_scan_that_cannot_be_read_gives_code_1_and_its_id(run: Runner, raw: Pa
     (raw / "two.raw").write_bytes(b"cut short")
     ended = run(prepare.main, *arguments(raw))
     assert ended.code == 1
-    assert ended.error.splitlines()[-1].startswith("error: 1 of 5 scans failed; two: ")
+    last = ended.error.splitlines()[-1]
+    assert "1 of 5" in last
+    assert "two: " in last
     assert "Traceback" not in ended.error
     assert len(list_entries(Path("out"))) == 4
-    assert (
-        f"failed: two: its file cannot be read: it is damaged or cut short, copy it again ({raw}/two.mhd)" in ended.out
-    )
+    [failed] = [line for line in ended.out.splitlines() if line.startswith("failed: ")]
+    assert "two: " in failed
+    assert f"{raw}/two.mhd" in failed
     assert "Not prepared" in Path("out/preparation.html").read_text(encoding="utf-8")
 
 
 def test_a_sweep_over_shards_prepares_each_scan_once(run: Runner, raw: Path) -> None:
     ended = run(prepare.main, "-m", "shard=0,1,2", "shards=3", *arguments(raw))
     assert ended.code == 0, ended.error
-    assert [ended.out.count(f"{count} scans prepared, 0 were there already") for count in (1, 2)] == [1, 2]
+    assert [ended.out.count(f"{count} scans prepared, 0 ") for count in (1, 2)] == [1, 2]
     assert sorted(list_entries(Path("out"))) == ["five", "four", "one", "three", "two"]
     assert Path("out/preparation.html").read_text(encoding="utf-8").count("data:image/jpeg") == 5
 
@@ -63,7 +64,7 @@ def test_a_bad_scan_in_one_shard_does_not_stop_the_others(run: Runner, raw: Path
     ended = run(prepare.main, "-m", "shard=0,1,2", "shards=3", *arguments(raw))
     assert ended.code == 1
     assert len(list_entries(Path("out"))) == 4
-    assert "scans failed; five: " in ended.error
+    assert "five: " in ended.error
 
 
 def test_a_full_disk_leaves_what_the_terminal_says(run: Runner, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,15 +83,17 @@ def test_a_full_disk_leaves_what_the_terminal_says(run: Runner, raw: Path, monke
     monkeypatch.setattr(Path, "write_bytes", full_for_a_page)
     ended = run(prepare.main, *arguments(raw))
     assert ended.code == 1
-    assert "5 scans prepared" in ended.out
-    assert ended.error.startswith("error: out/preparation.html cannot be written: No space left on device")
+    assert len(list_entries(Path("out"))) == 5
+    assert "out/preparation.html" in ended.error
+    assert "No space left on device" in ended.error
     monkeypatch.setattr(np, "save", full_for_a_scan)
     ended = run(prepare.main, *arguments(raw, "overwrite=true", "+preparation.margin_mm=5"))
     assert ended.code == 1
-    assert "failed: two: its entry cannot be written: No space left on device" in ended.out
-    assert "preparation.html cannot be written: No space left on device" in ended.out
+    for named in ("two: ", "preparation.html "):
+        assert any(named in line and "No space left on device" in line for line in ended.out.splitlines())
     assert "air: right + left lung" in ended.out
-    assert ended.error.startswith("error: 1 of 5 scans failed; two: its entry cannot be written")
+    assert "1 of 5" in ended.error
+    assert "two: " in ended.error
     assert not Path("out/preparation.html").exists()
 
 
@@ -114,12 +117,16 @@ def test_old_and_damaged_entries_are_named_and_do_not_stop_a_sweep(run: Runner, 
 def test_a_cache_made_otherwise_is_refused_unless_it_is_to_be_overwritten(run: Runner, raw: Path) -> None:
     assert run(prepare.main, *arguments(raw)).code == 0
     other = arguments(raw, "+preparation.margin_mm=5")
-    line = run(prepare.main, *other).line()
-    assert "margin_mm 8.0 and 5" in line
-    assert "overwrite=true" in line
+    ended = run(prepare.main, *other)
+    assert ended.key == "cache-settings-differ"
+    for named in ("margin_mm 8.0", "5", "overwrite=true"):
+        assert named in ended.line()
     assert "5 scans prepared" in run(prepare.main, *other, "overwrite=true").out
-    assert "0 scans prepared, 5 were there already" in run(prepare.main, *other).out
-    assert "overwrite must be true or false" in run(prepare.main, *other, "overwrite=perhaps").line()
+    assert "0 scans prepared" in run(prepare.main, *other).out
+    ended = run(prepare.main, *other, "overwrite=perhaps")
+    assert ended.key == "argument-invalid"
+    assert "overwrite" in ended.line()
+    assert "'perhaps'" in ended.line()
 
 
 def test_notes_are_counted(run: Runner, raw: Path) -> None:
@@ -128,22 +135,26 @@ def test_notes_are_counted(run: Runner, raw: Path) -> None:
         slab = GRID.crop((first, 0, 0), GRID.shape)
         write_image(raw / f"{name}.mhd", chest.hu[first:], slab)
     notes = [line for line in run(prepare.main, *arguments(raw)).out.splitlines() if line.startswith("note: ")]
-    assert notes[1:] == ["note: 3 scans, such as one: the lungs reach the scan's border (…) and may be cut off"]
+    [note] = notes[1:]
+    assert "3 scans, such as one: " in note
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "key", "named"),
     [
-        ("preparation.spacing_mm=0.00001", "spacing_mm must be from 0.25 to 10.0, not 1e-05"),
-        ("shard=3", "shard=3 is not among the 1 shards 0 to 0"),
-        ("shards=0", "shards must be a whole number of at least 1"),
-        ("lungs.cures=[prayer]", "there is no cure 'prayer'"),
-        ("lungs.source=stars", "source must be one of"),
-        ("lungs=luna16_masks", "there is no seg-lungs-LUNA16"),
+        ("preparation.spacing_mm=0.00001", "argument-invalid", ("spacing_mm", "0.25", "10.0", "1e-05")),
+        ("shard=3", "argument-invalid", ("shard=3",)),
+        ("shards=0", "argument-invalid", ("shards", "0")),
+        ("lungs.cures=[prayer]", "argument-invalid", ("'prayer'",)),
+        ("lungs.source=stars", "argument-invalid", ("source", "'stars'")),
+        ("lungs=luna16_masks", "file-missing", ("seg-lungs-LUNA16",)),
     ],
 )
-def test_bad_command_lines_give_code_2(run: Runner, raw: Path, wrong: str, says: str) -> None:
-    assert says in run(prepare.main, *arguments(raw, wrong)).line()
+def test_bad_command_lines_give_code_2(run: Runner, raw: Path, wrong: str, key: str, named: tuple[str, ...]) -> None:
+    ended = run(prepare.main, *arguments(raw, wrong))
+    assert ended.key == key
+    for value in named:
+        assert value in ended.line()
     assert not Path("out/scans").exists()
 
 

@@ -85,13 +85,15 @@ def test_a_malicious_checkpoint_is_refused_and_not_run(run: Runner, tmp_path: Pa
     saved.parent.mkdir(parents=True)
     torch.save({"state_dict": {}, "nodule_lightning": {"model": {}, "preparation": {}, "more": Malicious(ran)}}, saved)
     for path in (pickled, saved):
-        refused = run(predict.main, f"checkpoint={path}", f"input={cache}", "output=out").line()
-        assert "is not opened for safety" in refused
+        refused = run(predict.main, f"checkpoint={path}", f"input={cache}", "output=out")
+        assert refused.key == "file-unsafe"
+        assert str(path) in refused.line()
     resumed = run(
         train.main, f"cache={cache}", f"paths.run={tmp_path / 'run'}", "resume=true", "data.validation_fraction=0.5",
         "data.test_subsets=[0]", "model=res_unet_narrow", "+model.anchors.spacing_mm=4.0",
     )  # fmt: skip
-    assert "is not opened for safety" in resumed.line()
+    assert resumed.key == "file-unsafe"
+    assert str(saved) in resumed.line()
     assert not ran.exists()
     # The file is as malicious as it claims: unpickled, it runs.
     pickle.loads(pickled.read_bytes())
@@ -106,8 +108,10 @@ def test_a_volume_of_objects_is_refused_and_not_run(tmp_path: Path, name: str) -
     objects = np.empty(shape, dtype=object)
     objects[0, 0, 0] = Malicious(ran)
     np.save(volume, objects, allow_pickle=True)
-    with pytest.raises(InputError, match=r"one is damaged; delete it"):
+    with pytest.raises(InputError) as error:
         open_entry(cache, "one")
+    assert error.value.key == "file-damaged"
+    assert "one" in str(error.value)
     assert not ran.exists()
 
 
@@ -115,5 +119,7 @@ def test_a_volume_of_another_type_is_refused(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache", ["one"])
     volume = cache / "scans" / "one" / "ct.npy"
     np.save(volume, np.load(volume).astype(np.float32))
-    with pytest.raises(InputError, match="its volumes are not uint8"):
+    with pytest.raises(InputError) as error:
         open_entry(cache, "one")
+    assert error.value.key == "file-damaged"
+    assert "uint8" in str(error.value)

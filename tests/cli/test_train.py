@@ -18,6 +18,7 @@ from tests.balls import tiny_datamodule, write_balls
 from tests.chest import lung_centre
 from tests.commands import TINY, Runner, recipe, write_checkpoint, write_reducer_checkpoint
 
+FOUND = "candidates=found (1).csv"
 # With these the tiny cache could be trained on.
 STARTS = ("data.test_subsets=[0]", "+model.anchors.spacing_mm=4.0")
 
@@ -36,97 +37,118 @@ def test_a_run_goes_on_with_its_own_scans_only(datamodule: NoduleDataModule, tmp
     require_same_split(tmp_path, datamodule)
     moved, *rest = split.train
     write_scan_ids(tmp_path / "train.csv", rest)
-    with pytest.raises(InputError, match=rf"train\.csv has other scans .*such as {moved}"):
+    with pytest.raises(InputError) as error:
         require_same_split(tmp_path, datamodule)
+    assert error.value.key == "run-changed"
+    assert "train.csv" in str(error.value)
+    assert moved in str(error.value)
     write_scan_ids(tmp_path / "train.csv", split.train)
     write_scan_ids(tmp_path / "test.csv", ["gone"])
-    with pytest.raises(InputError, match=r"test\.csv has other scans .*such as gone"):
+    with pytest.raises(InputError) as error:
         require_same_split(tmp_path, datamodule)
+    assert error.value.key == "run-changed"
+    assert "test.csv" in str(error.value)
+    assert "gone" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "key", "named"),
     [
-        (["data.test_subsets=[0,17]"], "17"),
-        (["data.test_subsets=[0,1,2]"], "no scan is left to train on"),
-        (["data.test_subsets=[0]", "resume=true"], "paths.run=DIR"),
-        (["data.test_subsets=[0]"], "+model.anchors.spacing_mm=4.0"),
-        ([*STARTS, "trainer.max_epochs=2"], "trainer.check_val_every_n_epoch=5"),
-        ([*STARTS, "curriculum.stages.only.epochs=3"], "trainer.max_epochs=3 ends before"),
-        ([*STARTS, "trainer.max_epochs=-1"], "trainer.max_epochs=-1 has no end"),
-        ([*STARTS, "curriculum=talk", "loss=seed_team"], "loss=seed_team has no effect"),
-        ([*STARTS, "curriculum=talk", "loss.pool=9"], "change curriculum.stages.STAGE.loss.KEY (STAGE: plain, mined"),
-        ([*STARTS, "curriculum.stages.only.epochs=0"], "a stage needs epochs >= 1"),
-        ([*STARTS, "trainer.accelerator=quantum"], "quantum"),
-        ([*STARTS, "trainer.accelerator=mps"], "the trainer cannot be made"),
-        ([*STARTS, "seed=-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
-        ([*STARTS, "resume=maybe"], "resume must be true or false, not 'maybe'"),
-        ([*STARTS, "optim.lr=fast"], "lr must be float | torch.Tensor, not 'fast'"),
-        ([*STARTS, "datamodule.workers=many"], "workers must be int, not 'many'"),
-        ([*STARTS, "model.backbone.blocks=3"], "blocks must be"),
-    ],
-)
-def test_train_that_cannot_start_leaves_nothing(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
-    common = [f"cache={cache}", "model=res_unet_narrow", "data.validation_fraction=0.5"]
-    assert named in run(train.main, *common, *arguments).line()
-    assert list(Path.cwd().iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ([], "of a segmentation +model.spacing_mm=4.0"),
-        (["+model.spacing_mm=4.0", "assign=centres"], "assign=spheres and loss=segmentation are for segmentations"),
-        (["+model.spacing_mm=4.0", "model.levels=[0.5,0.2]"], "[0.5, 0.2]"),
-    ],
-)
-def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
-    common = [f"cache={cache}", "model=unet3d_segmentation_narrow", "data.test_subsets=[0]"]
-    assert named in run(train.main, *common, "data.validation_fraction=0.5", *arguments).line()
-    assert list(Path.cwd().iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ([], "missing: candidates=VALUE"),
-        (["candidates=gone.csv"], "gone.csv does not exist"),
-        (["candidates=null"], "candidates must be"),
-        (["candidates=found (1).csv"], "of a second stage +classifier.spacing_mm=4.0"),
+        (["data.test_subsets=[0,17]"], "split-invalid", ("17",)),
+        (["data.test_subsets=[0,1,2]"], "split-invalid", ()),
+        (["data.test_subsets=[0]", "resume=true"], "run-missing", ("paths.run",)),
+        (["data.test_subsets=[0]"], "cache-settings-differ", ("+model.anchors.spacing_mm=4.0",)),
+        ([*STARTS, "trainer.max_epochs=2"], "argument-conflict", ("trainer.check_val_every_n_epoch=5",)),
+        ([*STARTS, "curriculum.stages.only.epochs=3"], "argument-conflict", ("trainer.max_epochs=3",)),
+        ([*STARTS, "trainer.max_epochs=-1"], "argument-invalid", ("trainer.max_epochs=-1",)),
+        ([*STARTS, "curriculum=talk", "loss=seed_team"], "argument-conflict", ("loss=seed_team",)),
         (
-            ["candidates=found (1).csv", "model=res_unet"],
-            "because a FalsePositiveReducer does not use model",
+            [*STARTS, "curriculum=talk", "loss.pool=9"],
+            "argument-conflict",
+            ("loss.pool=9", "STAGE", "mined"),
         ),
-        (["candidates=found (1).csv", "loss.pool=9"], "loss.pool=9 has no effect"),
-        (["candidates=found (1).csv", "+inference.overlap=1"], "inference.overlap=1 has no effect"),
-        (["candidates=found (1).csv", "rescoring.combine=vote"], "combine must be product, geometric, mean, reducer"),
-        (["candidates=found (1).csv", "datamodule.positive_share=1"], "positive_share must lie between 0 and 1"),
-        (["candidates=found (1).csv", "datamodule.patch_voxels=30"], "must be a multiple of 8, not 30"),
-        (["candidates=found (1).csv", "data.test_subsets=[0,1,2]"], "no scan is left to train on"),
+        ([*STARTS, "curriculum.stages.only.epochs=0"], "argument-invalid", ("epochs", "0")),
+        ([*STARTS, "trainer.accelerator=quantum"], "device-unavailable", ("quantum",)),
+        ([*STARTS, "trainer.accelerator=mps"], "device-unavailable", ()),
+        ([*STARTS, "seed=-1"], "argument-invalid", ("seed", "4294967295", "-1")),
+        ([*STARTS, "resume=maybe"], "argument-invalid", ("resume", "'maybe'")),
+        ([*STARTS, "optim.lr=fast"], "argument-invalid", ("lr", "'fast'")),
+        ([*STARTS, "datamodule.workers=many"], "argument-invalid", ("workers", "'many'")),
+        ([*STARTS, "model.backbone.blocks=3"], "argument-invalid", ("blocks", "3")),
     ],
 )
-def test_a_second_stage_that_cannot_start(run: Runner, cache: Path, arguments: list[str], named: str) -> None:
+def test_train_that_cannot_start_leaves_nothing(
+    run: Runner, cache: Path, arguments: list[str], key: str, named: tuple[str, ...]
+) -> None:
+    common = [f"cache={cache}", "model=res_unet_narrow", "data.validation_fraction=0.5"]
+    ended = run(train.main, *common, *arguments)
+    assert ended.key == key
+    for value in named:
+        assert value in ended.line()
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "named"),
+    [
+        ([], "cache-settings-differ", "+model.spacing_mm=4.0"),
+        (["+model.spacing_mm=4.0", "assign=centres"], "argument-conflict", "CentreAssigner"),
+        (["+model.spacing_mm=4.0", "model.levels=[0.5,0.2]"], "argument-invalid", "[0.5, 0.2]"),
+    ],
+)
+def test_a_segmentation_that_cannot_start(run: Runner, cache: Path, arguments: list[str], key: str, named: str) -> None:
+    common = [f"cache={cache}", "model=unet3d_segmentation_narrow", "data.test_subsets=[0]"]
+    ended = run(train.main, *common, "data.validation_fraction=0.5", *arguments)
+    assert ended.key == key
+    assert named in ended.line()
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "named"),
+    [
+        ([], "argument-missing", ("candidates",)),
+        (["candidates=gone.csv"], "file-missing", ("gone.csv",)),
+        (["candidates=null"], "argument-invalid", ("candidates",)),
+        ([FOUND], "cache-settings-differ", ("+classifier.spacing_mm=4.0",)),
+        ([FOUND, "model=res_unet"], "argument-conflict", ("model=res_unet", "FalsePositiveReducer")),
+        ([FOUND, "loss.pool=9"], "argument-conflict", ("loss.pool=9",)),
+        ([FOUND, "+inference.overlap=1"], "argument-conflict", ("inference.overlap=1",)),
+        ([FOUND, "rescoring.combine=vote"], "argument-invalid", ("combine", "'vote'")),
+        ([FOUND, "datamodule.positive_share=1"], "argument-invalid", ("positive_share", "1")),
+        ([FOUND, "datamodule.patch_voxels=30"], "argument-invalid", ("patch_voxels", "8", "30")),
+        ([FOUND, "data.test_subsets=[0,1,2]"], "split-invalid", ()),
+    ],
+)
+def test_a_second_stage_that_cannot_start(
+    run: Runner, cache: Path, arguments: list[str], key: str, named: tuple[str, ...]
+) -> None:
     found = Path("found (1).csv")
     x, y, z = lung_centre(1)
     rows = "".join(f"{scan_id},{x},{y},{z},0\n" for scan_id in ("one", "two", "three"))
     found.write_text(f"seriesuid,coordX,coordY,coordZ,class\n{rows}")
     common = [f"cache={cache}", "experiment=reducer", "data.test_subsets=[0]", "data.validation_fraction=0.5"]
-    assert named in run(train.main, *common, *arguments).line()
+    ended = run(train.main, *common, *arguments)
+    assert ended.key == key
+    for value in named:
+        assert value in ended.line()
     assert list(Path.cwd().iterdir()) == [Path.cwd() / found]
 
 
 def test_a_detector_has_no_candidates(run: Runner, cache: Path) -> None:
-    assert "candidates" in run(train.main, f"cache={cache}", "candidates=found.csv").line()
-    line = run(train.main, f"cache={cache}", "classifier=wide").line()
-    assert "classifier" in line
+    for argument in ("candidates=found.csv", "classifier=wide"):
+        ended = run(train.main, f"cache={cache}", argument)
+        assert ended.key == "argument-unknown"
+        assert argument.partition("=")[0] in ended.line()
 
 
 def test_train_that_resumes_another_model(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"))
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
-    line = run(train.main, *arguments, "model=res_unet").line()
-    assert "last.ckpt is a checkpoint of another model" in line
-    assert "backbone.channels [" in line
+    ended = run(train.main, *arguments, "model=res_unet")
+    assert ended.key == "run-changed"
+    assert "last.ckpt" in ended.line()
+    assert "backbone.channels [" in ended.line()
 
 
 def test_train_that_resumes_another_optimizer_or_training(run: Runner, cache: Path) -> None:
@@ -134,9 +156,10 @@ def test_train_that_resumes_another_optimizer_or_training(run: Runner, cache: Pa
     arguments = [f"cache={cache}", *STARTS, "model=res_unet_narrow", "data.validation_fraction=0.5"]
     resumed = [*arguments, "paths.run=run", "resume=true"]
     for change in ("optim=adamw", "optim.lr=1.0"):
-        line = run(train.main, *resumed, change).line()
-        assert "last.ckpt is a checkpoint of another optimizer (there and wanted): " in line
-        assert "lr 0.01 and " in line
+        ended = run(train.main, *resumed, change)
+        assert ended.key == "run-changed"
+        assert "last.ckpt" in ended.line()
+        assert "lr 0.01" in ended.line()
     for change, named in (
         ("augment=strong", "augment.rotation_degrees"),
         ("loss.hard_per_patch=5", "curriculum.stages.only.loss.hard_per_patch 2 and 5"),
@@ -144,11 +167,14 @@ def test_train_that_resumes_another_optimizer_or_training(run: Runner, cache: Pa
         ("assign=iou", "assigner._target_"),
         ("seed=7", "seed 0 and 7"),
     ):
-        line = run(train.main, *resumed, change).line()
-        assert "last.ckpt is a checkpoint of another training (there and wanted): " in line
-        assert named in line
+        ended = run(train.main, *resumed, change)
+        assert ended.key == "run-changed"
+        assert "last.ckpt" in ended.line()
+        assert named in ended.line()
     # The splits of that run are missing: the next thing that is asked for.
-    assert "has other scans" in run(train.main, *resumed).line()
+    ended = run(train.main, *resumed)
+    assert ended.key == "run-changed"
+    assert "train.csv" in ended.line()
 
 
 def test_a_second_stage_that_resumes_with_other_candidates(run: Runner, cache: Path) -> None:
@@ -164,20 +190,24 @@ def test_a_second_stage_that_resumes_with_other_candidates(run: Runner, cache: P
         f"cache={cache}", "experiment=reducer", "+classifier.spacing_mm=4.0", "data.test_subsets=[0]",
         "data.validation_fraction=0.5", "paths.run=run", "resume=true",
     ]  # fmt: skip
-    line = run(train.main, *arguments, "candidates=b.csv").line()
-    assert f"b.csv (SHA-256 {other[:12]}...) is not the file that " in line
-    assert f"last.ckpt was trained on (SHA-256 {was[:12]}...)" in line
-    assert "resume with that file" in line
+    ended = run(train.main, *arguments, "candidates=b.csv")
+    assert ended.key == "run-changed"
+    for named in ("b.csv", other[:12], "last.ckpt", was[:12]):
+        assert named in ended.line()
     # The splits of that run are missing: the next thing that is asked for. The name of the file does not matter.
     for name in ("a.csv", "moved.csv"):
-        assert "has other scans" in run(train.main, *arguments, f"candidates={name}").line()
+        ended = run(train.main, *arguments, f"candidates={name}")
+        assert ended.key == "run-changed"
+        assert "train.csv" in ended.line()
 
 
 def test_a_run_is_not_written_over(run: Runner, cache: Path) -> None:
     path = write_checkpoint(Path("run/checkpoints/last.ckpt"))
     before = path.read_bytes()
     arguments = [f"cache={cache}", *STARTS, "model=res_unet_narrow", "data.validation_fraction=0.5", "paths.run=run"]
-    assert "holds a run already: continue it with resume=true" in run(train.main, *arguments).line()
+    ended = run(train.main, *arguments)
+    assert ended.key == "run-exists"
+    assert "resume=true" in ended.line()
     assert path.read_bytes() == before
 
 
@@ -191,7 +221,9 @@ def test_a_torn_last_checkpoint_is_one_line_with_what_to_do(run: Runner, cache: 
     assert "last.ckpt" in ended.line()
     assert "best.ckpt" not in ended.line()
     write_checkpoint(last.with_name("best.ckpt"))
-    assert "best.ckpt" in run(train.main, *arguments, "resume=true").line()
+    ended = run(train.main, *arguments, "resume=true")
+    assert ended.key == "file-damaged"
+    assert "best.ckpt" in ended.line()
 
 
 def test_a_script_that_slurm_has_put_into_the_queue_again_names_its_run(
@@ -199,18 +231,21 @@ def test_a_script_that_slurm_has_put_into_the_queue_again_names_its_run(
 ) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     arguments = [f"cache={cache}", "data.test_subsets=[0]", "data.validation_fraction=0.5", "model=res_unet_narrow"]
-    line = run(train.main, *arguments).line()
-    assert "set paths.run=DIR in the job script" in line
-    assert "resume=true" not in line
+    ended = run(train.main, *arguments)
+    assert ended.key == "run-missing"
+    assert "paths.run=" in ended.line()
+    assert "resume=true" not in ended.line()
     # One that had not begun yet begins. The next thing that is asked for.
-    assert "+model.anchors.spacing_mm=4.0" in run(train.main, *arguments, "paths.run=run").line()
+    assert run(train.main, *arguments, "paths.run=run").key == "cache-settings-differ"
     assert list(Path.cwd().iterdir()) == []
 
 
 def test_train_that_resumes_a_checkpoint_without_its_preparation(run: Runner, cache: Path) -> None:
     write_checkpoint(Path("run/checkpoints/last.ckpt"), nodule_lightning={"version": "0", "model": recipe()})
     arguments = [f"cache={cache}", *STARTS, "data.validation_fraction=0.5", "paths.run=run", "resume=true"]
-    assert "another model or version" in run(train.main, *arguments, "model=res_unet_narrow").line()
+    ended = run(train.main, *arguments, "model=res_unet_narrow")
+    assert ended.key == "checkpoint-unfit"
+    assert "last.ckpt" in ended.line()
 
 
 def test_what_the_stages_take_may_be_changed() -> None:

@@ -35,17 +35,21 @@ def test_a_set_without_nodules_is_refused(datamodule: NoduleDataModule, name: st
     for scan_id in getattr(datamodule.split, name):
         update_labels(datamodule.cache, scan_id, Labels())
     datamodule.catalog = Catalog.open(datamodule.cache)
-    with pytest.raises(InputError, match=rf"none of the \d+ {name} scans of .* has a nodule to "):
+    with pytest.raises(InputError) as error:
         require_nodules(datamodule)
+    assert error.value.key == "annotations-missing"
+    assert f"{len(getattr(datamodule.split, name))} {name} scans" in str(error.value)
+    assert str(datamodule.cache) in str(error.value)
 
 
 def test_the_command_refuses_it_and_leaves_nothing(run: Runner, tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache", ["one", "three", "two"])
     for scan_id in list_entries(cache):
         update_labels(cache, scan_id, Labels({"one": "0"}.get(scan_id, "1")))
-    line = run(train.main, f"cache={cache}", *STARTS, "+model.anchors.spacing_mm=4.0").line()
-    assert "none of the 1 train scans" in line
-    assert "has a nodule to learn from; change data.fold" in line
+    ended = run(train.main, f"cache={cache}", *STARTS, "+model.anchors.spacing_mm=4.0")
+    assert ended.key == "annotations-missing"
+    for named in ("1 train", str(cache), "data.fold"):
+        assert named in ended.line()
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -53,20 +57,26 @@ def test_the_command_refuses_a_cache_that_lacks_a_scan(run: Runner, tmp_path: Pa
     cache = write_cache(tmp_path / "cache", ["one", "three", "two", "zwei"])
     (cache / "scans/zwei/scan.json").unlink()
     arguments = (f"cache={cache}", *STARTS)
-    assert f"{cache} lacks 1 of 4 scans" in run(train.main, *arguments).line()
+    ended = run(train.main, *arguments)
+    assert ended.key == "cache-incomplete"
+    for named in (str(cache), "1 of 4", "zwei"):
+        assert named in ended.line()
     assert list(Path.cwd().iterdir()) == []
     keep_failure(cache, "zwei", "cut short")
     # It is said, and what is asked for next is refused.
     ended = run(train.main, *arguments)
     said, refused = ended.error.splitlines()
-    assert said == f"1 of 4 scans of {cache} could not be prepared, such as zwei (cut short)"
+    for named in ("1 of 4", str(cache), "zwei (cut short)"):
+        assert named in said
     assert "+model.anchors.spacing_mm=4.0" in refused
+    assert refused.endswith("[cache-settings-differ]")
 
 
 @pytest.mark.parametrize("value", ["maybe", "1", "null"])
 def test_a_rehearsal_is_wanted_or_not(run: Runner, cache: Path, value: str) -> None:
-    line = run(train.main, f"cache={cache}", *STARTS, "+model.anchors.spacing_mm=4.0", f"rehearsal={value}").line()
-    assert "rehearsal must be true or false" in line
+    ended = run(train.main, f"cache={cache}", *STARTS, "+model.anchors.spacing_mm=4.0", f"rehearsal={value}")
+    assert ended.key == "argument-invalid"
+    assert "rehearsal" in ended.line()
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -75,14 +85,17 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     network = torch.nn.Linear(10_000, 1000, bias=False)
 
     def free(megabytes: int) -> None:
-        usage = shutil._ntuple_diskusage(10**12, 10**12, megabytes * 10**6)
+        usage = shutil.disk_usage(tmp_path)._replace(free=megabytes * 10**6)
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
 
     free(581)
     require_space(tmp_path, network)
     free(579)
-    with pytest.raises(InputError, match=r"with 579 MB free, and the run may need 580 MB .*another paths\.output"):
+    with pytest.raises(InputError) as error:
         require_space(tmp_path, network)
+    assert error.value.key == "disk-full"
+    for named in ("579 MB", "580 MB", "paths.output"):
+        assert named in str(error.value)
     # What a resumed run has written already it need not write again.
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(bytes(2_000_000))
@@ -90,10 +103,11 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_command_refuses_a_full_disk(run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil._ntuple_diskusage(10**12, 10**12, 10**6)
+    usage = shutil.disk_usage(Path.cwd())._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    line = run(train.main, f"cache={cache}", *STARTS, "+model.anchors.spacing_mm=4.0", "paths.run=run").line()
-    assert "lies on a disk with 1 MB free" in line
+    ended = run(train.main, f"cache={cache}", *STARTS, "+model.anchors.spacing_mm=4.0", "paths.run=run")
+    assert ended.key == "disk-full"
+    assert "1 MB" in ended.line()
     assert list(Path.cwd().iterdir()) == []
 
 

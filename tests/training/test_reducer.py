@@ -96,17 +96,20 @@ def test_a_scan_without_candidates_counts_with_its_misses(cache: Path, candidate
 
 
 def test_patches_that_do_not_fit_the_network_are_refused() -> None:
-    with pytest.raises(InputError, match="patch_voxels of a classifier of 3 levels must be a multiple of 4, not 18"):
+    with pytest.raises(InputError) as error:
         FalsePositiveReducer(
             tiny_classifier(), ClassificationLoss(), tiny_reducer().augment, RescoringSettings(18), torch.optim.SGD
         )
+    assert error.value.key == "argument-invalid"
+    for named in ("patch_voxels", "4", "18"):
+        assert named in str(error.value)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_scans(
     cache: Path, candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.marked_balls.tiny_classifier", broken)
-    with pytest.raises(FloatingPointError, match=r"the loss is nan in step 0, .* scans scan\d"):
+    with pytest.raises(FloatingPointError, match=r"nan .*step 0.* scan\d"):
         fit(cache, candidates, tmp_path)
 
 

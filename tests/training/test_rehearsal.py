@@ -61,7 +61,7 @@ def test_a_run_is_the_same_to_the_bit_without_it(go: Go, monkeypatch: pytest.Mon
     Path("with/rehearsal/left by a killed run").touch()
     rehearsed = go("paths.run=with")
     assert rehearsed.code == 0, rehearsed.error
-    assert "rehearsal: one batch, one scan and a checkpoint went well in " in rehearsed.out
+    assert "rehearsal: " in rehearsed.out
     assert torch.equal(*states)
     plain = go("paths.run=without", "rehearsal=false")
     assert plain.code == 0, plain.error
@@ -105,5 +105,5 @@ def test_a_checkpoint_that_cannot_be_read_back_is_found_out(go: Go, monkeypatch:
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", cut_short)
     ended = go("paths.run=run")
     assert ended.code == 2
-    assert "it is cut short, damaged or something else" in ended.error.splitlines()[-1]
+    assert ended.error.splitlines()[-1].endswith("[file-damaged]")
     assert list(Path.cwd().iterdir()) == []

@@ -100,7 +100,7 @@ def test_the_reports_of_the_last_and_of_the_best_validation_stay(
     fit(cache, tmp_path, ValidationReport(tmp_path / "validation"), saved, epochs=2, resume=tmp_path / "saved.ckpt")
     assert score(last) == 0.0
     assert page(best) == before
-    assert "<h1>Validation after epoch 2</h1>" in page(last)
+    assert "epoch 2</h1>" in page(last)
     assert "p = 0.750, 6.0 mm" in page(last)
     datamodule = tiny_datamodule(cache)
     datamodule.setup("fit")
@@ -147,8 +147,9 @@ def test_pictures_can_be_left_out(cache: Path) -> None:
     seen = summarise_validation(metric.scans(), ("scan0",), Catalog.open(cache), 0)
     assert seen.result.counts.misses == 1
     assert not seen.misses.cases
-    with pytest.raises(InputError, match="most must not be negative, not -1"):
+    with pytest.raises(InputError, match="-1") as error:
         ValidationReport("folder", -1)
+    assert error.value.key == "argument-invalid"
 
 
 WITHOUT_WANDB = """
@@ -181,6 +182,6 @@ def test_it_needs_no_wandb(cache: Path, tmp_path: Path) -> None:
 
 def test_a_report_that_cannot_be_written_does_not_end_the_training(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.warns(UserWarning, match="report of this validation could not be written"):
+    with pytest.warns(UserWarning, match="file"):
         trainer = fit(cache, tmp_path, ValidationReport(tmp_path / "file"))
     assert trainer.current_epoch == 1

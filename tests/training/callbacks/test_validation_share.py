@@ -21,4 +21,4 @@ def test_the_share_is_the_time_between_start_and_end_of_validation(caplog: pytes
         share.on_fit_end(trainer, module)
     assert 0.04 <= share.seconds < share.total_seconds
     assert 0.1 < share.share < 0.9
-    assert "validation took 0 s of 0 s of training" in caplog.text
+    assert caplog.text.count("0 s") == 2
