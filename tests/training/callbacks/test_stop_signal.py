@@ -37,7 +37,8 @@ class OneWeight(pl.LightningModule):
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
         self.act()
-        return self.layer(batch[0]).square().mean()
+        loss: Tensor = self.layer(batch[0]).square().mean()
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
