@@ -30,7 +30,7 @@ def write_configuration(folder: Path, configuration: Mapping[str, str]) -> str:
         configuration: file contents by file name, `config.yaml` among them.
 
     Returns:
-        The folder written to, seen from the run's folder: `.hydra` for the first start, `.hydra/start_2` for the next.
+        The folder, relative to the run's folder: `.hydra` for the first start, `.hydra/start_2` for the next.
     """
     place, before = _places(folder)
     if before is not None and (changed := _changes(before / CONFIG, configuration[CONFIG])):
