@@ -146,7 +146,7 @@ def test_a_job_whose_time_runs_out_goes_on_from_its_last_checkpoint(
         assert process.wait(200) == 0, said_by_jobs(tmp_path, "err")
     assert_it_went_on(tmp_path)
     said = said_by_jobs(tmp_path, "err")
-    assert "The job is in the queue again" in said
+    assert "SLURM requeues the job" in said
     # The second process, which has seen the first one go, has nothing to complain of.
     assert "the job was told to stop, and another of its processes exited first" in said
     assert "Traceback" not in said
