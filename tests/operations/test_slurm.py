@@ -146,9 +146,9 @@ def test_a_job_whose_time_runs_out_goes_on_from_its_last_checkpoint(
         assert process.wait(200) == 0, said_by_jobs(tmp_path, "err")
     assert_it_went_on(tmp_path)
     said = said_by_jobs(tmp_path, "err")
-    assert "The job is in the queue again" in said
+    assert "SLURM requeues the job" in said
     # The second process, which has seen the first one go, has nothing to complain of.
-    assert "the job has been told to end, and another process of it went first" in said
+    assert "the job was told to stop, and another of its processes exited first" in said
     assert "Traceback" not in said
     # Lightning, which would put it into the queue as well, was not asked.
     assert not list(tmp_path.glob("**/hpc_ckpt*"))

@@ -75,7 +75,7 @@ def test_a_job_of_submitit_is_in_the_queue_again_after_sigterm_alone(
     assert capsys.readouterr().err.endswith("  again\n")
     with pytest.raises(SystemExit), explain_stop(tmp_path / "checkpoints" / "last.ckpt", lambda: "again"):
         sys.exit(143)
-    assert capsys.readouterr().err.endswith("The job is in the queue again, and continues from there\n")
+    assert capsys.readouterr().err.endswith("SLURM requeues the job, which continues from there\n")
 
 
 @pytest.mark.parametrize("place", [None, "/elsewhere/full"])
