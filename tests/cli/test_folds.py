@@ -52,15 +52,15 @@ def test_all_folds_are_searched_pooled_and_scored_once(run: Runner, runs: Path, 
 
 def test_it_goes_on_where_it_was_killed(run: Runner, runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[str] = []
-    search = predict.search
+    search = predict.search_scans
 
-    def counted(config: object) -> None:
-        searched.append(Path(config.output).parent.name)  # type: ignore[attr-defined]
+    def counted(wanted: predict.Search) -> None:
+        searched.append(wanted.output.parent.name)
         if len(searched) == 2:
             raise KeyboardInterrupt
-        search(config)  # type: ignore[arg-type]
+        search(wanted)
 
-    monkeypatch.setattr(predict, "search", counted)
+    monkeypatch.setattr(predict, "search_scans", counted)
     assert start(run, runs, cache).code == 130
     assert searched == ["0", "1"]
     assert not Path("out").exists()
@@ -83,8 +83,8 @@ def test_a_setting_that_changes_what_is_found_has_the_folds_searched_again(
     run: Runner, runs: Path, cache: Path, reducer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is scored and drawn of it costs most of the time, and is no matter here.
-    monkeypatch.setattr("nodule_lightning.cli.evaluate.evaluate", lambda config: 0.0)
-    monkeypatch.setattr("nodule_lightning.cli.report.report", lambda config: None)
+    report = "nodule_lightning.evaluation.submission_report.write_submission_report"
+    monkeypatch.setattr(report, lambda request: request.output)
 
     def again(*arguments: str) -> list[str]:
         ended = start(run, runs, cache, *arguments)
