@@ -52,15 +52,15 @@ def test_all_folds_are_searched_pooled_and_scored_once(run: Runner, runs: Path, 
 
 def test_it_goes_on_where_it_was_killed(run: Runner, runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[str] = []
-    search = predict.search
+    search_scans = predict.search_scans
 
-    def counted(config: object) -> None:
-        searched.append(Path(config.output).parent.name)  # type: ignore[attr-defined]
+    def counted(wanted: predict.Search) -> None:
+        searched.append(wanted.output.parent.name)
         if len(searched) == 2:
             raise KeyboardInterrupt
-        search(config)  # type: ignore[arg-type]
+        search_scans(wanted)
 
-    monkeypatch.setattr(predict, "search", counted)
+    monkeypatch.setattr(predict, "search_scans", counted)
     assert start(run, runs, cache).code == 130
     assert searched == ["0", "1"]
     assert not Path("out").exists()
