@@ -209,7 +209,8 @@ def _end(error: Exception) -> None:
         sys.exit(INCOMPLETE)
     if (why := user_message(error)) is not None:
         _remove_empty_run_folder()
-        _refuse(why, error.key if isinstance(error, InputError) else None)
+        other: ErrorKey = "output-refused" if isinstance(error, OSError) else "argument-invalid"
+        _refuse(why, error.key if isinstance(error, InputError) else other)
 
 
 def _remove_empty_run_folder() -> None:
@@ -231,6 +232,6 @@ def _list_failed_jobs() -> None:
         sys.exit(INCOMPLETE)
 
 
-def _refuse(message: str, key: ErrorKey | None = None) -> NoReturn:
-    print(f"error: {one_line(message)}{f' [{key}]' if key else ''}", file=sys.stderr)
+def _refuse(message: str, key: ErrorKey) -> NoReturn:
+    print(f"error: {one_line(message)} [{key}]", file=sys.stderr)
     sys.exit(INPUT_ERROR)
