@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 30.0
 FIRST_POLL_S: Final = 2.0
+LATE_S: Final = 15.0
+# So many questions in a row without an answer are worth a note.
+UNANSWERED: Final = 5
+GONE: Final = "no longer in the queue"
 # In any other state a job may still run, or run again.
 OVER: Final = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
@@ -58,6 +62,11 @@ def ask_queue() -> dict[str, QueuedJob] | None:
         return None
 
 
+def passes(reason: str) -> bool:
+    """Check whether a reason to wait passes by itself: the turn of other jobs, or a limit on how much runs at once."""
+    return reason in USUAL or ("Limit" in reason and not reason.startswith("Partition"))
+
+
 def wait_for(jobs: Sequence[str]) -> dict[str, str]:
     """Wait until every job has ended or left the queue, and print unusual reasons to wait once each.
 
@@ -66,18 +75,23 @@ def wait_for(jobs: Sequence[str]) -> dict[str, str]:
     """
     ended: dict[str, str] = {}
     told: set[tuple[str, str]] = set()
+    unanswered = 0
     pause_s = FIRST_POLL_S
     while len(ended) < len(jobs):
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, POLL_S)
         if (queue := ask_queue()) is None:
+            unanswered += 1
+            if unanswered == UNANSWERED:
+                print("note: squeue does not answer; the wait goes on", file=sys.stderr)
             continue
+        unanswered = 0
         for job in set(jobs) - set(ended):
-            found = queue.get(job, QueuedJob("no longer in the queue", "None"))
+            found = queue.get(job, QueuedJob(GONE, "None"))
             if found.state in OVER or job not in queue:
                 ended[job] = found.state.lower()
         waiting = {(queue[job].reason, job) for job in jobs if job in queue and queue[job].state == "PENDING"}
-        new = sorted(pair for pair in waiting - told if pair[0] not in USUAL)
+        new = sorted(pair for pair in waiting - told if not passes(pair[0]))
         told |= waiting
         for reason in dict.fromkeys(reason for reason, _ in new):
             names = " ".join(job for its_own, job in new if its_own == reason)
@@ -116,9 +130,14 @@ def result_of(job: "submitit.Job[Any]", state: str, sweep: Path, number: int, ov
 
     from nodule_lightning.cli._sweep import note_failure, read_failure_note
 
-    line = read_failure_note(sweep, number)
     # Only the first process of a job returns the result.
     paths = job.task(0).paths
+    # A shared file system shows a new file some seconds late on other machines.
+    until = time.monotonic() + (LATE_S if state in {"completed", "failed", GONE} else 0)
+    while (line := read_failure_note(sweep, number)) is None and not paths.result_pickle.exists():
+        if time.monotonic() >= until:
+            break
+        time.sleep(1)
     if line is None and paths.result_pickle.exists():
         outcome, result = pickle_load(paths.result_pickle)
         if outcome == "success":

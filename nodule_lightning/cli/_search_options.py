@@ -92,13 +92,16 @@ def search_options(config: Values) -> SearchOptions:
     Raises:
         InputError: an option has an invalid value; the message names the option and the valid values.
     """
+    from nodule_lightning.search.device import choose_device
+    from nodule_lightning.search.precision import parse_precision
+
     values = {**DEFAULTS, **config}
     return SearchOptions(
-        device=_device(values["device"]),
+        device=choose_device(values["device"]),
         devices=_devices(values),
         memory_gb=_memory_gb(values),
         mirror=_axes(values["mirror"]),
-        precision=_precision(values["precision"]),
+        precision=parse_precision(str(values["precision"])),
         compiled=flag(values, "compile"),
         workers=None if values["workers"] is None else whole_number(values, "workers"),
     )
@@ -107,7 +110,9 @@ def search_options(config: Values) -> SearchOptions:
 def _devices(config: Values) -> int:
     import torch
 
-    devices, device = whole_number(config, "devices", least=1), _device(config["device"])
+    from nodule_lightning.search.device import choose_device
+
+    devices, device = whole_number(config, "devices", least=1), choose_device(config["device"])
     if devices > 1 and device.index is not None:
         raise InputError(
             f"device={device} names one device; with devices={devices} it must be auto, cpu or cuda", "argument-invalid"
@@ -136,31 +141,3 @@ def _axes(value: object) -> tuple[int, ...]:
             f"mirror must be true, false or a list of axes such as [x,z], not {value!r}", "argument-invalid"
         )
     return tuple(sorted({"zyx".index(str(name)) for name in names}))
-
-
-def _precision(value: object) -> "Precision":
-    from nodule_lightning.search.precision import Precision
-
-    try:
-        return Precision(str(value))
-    except ValueError:
-        raise InputError(f"precision must be {', '.join(Precision)}, not {value!r}", "argument-invalid") from None
-
-
-def _device(name: object) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not isinstance(name, str) or name.partition(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}", "argument-invalid")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device={name} cannot be used here: {error}", "device-unavailable") from None
-    # Counting does not initialise CUDA, which would break the processes that are forked for the devices.
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device={name} cannot be used here: torch sees {torch.cuda.device_count()} GPUs", "device-unavailable"
-        )
-    return device

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,37 +20,43 @@ from nodule_lightning.config.quoting import as_typed, quoted
 from nodule_lightning.config.values import flag, seed
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.run_folder import LAST
-from nodule_lightning.training.launch import count_devices, global_rank, is_launched, launch
+from nodule_lightning.training.launch import count_devices, global_rank, is_first_process, is_launched, launch
 from nodule_lightning.training.logged_settings import settings_to_log
 from nodule_lightning.training.plan import TrainingPlan, decide_auto
 from nodule_lightning.training.stopping import explain_stop, stopped_once
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
-# Processes of torchrun and srun other than the first create no folder and write no log file.
-_WITHOUT_FILES: Final = ("hydra/output=none", "hydra/job_logging=console")
+# Processes of torchrun and srun other than the first write no log file, and, outside a sweep, create no folder.
+_WITHOUT_LOG: Final = ("hydra/job_logging=console",)
+_WITHOUT_FILES: Final = (*_WITHOUT_LOG, "hydra/output=none")
 
 
 def main() -> None:
     """Run the command."""
-    is_first = not (global_rank() and is_launched())
+    overrides: tuple[str, ...] = ()
+    if not is_first_process():
+        overrides = _WITHOUT_LOG if {"-m", "--multirun"} & set(sys.argv) else _WITHOUT_FILES
     # Only a second stage has candidates.
-    run_application(
-        train, "train", PATH_KEYS, optional_paths=("candidates",), overrides=() if is_first else _WITHOUT_FILES
-    )
+    run_application(train, "train", PATH_KEYS, optional_paths=("candidates",), overrides=overrides)
 
 
 def train(config: DictConfig) -> float:
     """Train in one process for each device, print the best checkpoint and return its validation FROC."""
-    plan, folder = plan_of(config), Path(HydraConfig.get().runtime.output_dir)
-    with stopped_once(), explain_stop(folder / LAST, lambda: continue_command(folder)):
+    plan, on_stop = plan_of(config), ExitStack()
+    with stopped_once(), on_stop:
+        if is_first_process():
+            on_stop.enter_context(explain_stop(plan.folder / LAST, lambda: continue_command(plan.folder)))
         processes = processes_to_start(plan.trainer)
         if processes == 1:
             from nodule_lightning.training.run import fit
 
             _close_log_files()
             return fit(plan)
+        from nodule_lightning.training.record import failure_recorded
+
         settings = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-        return launch(train_in_process, processes, plan, settings)[0]
+        with failure_recorded(plan.folder):
+            return launch(train_in_process, processes, plan, settings)[0]
 
 
 def train_in_process(plan: TrainingPlan, logging_settings: dict[str, Any]) -> float:
@@ -79,7 +86,9 @@ def plan_of(config: DictConfig) -> TrainingPlan:
     names_folder = any(text.lstrip("+").startswith("paths.run=") for text in overrides)
     return TrainingPlan(
         # Only the first process has Hydra's output folder.
-        folder=Path(config.paths.run if global_rank() and not is_swept() else hydra.runtime.output_dir).absolute(),
+        folder=Path(
+            config.paths.run if not (is_first_process() or is_swept()) else hydra.runtime.output_dir
+        ).absolute(),
         seed=seed(config),
         resume=flag(config, "resume") or is_requeued(),
         rehearsal=flag(config, "rehearsal"),
@@ -117,9 +126,12 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
             "argument-conflict",
         )
     try:
-        return count_devices(str(trainer["accelerator"]), trainer["devices"])
-    except MisconfigurationException as error:
+        count = count_devices(str(trainer["accelerator"]), trainer["devices"])
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"the trainer cannot be made: {error}", "device-unavailable") from None
+    if count < 1:
+        raise InputError(f"trainer.devices={trainer['devices']} are no devices; name one at least", "argument-invalid")
+    return count
 
 
 def continue_command(folder: Path) -> str:
@@ -138,7 +150,7 @@ def continue_command(folder: Path) -> str:
 
 def _close_log_files() -> None:
     """Close the log file that Hydra opened in this process, unless it is the first of its job."""
-    if not (global_rank() and is_launched()):
+    if is_first_process():
         return
     for handler in logging.root.handlers[:]:
         if isinstance(handler, logging.FileHandler):

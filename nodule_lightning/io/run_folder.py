@@ -15,6 +15,8 @@ TRAINING: Final = "run.json"
 CHECKPOINTS: Final = "checkpoints"
 LAST: Final = Path(CHECKPOINTS, "last.ckpt")
 SPLITS: Final = "splits"
+# The name of a rehearsal's temporary folder begins so.
+REHEARSAL: Final = "rehearsal-"
 SETS: Final = ("train", "validation", "test")
 # Pictures of its training data: the sizes drawn, and patches before and after augmentation.
 SAMPLING: Final = "sampling"

@@ -8,6 +8,8 @@ from nodule_lightning.errors import InputError
 def choose_device(name: str | torch.device) -> torch.device:
     """Return the device of a name; `auto` is the GPU, or the CPU where there is none.
 
+    GPUs are counted, not used: a process that starts others for its GPUs must not take memory on the first one.
+
     Args:
         name: auto, cpu, cuda or cuda:N, or any device of torch.
 
@@ -16,11 +18,14 @@ def choose_device(name: str | torch.device) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not isinstance(name, torch.device) and name.partition(":")[0] not in ("cpu", "cuda"):
+    if not isinstance(name, (str, torch.device)) or str(name).partition(":")[0] not in ("cpu", "cuda"):
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}", "argument-invalid")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except RuntimeError as error:
         raise InputError(f"device={name} cannot be used here: {error}", "device-unavailable") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device={name} cannot be used here: torch sees {torch.cuda.device_count()} GPUs", "device-unavailable"
+        )
     return device

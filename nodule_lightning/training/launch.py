@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -44,8 +45,14 @@ def is_launched() -> bool:
 
 def global_rank() -> int:
     """Read this process's rank from its launcher's environment variables; 0 for a single process."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    names = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "JSM_NAMESPACE_RANK", "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def is_first_process() -> bool:
+    """Check whether this process is the one of its job that writes files."""
+    # Whatever else has set a rank is no launcher.
+    return not (global_rank() and is_launched())
 
 
 def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
@@ -86,8 +93,8 @@ def launch(work: Callable[..., Result], processes: int, *arguments: object) -> l
         LostProcessError: a process was killed or exited without an error; the message names its rank.
         KeyboardInterrupt: after Ctrl-C, once all processes have ended.
         SystemExit: after SIGTERM, likewise, with exit code 143.
-        InputError, IncompleteError, OSError: the error of the process, with its traceback as a note; OSError only for a
-            full disk.
+        InputError, IncompleteError, OSError: the error of the process, with its traceback as a note; a full disk is an
+            OSError, whatever wraps it.
         RuntimeError: any other error of a process; the message names it, and its traceback is a note.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -95,6 +102,13 @@ def launch(work: Callable[..., Result], processes: int, *arguments: object) -> l
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     with TemporaryDirectory(prefix="nodule-launch-", ignore_cleanup_errors=True) as folder, _signal_handlers_restored():
+        # A signal that is ignored stays ignored: SIGHUP under nohup, for example.
+        heard = [number.name for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        # Earlier versions of torch take them from the environment alone.
+        os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(heard)
+        known: dict[str, Any] = (
+            {"signals_to_handle": ",".join(heard)} if hasattr(LaunchConfig, "signals_to_handle") else {}
+        )
         launcher = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -105,11 +119,17 @@ def launch(work: Callable[..., Result], processes: int, *arguments: object) -> l
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
+            **known,
         )
         try:
             with _quiet_agent(), _threads_shared_among(processes):
                 found = elastic_launch(launcher, _run_in_process)(work, folder, arguments)
         except SignalException as stopped:
+            # A second signal breaks off the agent's own clean-up; a third must not break off this one.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            for process in multiprocessing.active_children():
+                process.kill()
             if stopped.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             sys.exit(128 + stopped.sigval)
@@ -126,13 +146,18 @@ def _run_in_process(work: Callable[..., Result], folder: str, arguments: Sequenc
         # On a full disk only the exit code is left to report.
         with suppress(OSError):
             _error_file(Path(folder), global_rank()).write_text(json.dumps(_error_to_dict(error)), encoding="utf-8")
-        raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A usual exit would leave the process group first, which over NCCL waits for the others.
+        os._exit(1)
 
 
 def _error_to_dict(error: Exception) -> dict[str, Any]:
     trace = "".join(traceback.format_exception(error))
-    if (full := full_disk(error)) is not None:
-        return {"full": [full.errno, full.strerror, full.filename and str(full.filename)], "trace": trace}
+    of_system = full_disk(error) or error
+    if isinstance(of_system, OSError) and of_system.errno is not None:
+        name = of_system.filename and str(of_system.filename)
+        return {"system": [of_system.errno, of_system.strerror, name], "trace": trace}
     if isinstance(error, InputError):
         return {"message": str(error), "key": error.key, "trace": trace}
     if isinstance(error, IncompleteError):
@@ -142,8 +167,8 @@ def _error_to_dict(error: Exception) -> dict[str, Any]:
 
 def _error_from_dict(described: dict[str, Any]) -> Exception:
     error: Exception
-    if "full" in described:
-        error = OSError(*described["full"])
+    if "system" in described:
+        error = OSError(*described["system"])
     elif "incomplete" in described:
         error = IncompleteError(described["incomplete"])
     elif "key" in described:

@@ -1,7 +1,7 @@
 """The record of a training, `run.json`, with one section for each start of the run."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isclose, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,25 @@ def record_of_training(
             # A failure to write the record must not hide the error that ended the run.
             if start["status"] == "finished":
                 raise
+
+
+@contextmanager
+def failure_recorded(folder: Path) -> Iterator[None]:
+    """Record a start as failed where one of its processes fails: the first one, which writes the record, is stopped then.
+
+    Args:
+        folder: of the run.
+    """
+    earlier = len(read_record(folder / TRAINING).get("starts", ()))
+    try:
+        yield
+    except Exception:
+        record = read_record(folder / TRAINING)
+        if len(starts := record.get("starts", ())) > earlier:
+            starts[-1]["status"] = "failed"
+            with suppress(InputError):
+                write_record(folder / TRAINING, record)
+        raise
 
 
 def _steps(checkpoint: Path | None) -> int:

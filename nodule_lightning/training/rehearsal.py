@@ -5,6 +5,7 @@ Lightning's `fast_dev_run` writes no checkpoint, and its sanity check skips the 
 
 import copy
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from nodule_lightning.cache.entries import read_description
 from nodule_lightning.config.instantiate import instantiate
+from nodule_lightning.io.run_folder import REHEARSAL
 from nodule_lightning.training.checkpoint import require_usable
 from nodule_lightning.training.plan import TrainingPlan
 
@@ -70,8 +72,11 @@ def rehearse(plan: TrainingPlan, trainer: "pl.Trainer", module: "ScoredModule", 
     from pytorch_lightning.utilities.seed import isolate_rng
 
     started = time.monotonic()
+    # A rehearsal that was killed has left its own.
+    for left in plan.folder.glob(f"{REHEARSAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
     # Inside the run's folder, to test the disk that the run will write to.
-    with TemporaryDirectory(prefix="rehearsal-", dir=plan.folder) as folder, isolate_rng(), _quiet():
+    with TemporaryDirectory(prefix=REHEARSAL, dir=plan.folder) as folder, isolate_rng(), _quiet():
         short = _short_trainer(plan, trainer, folder)
         short.fit(copy.deepcopy(module), with_one_scan(datamodule), weights_only=True)
         checkpoint = Path(folder, "rehearsal.ckpt")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nodule_lightning.cache.entries import require_settings
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.run_folder import CHECKPOINTS, LAST, SETS, SPLITS, read_set
+from nodule_lightning.io.run_folder import CHECKPOINTS, LAST, REHEARSAL, SETS, SPLITS, read_set
 from nodule_lightning.training.checkpoint import (
     CHECKPOINT_KEY,
     DamagedCheckpointError,
@@ -27,7 +27,8 @@ def is_requeued() -> bool:
 
 def has_begun(folder: Path) -> bool:
     """Check whether a folder holds anything that a run can be resumed from."""
-    return any((folder / name).exists() for name in (SPLITS, CHECKPOINTS))
+    # One that was killed in its rehearsal has nothing but the rehearsal's folder.
+    return any((folder / name).exists() for name in (SPLITS, CHECKPOINTS)) or any(folder.glob(f"{REHEARSAL}*"))
 
 
 def require_new(folder: Path) -> None:
