@@ -98,7 +98,7 @@ def record_of_training(
 
 @contextmanager
 def failure_recorded(folder: Path) -> Iterator[None]:
-    """Record a start as failed where one of its processes fails: the first one, which writes the record, is stopped then.
+    """Record a start as failed where one of its processes fails; the first one, which writes the record, is stopped.
 
     Args:
         folder: of the run.
