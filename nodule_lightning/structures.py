@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float64, Int16, Int64, Shaped, UInt8
 
-from nodule_lightning.errors import InputError
+from nodule_lightning.errors import ErrorKey, InputError
 from nodule_lightning.geometry import Grid
 
 AIR_HU = -1024
@@ -232,17 +232,19 @@ class Failure:
         scan_id: the scan.
         reason: what went wrong, in one line.
         trace: the traceback of an unexpected error; "" for an `InputError`.
+        key: the kind of error.
     """
 
     scan_id: str
     reason: str
     trace: str = ""
+    key: ErrorKey = "file-unreadable"
 
     @classmethod
     def of(cls, scan_id: str, error: Exception) -> Self:
         """Describe an error: an `InputError` by its message, any other by its type, message and traceback."""
         if isinstance(error, InputError):
-            return cls(scan_id, str(error))
+            return cls(scan_id, str(error), key=error.key)
         return cls(scan_id, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 

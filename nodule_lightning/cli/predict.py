@@ -20,8 +20,8 @@ from nodule_lightning.errors import IncompleteError, InputError
 if TYPE_CHECKING:
     from nodule_lightning.cli._search_options import SearchOptions
     from nodule_lightning.search.predict import Detector, OnPrediction, Prediction, Reducer
-    from nodule_lightning.search.scan_source import Failure, Source
-    from nodule_lightning.structures import Entry
+    from nodule_lightning.search.scan_source import Source
+    from nodule_lightning.structures import Entry, Failure
 
 PATH_KEYS = ("checkpoint", "reducer", "input", "output", "scans")
 
@@ -96,7 +96,8 @@ def search_scans(wanted: Search) -> None:
         write_picture,
     )
     from nodule_lightning.search.predict import Prediction
-    from nodule_lightning.search.scan_source import Failure, Source
+    from nodule_lightning.search.scan_source import Source
+    from nodule_lightning.structures import Failure
     from nodule_lightning.training.checkpoint import load_detector
 
     output, options = wanted.output, wanted.options
@@ -182,8 +183,8 @@ def _require_all(failures: Sequence["Failure"], scans: int) -> None:
         return
     first = failures[0]
     if scans == 1:
-        raise InputError(first.reason, "file-unreadable")
+        raise InputError(first.reason, first.key)
     for failure in failures:
         print(f"failed: {failure.scan_id}: {one_line(failure.reason)}")
     message = f"{len(failures)} of {scans} scans failed and have no candidates; {first.scan_id}: {first.reason}"
-    raise InputError(message, "file-unreadable") if len(failures) == scans else IncompleteError(message)
+    raise InputError(message, first.key) if len(failures) == scans else IncompleteError(message)

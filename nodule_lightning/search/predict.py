@@ -23,8 +23,8 @@ from nodule_lightning.search.device import choose_device
 from nodule_lightning.search.inference import InferenceSettings, detect
 from nodule_lightning.search.precision import Precision, computing_in, parse_precision
 from nodule_lightning.search.rescoring import RescoringSettings, rescore
-from nodule_lightning.search.scan_source import Failure, Source
-from nodule_lightning.structures import Candidates, Entry, Scan, Table
+from nodule_lightning.search.scan_source import Source
+from nodule_lightning.structures import Candidates, Entry, Failure, Scan, Table
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,9 @@
 This module does not import torch, so that those processes start fast.
 """
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,31 +16,9 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.processes import run_ahead
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
-from nodule_lightning.structures import Entry
+from nodule_lightning.structures import Entry, Failure
 
 KILLED = "the process that prepared it was killed, perhaps because memory ran out; run again with fewer workers"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A scan that could not be searched.
-
-    Attributes:
-        scan_id: the scan.
-        reason: in one line.
-        trace: the traceback of an unforeseen error; empty for an `InputError`.
-    """
-
-    scan_id: str
-    reason: str
-    trace: str = ""
-
-    @classmethod
-    def of(cls, scan_id: str, error: Exception) -> "Failure":
-        """Turn an error into a failure; an `InputError` speaks for itself, any other keeps its type and traceback."""
-        if isinstance(error, InputError):
-            return cls(scan_id, str(error))
-        return cls(scan_id, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
 class Source:

@@ -7,8 +7,8 @@ import torch
 
 from nodule_lightning.search.precision import Precision
 from nodule_lightning.search.predict import Detector, OnPrediction, Prediction, search_entry
-from nodule_lightning.search.scan_source import Failure, Source
-from nodule_lightning.structures import Entry
+from nodule_lightning.search.scan_source import Source
+from nodule_lightning.structures import Entry, Failure
 
 Watch = Callable[[Iterable[Entry | Failure], int], Iterator[Entry | Failure]]
 

@@ -20,12 +20,15 @@ from tests.ranks import ENVIRONMENT
 pytestmark = pytest.mark.ddp
 
 SLEEPS = """
+import signal
 import sys
 from pathlib import Path
 from nodule_lightning.training.launch import launch
 from tests.operations.launched import note_and_sleep
 
 if __name__ == "__main__":
+    # As nohup does it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     launch(note_and_sleep, 2, Path(sys.argv[1]))
 """
 
@@ -85,6 +88,7 @@ def test_no_process_outlives_the_one_that_has_launched_them(tmp_path: Path, numb
     )  # fmt: skip
     try:
         wait_until(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists())
+        process.send_signal(signal.SIGHUP)
         process.send_signal(number)
         # The pipe stays open as long as one process lives.
         _, said = process.communicate(timeout=60)

@@ -10,8 +10,8 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.search.inference import InferenceSettings
 from nodule_lightning.search.precision import Precision
 from nodule_lightning.search.predict import Detector, Prediction, predict
-from nodule_lightning.search.scan_source import Failure, Source
-from nodule_lightning.structures import Entry
+from nodule_lightning.search.scan_source import Source
+from nodule_lightning.structures import Entry, Failure
 from tests.balls import tiny_network
 from tests.chest import draw_chest, write_image
 from tests.commands import TINY, write_cache

@@ -12,9 +12,9 @@ from nodule_lightning.search.inference import InferenceSettings
 from nodule_lightning.search.precision import Precision
 from nodule_lightning.search.predict import Detector, Prediction, Reducer
 from nodule_lightning.search.rescoring import RescoringSettings
-from nodule_lightning.search.scan_source import Failure, Source
+from nodule_lightning.search.scan_source import Source
 from nodule_lightning.search.shared_search import search_share
-from nodule_lightning.structures import Entry
+from nodule_lightning.structures import Entry, Failure
 from tests.balls import ball_entry, tiny_network
 from tests.marked_balls import SIDE, tiny_classifier
 
