@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from uuid import uuid4
 
 from nodule_lightning.errors import IncompleteError, InputError, full_disk
@@ -146,10 +146,16 @@ def _run_in_process(work: Callable[..., Result], folder: str, arguments: Sequenc
         # On a full disk only the exit code is left to report.
         with suppress(OSError):
             _error_file(Path(folder), global_rank()).write_text(json.dumps(_error_to_dict(error)), encoding="utf-8")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # A usual exit would leave the process group first, which over NCCL waits for the others.
-        os._exit(1)
+        _exit_at_once(1)
+    except (KeyboardInterrupt, SystemExit):
+        _exit_at_once(1)
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """Exit without what usually happens at the end: leaving the process group, which over NCCL waits for the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _error_to_dict(error: Exception) -> dict[str, Any]:

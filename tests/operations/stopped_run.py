@@ -65,7 +65,8 @@ class StoppedRun(pl.Callback):
         if self.left or where != self.where or getattr(rank_zero_only, "rank", 0):
             return
         if where != "writing":
-            os.kill(os.getpid(), signal.Signals[self.by])
+            # Users stop the command, which has launched this process where there are several.
+            os.kill(os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else os.getpid(), signal.Signals[self.by])
             return
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -76,7 +76,7 @@ def test_one_run_has_one_folder_for_all_its_processes(cache: Path, tmp_path: Pat
 @pytest.mark.ddp
 def test_torchrun_starts_one_run_with_one_folder(cache: Path, tmp_path: Path) -> None:
     """Each process composes its own configuration, in which the folder's name has its own time."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     given = ["-m", "nodule_lightning.cli.train", f"cache={cache}", *SMALL, *TWO_PROCESSES, "rehearsal=false"]
     ended = subprocess.run(
         [*launcher, *given], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False,
