@@ -31,7 +31,7 @@ def same(first: nl.Candidates, second: nl.Candidates) -> bool:
 
 def loaded_after(code: str) -> set[str]:
     program = f"{code}\nimport sys\nprint(*sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, encoding="utf-8")
     return set(ended.stdout.split())
 
 

@@ -131,7 +131,20 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
         raise InputError(f"the trainer cannot be made: {error}", "device-unavailable") from None
     if count < 1:
         raise InputError(f"trainer.devices={trainer['devices']} are no devices; name one at least", "argument-invalid")
+    if count > 1:
+        _require_own_launcher(count)
     return count
+
+
+def _require_own_launcher(processes: int) -> None:
+    """Refuse more processes in a job that another launcher than Hydra's own runs in a process of that launcher."""
+    hydra = HydraConfig.get()
+    if is_swept() and not str(hydra.launcher["_target_"]).endswith(".BasicLauncher"):
+        raise InputError(
+            f"hydra/launcher={hydra.runtime.choices['hydra/launcher']} runs each job in one process, and this one needs "
+            f"{processes}: leave the launcher out, so that the jobs come one after the other, or set trainer.devices=1",
+            "argument-conflict",
+        )
 
 
 def continue_command(folder: Path) -> str:

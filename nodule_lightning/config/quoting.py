@@ -40,7 +40,7 @@ def quoted(text: str) -> str:
     r"""Quote a text, so that Hydra reads it literally.
 
     >>> quoted("it's (1)")
-    "'it\\\\'s (1)'"
+    "'it\\'s (1)'"
     """
     return QuotedString(text, Quote.single).with_quotes()
 

@@ -77,9 +77,11 @@ def _fit(plan: TrainingPlan) -> float:
     module.recipe = dict(plan.recipe)
     require_spacing(module, datamodule)
     require_nodules(datamodule)
+    # The other processes of torchrun and srun have no folder.
+    if plan.folder.is_dir():
+        require_space(plan.folder, module.network)
     trainer = _trainer(plan, epochs)
     if trainer.is_global_zero:
-        require_space(plan.folder, module.network)
         if plan.rehearsal and last is None:
             seconds = rehearse(plan, trainer, module, datamodule)
             print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")

@@ -75,10 +75,13 @@ def test_jobs_in_processes_of_their_own_are_listed_where_they_fail(cache: Path, 
     assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
 
 
-@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 @plugged_in("hydra_joblib_launcher")
-def test_a_job_in_a_process_of_its_own_starts_more_of_them(cache: Path, tmp_path: Path) -> None:
-    ended = sweep(cache, tmp_path, "hydra/launcher=joblib", "seed=0", "rehearsal=false", *TWO_PROCESSES)
-    assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "sweep" / "0" / "checkpoints" / "best.ckpt").exists()
-    assert ended.stderr.count("Initializing distributed: GLOBAL_RANK: ") == 2
+@plugged_in("hydra_submitit_launcher")
+def test_a_job_of_several_processes_is_refused_where_it_has_one(cache: Path, tmp_path: Path, launcher: str) -> None:
+    ended = sweep(cache, tmp_path, f"hydra/launcher={launcher}", "seed=0", *TWO_PROCESSES)
+    assert ended.returncode == 1
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("  job 0 (")
+    assert f"failed: hydra/launcher={launcher} runs each job in one process" in line

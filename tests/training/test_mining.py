@@ -102,7 +102,7 @@ def test_what_is_mined_is_drawn_on_every_rank(cache: Path, tmp_path: Path) -> No
         [sys.executable, str(script), str(cache), str(tmp_path)],
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=ENVIRONMENT,
         timeout=240,
     )

@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_them_all(cache: Path) -> No
         [sys.executable, str(script), str(cache)],
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=ENVIRONMENT,
         timeout=90,
     )
