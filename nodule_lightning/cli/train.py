@@ -141,8 +141,9 @@ def _require_own_launcher(processes: int) -> None:
     hydra = HydraConfig.get()
     if is_swept() and not str(hydra.launcher["_target_"]).endswith(".BasicLauncher"):
         raise InputError(
-            f"hydra/launcher={hydra.runtime.choices['hydra/launcher']} runs each job in one process, and this one needs "
-            f"{processes}: leave the launcher out, so that the jobs come one after the other, or set trainer.devices=1",
+            f"hydra/launcher={hydra.runtime.choices['hydra/launcher']} runs each job in one process, and this one "
+            f"needs {processes}: leave the launcher out, so that the jobs come one after the other, or set "
+            "trainer.devices=1",
             "argument-conflict",
         )
 

@@ -18,7 +18,8 @@ def choose_device(name: str | torch.device) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not isinstance(name, (str, torch.device)) or str(name).partition(":")[0] not in ("cpu", "cuda"):
+    is_known = isinstance(name, torch.device) or (isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"))
+    if not is_known:
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, not {name!r}", "argument-invalid")
     try:
         device = torch.device(name)

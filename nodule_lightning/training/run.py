@@ -54,7 +54,6 @@ def _fit(plan: TrainingPlan) -> float:
     import pytorch_lightning as pl
 
     from nodule_lightning.training.record import fingerprint_candidates, record_of_training
-    from nodule_lightning.training.rehearsal import rehearse
     from nodule_lightning.training.resuming import find_checkpoint, require_new
 
     pl.seed_everything(plan.seed, workers=True, verbose=False)
@@ -82,17 +81,30 @@ def _fit(plan: TrainingPlan) -> float:
         require_space(plan.folder, module.network)
     trainer = _trainer(plan, epochs)
     if trainer.is_global_zero:
-        if plan.rehearsal and last is None:
-            seconds = rehearse(plan, trainer, module, datamodule)
-            print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
-        if plan.resume and last is None:
-            print(f"{plan.folder} holds no checkpoint yet: the run starts with the first epoch")
-        for name in SETS:
-            write_scan_ids(plan.folder / SPLITS / f"{name}.csv", getattr(datamodule.split, name))
-        _log_settings(plan, trainer, datamodule)
+        _begin(plan, trainer, module, datamodule, last)
     with record_of_training(plan, trainer, module, datamodule, last):
         trainer.fit(module, datamodule, ckpt_path=last, weights_only=True)
     return _report(trainer)
+
+
+def _begin(
+    plan: TrainingPlan,
+    trainer: "pl.Trainer",
+    module: "ScoredModule",
+    datamodule: "ScanDataModule",
+    last: Path | None,
+) -> None:
+    """Rehearse, and write which scans and settings the run has; in the first process only."""
+    from nodule_lightning.training.rehearsal import rehearse
+
+    if plan.rehearsal and last is None:
+        seconds = rehearse(plan, trainer, module, datamodule)
+        print(f"rehearsal: one batch, one scan and a checkpoint went well in {seconds:.0f} s")
+    if plan.resume and last is None:
+        print(f"{plan.folder} holds no checkpoint yet: the run starts with the first epoch")
+    for name in SETS:
+        write_scan_ids(plan.folder / SPLITS / f"{name}.csv", getattr(datamodule.split, name))
+    _log_settings(plan, trainer, datamodule)
 
 
 def _trainer(plan: TrainingPlan, epochs: object) -> "pl.Trainer":

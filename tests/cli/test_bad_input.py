@@ -65,7 +65,7 @@ def test_predict_with_a_list_without_its_column(run: Runner, checkpoint: Path, c
 def test_predict_on_a_volume_of_the_wrong_dimension(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
     flat = write_image(tmp_path / "flat.mha", np.zeros((8, 8), np.int16))
     ended = run(predict.main, f"checkpoint={checkpoint}", f"input={flat}", "output=out")
-    assert ended.key == "file-unreadable"
+    assert ended.key == "scan-invalid"
     assert "flat.mha" in ended.line()
     assert not Path("out").exists()
 
@@ -140,7 +140,7 @@ def test_predict_where_no_scan_can_be_read_writes_nothing(run: Runner, checkpoin
         write_image(tmp_path / "flat" / name, np.zeros((8, 8), np.int16))
     ended = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'flat'}", "output=out")
     assert ended.code == 2
-    assert ended.error.splitlines()[-1].endswith("[file-unreadable]")
+    assert ended.error.splitlines()[-1].endswith("[scan-invalid]")
     assert "2 of 2" in ended.error.splitlines()[-1]
     assert list(Path.cwd().iterdir()) == []
 
