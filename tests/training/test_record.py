@@ -57,7 +57,7 @@ def test_a_training_its_resumption_and_a_search_are_recorded(run: Runner, tmp_pa
 
     resumed = run(train.main, *command, "trainer.max_epochs=2", "resume=true")
     assert resumed.code == 0, resumed.error
-    assert "note: " not in resumed.out
+    assert f"note: {cache} has changed" not in resumed.out
     starts = read("run/run.json")["starts"]
     assert [start["status"] for start in starts] == ["finished", "finished"]
     assert starts[1]["from_step"] == starts[0]["to_step"]
@@ -142,7 +142,6 @@ def test_what_is_stopped_before_its_checkpoint_is_read_keeps_the_score(
     monkeypatch.setattr(ValidationReport, "setup", stop, raising=False)
     ended = run(train.main, *command, "trainer.max_epochs=2", "resume=true")
     assert ended.code == 130
-    assert "before the first step" in ended.error
     again = read("run/run.json")
     assert again["validation"] == record["validation"]
     assert again["starts"][1]["status"] == "stopped"

@@ -10,8 +10,8 @@ import torch
 
 from nodule_lightning.cli import train
 from nodule_lightning.training import rehearsal
-from nodule_lightning.training.callbacks.validation_report import ValidationReport
 from nodule_lightning.training.checkpoint_io import WholeCheckpointIO
+from nodule_lightning.training.module import NoduleDetector
 from tests.balls import write_balls
 from tests.commands import Ended, Runner
 
@@ -57,8 +57,8 @@ def test_a_run_is_the_same_to_the_bit_without_it(go: Go, monkeypatch: pytest.Mon
         return seconds
 
     monkeypatch.setattr(rehearsal, "rehearse", watched)
-    Path("with/rehearsal").mkdir(parents=True)
-    Path("with/rehearsal/left by a killed run").touch()
+    Path("with/rehearsal-killed").mkdir(parents=True)
+    Path("with/rehearsal-killed/left").touch()
     rehearsed = go("paths.run=with")
     assert rehearsed.code == 0, rehearsed.error
     assert "rehearsal: " in rehearsed.out
@@ -84,7 +84,7 @@ def test_what_would_break_late_breaks_before_the_first_step(go: Go, monkeypatch:
         raise BrokenError
 
     for owner, name in (
-        (ValidationReport, "on_validation_epoch_end"),
+        (NoduleDetector, "validation_step"),
         (pl.Trainer, "save_checkpoint"),
         (WholeCheckpointIO, "save_checkpoint"),
     ):
