@@ -80,13 +80,15 @@ def run_application(
         # Lightning turns Ctrl-C into an exit with code 1.
         sys.exit(INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else end.code)
     except Exception as error:
+        # Listing the failed jobs forgets the sweep.
+        sweep = sweep_folder()
         # A sweeper re-raises the error of its first failed job, or complains that it has no best job.
         _list_failed_jobs()
         if guarded.has_failed:
             # On a full disk the failure could not be noted for the list.
             sys.exit(INCOMPLETE)
         if not guarded.inside:
-            _refuse_composition(error, config_name)
+            _refuse_composition(error, config_name, sweep)
         raise
     finally:
         sys.argv = given
@@ -158,12 +160,12 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
     return [*flags, *settings]
 
 
-def _refuse_composition(error: Exception, config_name: str) -> None:
+def _refuse_composition(error: Exception, config_name: str, sweep: Path | None) -> None:
     """Exit with one line if Hydra could not compose the configuration, or if one of its plugins failed to start."""
     if isinstance(error, InputError):
         _refuse(str(error), error.key)
     if (full := full_disk(error)) is not None:
-        place = sweep_folder() or full.filename or Path.cwd()
+        place = sweep or full.filename or Path.cwd()
         message = f"nothing more can be written to {place}: {full.strerror}; make room, and run the command again"
         print(f"error: {one_line(message)}", file=sys.stderr)
         sys.exit(INCOMPLETE)
