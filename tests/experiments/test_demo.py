@@ -56,11 +56,11 @@ def run_demo(output: Path, scans: int, *settings: str) -> Demo:
 
 @pytest.mark.slow
 def test_a_short_demo_learns_more_than_a_blob_detector_finds(tmp_path: Path) -> None:
-    short = ("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=3", "sampler.patches_per_epoch=256")
-    demo = run_demo(tmp_path / "demo", 30, *short)
+    # These 1,536 patches give 0.63. With 640 it is 0.22, less than the blob detector's 0.28.
+    demo = run_demo(tmp_path / "demo", 30, "trainer.max_epochs=6", "sampler.patches_per_epoch=256")
     assert demo.test_scans == 6
     assert demo.blob_froc > 0
-    assert demo.froc >= max(0.4, demo.blob_froc + 0.1)
+    assert demo.froc >= max(0.45, demo.blob_froc + 0.15)
 
 
 @pytest.mark.slow
