@@ -22,7 +22,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.io.run_folder import LAST
 from nodule_lightning.training.launch import count_devices, global_rank, is_first_process, is_launched, launch
 from nodule_lightning.training.logged_settings import settings_to_log
-from nodule_lightning.training.plan import TrainingPlan, decide_auto
+from nodule_lightning.training.plan import TrainingPlan
 from nodule_lightning.training.stopping import explain_stop, stopped_once
 
 PATH_KEYS = ("cache", "candidates", "paths.output", "paths.run", "paths.sweep")
@@ -82,7 +82,7 @@ def plan_of(config: DictConfig) -> TrainingPlan:
     hydra = HydraConfig.get()
     overrides = as_written(hydra.overrides.task)
     require_in_use(overrides, config)
-    trainer = decide_auto(plain(config.trainer))
+    trainer = plain(config.trainer)
     names_folder = any(text.lstrip("+").startswith("paths.run=") for text in overrides)
     return TrainingPlan(
         # Only the first process has Hydra's output folder.

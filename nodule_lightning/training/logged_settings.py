@@ -39,7 +39,7 @@ def settings_to_log(config: DictConfig, choices: Mapping[str, Any], trainer: Map
     Args:
         config: composed configuration of `nodule-train`.
         choices: the chosen option of each config group.
-        trainer: the trainer's arguments, with `auto` already resolved.
+        trainer: the trainer's arguments.
     """
     used = groups_in_use(config)
     names = ["datamodule", *(name for name in config if name in used and isinstance(config[name], DictConfig))]

@@ -17,7 +17,7 @@ class TrainingPlan:
         rehearsal: whether to rehearse before the first step.
         datamodule: `_target_` and arguments of the data module.
         module: `_target_` and arguments of the LightningModule.
-        trainer: `_target_` and arguments of the Trainer, without callbacks and loggers; `auto` is already resolved.
+        trainer: `_target_` and arguments of the Trainer, without callbacks and loggers.
         callbacks: `_target_` and arguments of each callback.
         loggers: `_target_` and arguments of each logger.
         recipe: what a checkpoint needs to rebuild the network, and what a resumed run must not change.
@@ -44,7 +44,10 @@ class TrainingPlan:
 
 
 def decide_auto(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Resolve `auto` for `precision` and `sync_batchnorm` on this machine."""
+    """Resolve `auto` for `precision` and `sync_batchnorm` on this machine.
+
+    This asks the GPU what it can do: only a process that trains on it may call it, not one that launches others.
+    """
     import torch
 
     from nodule_lightning.search.precision import is_quick_in_bf16

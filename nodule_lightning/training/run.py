@@ -19,7 +19,7 @@ from nodule_lightning.training.checks import (
     require_space,
     require_spacing,
 )
-from nodule_lightning.training.plan import TrainingPlan
+from nodule_lightning.training.plan import TrainingPlan, decide_auto
 from nodule_lightning.training.quiet import drop_deprecated_arguments, silence_log_files, silence_tips
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def fit(plan: TrainingPlan) -> float:
         InputError: before the first step, if the data, the checkpoint to resume from or a setting is unfit.
     """
     with _wandb_finished():
-        return _fit(plan)
+        return _fit(replace(plan, trainer=decide_auto(plan.trainer)))
 
 
 def _fit(plan: TrainingPlan) -> float:
@@ -130,7 +130,11 @@ def _log_settings(plan: TrainingPlan, trainer: "pl.Trainer", datamodule: "ScanDa
         "preparation": datamodule.preparation,
         "scans": {name: len(getattr(split, name)) for name in SETS},
         "processes": trainer.world_size,
-        "trainer": {**plan.settings["trainer"], "max_epochs": trainer.max_epochs},
+        "trainer": {
+            **plan.settings["trainer"],
+            **{key: plan.trainer[key] for key in ("precision", "sync_batchnorm") if key in plan.trainer},
+            "max_epochs": trainer.max_epochs,
+        },
     }
     for logger in trainer.loggers:
         logger.log_hyperparams(values)

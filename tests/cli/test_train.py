@@ -12,7 +12,7 @@ from nodule_lightning.data.datamodule import NoduleDataModule
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.tables import write_scan_ids
 from nodule_lightning.training.checks import require_in_use
-from nodule_lightning.training.plan import decide_auto
+from nodule_lightning.training.plan import TrainingPlan, decide_auto
 from nodule_lightning.training.resuming import require_same_split
 from tests.balls import tiny_datamodule, write_balls
 from tests.chest import lung_centre
@@ -276,3 +276,26 @@ def test_auto_means_what_the_machine_is_quick_in(
     assert decide_auto({**values, "precision": "16-mixed", "sync_batchnorm": False}) == {
         **values, "precision": "16-mixed", "sync_batchnorm": False
     }  # fmt: skip
+
+
+def test_the_process_that_launches_others_asks_no_gpu_what_it_can_do(
+    run: Runner, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question would initialise CUDA in a process that trains on no GPU."""
+
+    def ask() -> bool:
+        raise AssertionError("CUDA is initialised")
+
+    launched: list[str] = []
+
+    def note(work: object, processes: int, plan: TrainingPlan, settings: object) -> list[float]:
+        launched.append(plan.trainer["precision"])
+        return [0.0] * processes
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", ask)
+    monkeypatch.setattr(train, "launch", note)
+    monkeypatch.setattr(train, "count_devices", lambda accelerator, devices: 2)
+    ended = run(train.main, f"cache={cache}", *STARTS, "model=res_unet_narrow", "trainer=ddp", "paths.run=run")
+    assert ended.code == 0, ended.error
+    assert launched == ["auto"]
