@@ -9,7 +9,7 @@ from nodule_lightning.structures import Candidates, Failure, Table
 
 
 def test_a_failure_has_a_trace_only_for_an_unexpected_error() -> None:
-    assert Failure.of("a", InputError("too short", "scan-invalid")) == Failure("a", "too short")
+    assert Failure.of("a", InputError("too short", "scan-invalid")) == Failure("a", "too short", key="scan-invalid")
     unexpected = Failure.of("a", ZeroDivisionError("by zero"))
     assert unexpected.reason == "ZeroDivisionError: by zero"
     assert "ZeroDivisionError" in unexpected.trace

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,10 @@ Result = TypeVar("Result")
 
 # torch's elastic agent replaces the handlers of all of these and does not restore them.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+# Many times the interval at which the agent looks at its processes.
+_LATER_THAN_THE_CAUSE_S: Final = 2.0
 
 
 class LostProcessError(IncompleteError):
@@ -146,6 +151,8 @@ def _run_in_process(work: Callable[..., Result], folder: str, arguments: Sequenc
         # On a full disk only the exit code is left to report.
         with suppress(OSError):
             _error_file(Path(folder), global_rank()).write_text(json.dumps(_error_to_dict(error)), encoding="utf-8")
+        # The error may follow from the loss of another process, which the agent is to see first.
+        time.sleep(_LATER_THAN_THE_CAUSE_S)
         _exit_at_once(1)
     except (KeyboardInterrupt, SystemExit):
         _exit_at_once(1)

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch does not list it
 
 from nodule_lightning.errors import InputError
@@ -42,11 +43,15 @@ def leave() -> None:
 
 
 def kill(how: str) -> None:
-    """Kill the second process while the first one sleeps, is busy, or waits in a call that no signal interrupts."""
+    """Kill the second process while the first one sleeps, is busy, waits in C, or waits for it and fails thereby."""
+    if how == "joined":
+        distributed.init_process_group("gloo")
     if rank() == 1:
         time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
     until = time.monotonic() + 120
+    if how == "joined":
+        distributed.barrier()
     if how == "deaf":
         TCPStore("127.0.0.1", 0, world_size=2, is_master=True, timeout=timedelta(seconds=120))
     while how == "busy" and time.monotonic() < until:

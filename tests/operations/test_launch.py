@@ -61,7 +61,7 @@ def test_a_full_disk_is_found_among_the_causes() -> None:
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, "/full")
 
 
-@pytest.mark.parametrize("how", ["asleep", "busy", "deaf"])
+@pytest.mark.parametrize("how", ["asleep", "busy", "deaf", "joined"])
 def test_a_killed_process_is_named_and_ends_the_others(how: str) -> None:
     began = time.monotonic()
     with pytest.raises(LostProcessError, match=r"process 1 of this job ended with code -9 \(killed from outside"):
