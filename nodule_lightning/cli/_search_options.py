@@ -52,9 +52,9 @@ class SearchOptions:
     compiled: bool
     workers: int | None
 
-    def inference(self, learnt: "InferenceSettings") -> "InferenceSettings":
+    def inference(self, learned: "InferenceSettings") -> "InferenceSettings":
         """Return a checkpoint's inference settings with the memory limit and mirroring of these options."""
-        return replace(learnt, memory_gb=self.memory_gb, mirror=self.mirror)
+        return replace(learned, memory_gb=self.memory_gb, mirror=self.mirror)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that can affect results or speed as plain values, for JSON."""

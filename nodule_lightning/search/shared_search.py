@@ -10,7 +10,8 @@ from nodule_lightning.search.predict import Detector, OnPrediction, Prediction, 
 from nodule_lightning.search.scan_source import Source
 from nodule_lightning.structures import Entry, Failure
 
-Watch = Callable[[Iterable[Entry | Failure], int], Iterator[Entry | Failure]]
+ShowProgress = Callable[[Iterable[Entry | Failure], int], Iterator[Entry | Failure]]
+"""Pass on scans, of so many, and show how many have passed."""
 
 
 def search_share(
@@ -20,8 +21,8 @@ def search_share(
     workers: int,
     precision: Precision,
     compiled: bool,
-    look: OnPrediction | None,
-    watch: Watch,
+    on_prediction: OnPrediction | None,
+    show_progress: ShowProgress,
 ) -> list[Prediction | Failure]:
     """Search every n-th scan of a source, as one of n processes that torch's launcher has started.
 
@@ -32,13 +33,13 @@ def search_share(
         workers: processes that read and prepare scans ahead, of each process.
         precision: of the network.
         compiled: whether the network is compiled first.
-        look: is shown each scan with what was found.
-        watch: passes on the first process's scans, and may show how far it is.
+        on_prediction: is called with each scan and what was found in it.
+        show_progress: of the first process; it stands for all.
     """
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
     moved = detector.on(device, compiled=compiled)
     scan_ids = source.scan_ids[rank::processes]
     with source.entries(workers, scan_ids) as entries:
-        watched = entries if rank else watch(entries, len(scan_ids))
-        return [search_entry(moved, entry, precision, look) for entry in watched]
+        shown = entries if rank else show_progress(entries, len(scan_ids))
+        return [search_entry(moved, entry, precision, on_prediction) for entry in shown]

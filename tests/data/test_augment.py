@@ -172,11 +172,11 @@ def test_mirroring_alone_draws_as_it_did_before_there_was_anything_else() -> Non
     batch = points(6)
     generator, twin = (torch.Generator().manual_seed(7) for _ in range(2))
     changed = Augment((0, 1, 2), gain=0.2, shift=0.1)(batch, generator)
-    lots = torch.rand((6, 5), generator=twin)
+    draws = torch.rand((6, 5), generator=twin)
     for row in range(6):
-        axes = [axis + 1 for axis in range(3) if lots[row, axis] < 0.5]
+        axes = [axis + 1 for axis in range(3) if draws[row, axis] < 0.5]
         image = normalise(batch.image[row].flip(axes))
-        gain, shift = 1 + 0.2 * (2 * lots[row, 3] - 1), 0.1 * (2 * lots[row, 4] - 1)
+        gain, shift = 1 + 0.2 * (2 * draws[row, 3] - 1), 0.1 * (2 * draws[row, 4] - 1)
         assert torch.equal(changed.image[row], image * gain + shift)
     assert torch.equal(generator.get_state(), twin.get_state())
 
