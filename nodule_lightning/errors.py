@@ -19,6 +19,7 @@ ErrorKey = Literal[
     "disk-full",
     # Scans.
     "scan-invalid",  # its voxels or their placement make no sense
+    "scan-doubtful",  # its nodules could be lost or moved; reading=lenient takes it
     "scan-unknown",  # an id that is not there
     "scan-repeated",  # an id that is there twice
     # Tables (csv) and annotations.

@@ -20,6 +20,7 @@ from jaxtyping import Int16, Integer, Shaped
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.dicom import first_series, is_dicom, pick_series, read_series, silent
+from nodule_lightning.io.settings import ReadingSettings
 from nodule_lightning.io.tables import check_scan_id
 from nodule_lightning.structures import AIR_HU, Scan
 
@@ -30,9 +31,10 @@ TRUTH = "truth"
 MANIFEST, PLANTED = "phantom.json", "planted.csv"
 _GENERATED = {MANIFEST, PLANTED}
 _SAME_POSITION_MM = 1.0
+STRICT = ReadingSettings()
 
 
-def read_scan(path: Path) -> Scan:
+def read_scan(path: Path, reading: ReadingSettings = STRICT) -> Scan:
     """Read one CT.
 
     Padding below -1024 HU becomes -1024. DICOM's slope and intercept are applied. A file without negative values may
@@ -40,10 +42,12 @@ def read_scan(path: Path) -> Scan:
 
     Args:
         path: a scan file, or the folder of one DICOM series.
+        reading: what to do where the files leave doubt.
 
     Raises:
         InputError: the file is missing, damaged, not three-dimensional or in colour; the folder holds no DICOM
-            series or several; its slices contradict each other.
+            series or several; its slices contradict each other; or a nodule could be lost or moved by its faults
+            and reading is strict.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist", "file-missing")
