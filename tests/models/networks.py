@@ -1,6 +1,8 @@
 """Every network of conf/model, built as `nodule-train model=NAME` builds it."""
 
 import warnings
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,6 +17,11 @@ NAMES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
+    return deepcopy(_composed(name, *overrides))
+
+
+@cache
+def _composed(name: str, *overrides: str) -> DictConfig:
     with warnings.catch_warnings(), initialize_config_module("nodule_lightning.conf", version_base="1.3"):
         # Not every test's folder has a conf/ of the user's.
         warnings.filterwarnings("ignore", message="provider=hydra.searchpath")
