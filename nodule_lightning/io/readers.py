@@ -20,7 +20,7 @@ from jaxtyping import Int16, Integer, Shaped
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.dicom import first_series, is_dicom, pick_series, read_series, silent
-from nodule_lightning.io.settings import ReadingSettings
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.io.tables import check_scan_id
 from nodule_lightning.structures import AIR_HU, Scan
 
@@ -31,7 +31,6 @@ TRUTH = "truth"
 MANIFEST, PLANTED = "phantom.json", "planted.csv"
 _GENERATED = {MANIFEST, PLANTED}
 _SAME_POSITION_MM = 1.0
-STRICT = ReadingSettings()
 
 
 def read_scan(path: Path, reading: ReadingSettings = STRICT) -> Scan:
@@ -58,7 +57,8 @@ def read_scan(path: Path, reading: ReadingSettings = STRICT) -> Scan:
         scan_id, image, notes = _file_id(path), _read_file(path), ()
     _check_volume(path, image)
     values = SimpleITK.GetArrayViewFromImage(image)
-    return Scan(scan_id, to_hu(values, may_be_offset=path.is_file()), _grid(path, image), notes)
+    hu = to_hu(values, reading.offset_hu, may_be_offset=path.is_file())
+    return Scan(scan_id, hu, _grid(path, image), notes)
 
 
 def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:
@@ -132,7 +132,9 @@ def source_files(path: Path) -> list[Path]:
     return [path, data]
 
 
-def to_hu(values: Shaped[np.ndarray, "z y x"], *, may_be_offset: bool) -> Int16[np.ndarray, "z y x"]:
+def to_hu(
+    values: Shaped[np.ndarray, "z y x"], offset_hu: int | None = None, *, may_be_offset: bool
+) -> Int16[np.ndarray, "z y x"]:
     """Convert stored values to Hounsfield units.
 
     Some converters store CT as unsigned values with an offset of 1024 that the file does not mention. A volume is
@@ -143,9 +145,10 @@ def to_hu(values: Shaped[np.ndarray, "z y x"], *, may_be_offset: bool) -> Int16[
 
     Args:
         values: the stored values, of any dtype; NaN becomes air.
+        offset_hu: added to the values; None to recognise it.
         may_be_offset: False if the format itself defines HU, as DICOM does.
     """
-    offset = 1024 if may_be_offset and _looks_offset(values) else 0
+    offset = -offset_hu if offset_hu is not None else 1024 if may_be_offset and _looks_offset(values) else 0
     if values.dtype == np.int16 and not offset:
         return np.asarray(np.maximum(values, np.int16(AIR_HU)))
     hu = np.empty(values.shape, dtype=np.int16)
