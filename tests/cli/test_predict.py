@@ -58,7 +58,7 @@ def test_a_cache_and_the_raw_scan_give_the_same_candidates(
 
 def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
     chest = draw_chest()
-    write_dicom(tmp_path / "all" / "case", (chest.hu + 1024).astype(np.int16), "1.2.3.4")
+    write_dicom(tmp_path / "all" / "case", chest.hu, "1.2.3.4")
     one = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'all' / 'case'}", "output=one")
     write_image(tmp_path / "all" / "file.nii.gz", chest.hu, chest.grid)
     both = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'all'}", "output=both")
@@ -72,7 +72,7 @@ def test_doubts_about_a_scan_stand_in_the_list_and_at_the_end(run: Runner, check
     kept = np.r_[0:20, 21:54]
     z_mm = list(GRID.origin_xyz_mm[2] + 3.0 * kept)
     for series in ("1.2.3", "1.2.4"):
-        pixels = (chest.hu[kept] + 1024).astype(np.int16)
+        pixels = chest.hu[kept]
         write_dicom(tmp_path / "all" / series, pixels, series, grid=GRID, z_mm=z_mm)
     write_image(tmp_path / "all" / "sound.mha", chest.hu, GRID)
     arguments = [f"checkpoint={checkpoint}", "show=0", "output=out", "workers=0"]

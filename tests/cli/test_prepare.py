@@ -184,7 +184,7 @@ def test_a_scan_that_was_read_with_doubts_carries_them(run: Runner, tmp_path: Pa
     chest = draw_chest()
     kept = np.r_[0:20, 21:54]
     z_mm = GRID.origin_xyz_mm[2] + 3.0 * kept
-    write_dicom(tmp_path / "raw" / "1", (chest.hu[kept] + 1024).astype(np.int16), "1.2.3", grid=GRID, z_mm=list(z_mm))
+    write_dicom(tmp_path / "raw" / "1", chest.hu[kept], "1.2.3", grid=GRID, z_mm=list(z_mm))
     write_image(tmp_path / "raw" / "sound.mha", chest.hu, GRID)
     ended = run(prepare.main, *arguments(tmp_path / "raw", "reading=lenient"))
     assert ended.code == 0, ended.error
