@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         write_candidates,
     )
     from nodule_lightning.errors import InputError
+    from nodule_lightning.io.settings import ReadingSettings
     from nodule_lightning.metrics.functional.result import FrocResult
     from nodule_lightning.preparation.prepare import PreparationSettings
     from nodule_lightning.search.predict import Detector
@@ -37,6 +38,7 @@ __all__ = [
     "FrocResult",
     "InputError",
     "PreparationSettings",
+    "ReadingSettings",
     "Scan",
     "Table",
     "froc",
@@ -58,6 +60,7 @@ _HOME_OF_CLASS = {
     "FrocResult": "metrics.functional.result",
     "InputError": "errors",
     "PreparationSettings": "preparation.prepare",
+    "ReadingSettings": "io.settings",
     "Scan": "structures",
     "Table": "structures",
 }

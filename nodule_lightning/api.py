@@ -12,6 +12,7 @@ import numpy as np
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io import tables
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.structures import Candidates, Entry, Findings, Scan, Table
 
 if TYPE_CHECKING:
@@ -51,34 +52,42 @@ def load_detector(
     return detector.on(device, compiled=compiled)
 
 
-def read_scan(path: AnyPath) -> Scan:
+def read_scan(path: AnyPath, reading: ReadingSettings = STRICT) -> Scan:
     """Read a CT in Hounsfield units, with its place in the world (mm, LPS).
 
     Args:
         path: a `.mhd`, `.mha`, `.nrrd` or NIfTI file, or the folder of one DICOM series.
+        reading: what to do where the files leave doubt. By default a scan whose nodules could be lost or moved is
+            refused; `ReadingSettings(lenient=True)` reads it, and `Scan.notes` says what is wrong with it.
+            `ReadingSettings(offset_hu=-1024)` turns counts into HU.
 
     Raises:
-        InputError: the file is missing, damaged or no CT; the folder holds no DICOM series, or several.
+        InputError: the file is missing, damaged or no CT; the folder holds no DICOM series, or several; or a nodule
+            could be lost or moved by its faults and reading is strict.
     """
     from nodule_lightning.io import readers
 
-    return readers.read_scan(Path(path))
+    return readers.read_scan(Path(path), reading)
 
 
-def prepare(scan: Scan | AnyPath, settings: "PreparationSettings | None" = None) -> Entry:
+def prepare(
+    scan: Scan | AnyPath, settings: "PreparationSettings | None" = None, reading: ReadingSettings = STRICT
+) -> Entry:
     """Crop a CT to the lungs, resample it to isotropic voxels and window it: the entry that a cache would hold.
 
     Args:
         scan: the CT, or its path as for `read_scan`.
         settings: spacing, window, margin and lung rules; None for the defaults (1 mm, -1200 to 600 HU). A detector
             needs its own, `detector.preparation`.
+        reading: what to do where the files at a path leave doubt; a `Scan` is read already.
 
     Raises:
         InputError: as `read_scan`.
     """
     from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
 
-    return prepare_scan(scan if isinstance(scan, Scan) else read_scan(scan), settings or PreparationSettings())
+    read = scan if isinstance(scan, Scan) else read_scan(scan, reading)
+    return prepare_scan(read, settings or PreparationSettings())
 
 
 def froc(

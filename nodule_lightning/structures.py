@@ -208,9 +208,9 @@ class Entry:
         grid: the grid of both volumes; isotropic, along the world axes.
         original_grid: the grid of the raw scan.
         settings: the preparation settings as plain values.
-        record: what the preparation recorded: `notes` (list of str), `lungs` and `scan` (results of the checks),
-            `nodules` (how many are annotated, in the crop, in the mask), and `source` (a fingerprint of the raw
-            files that shows when they change).
+        record: what the preparation recorded: `notes` (list of str), `doubts` (those of them that are the reader's),
+            `lungs` and `scan` (results of the checks), `nodules` (how many are annotated, in the crop, in the mask),
+            `source` (a fingerprint of the raw files that shows when they change), and `reading` (how they were read).
         labels: its subset and findings.
     """
 

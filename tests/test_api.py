@@ -64,8 +64,15 @@ def test_a_scan_its_path_and_its_entry_give_the_same(detector: nl.Detector, scan
     assert same(found, detector.search(nl.prepare(scan_file, TINY), device="cpu", precision="auto"))
 
 
+def test_the_reading_can_be_set(detector: nl.Detector, scan_file: Path) -> None:
+    whole, shifted = nl.read_scan(scan_file), nl.ReadingSettings(offset_hu=-24)
+    assert nl.read_scan(scan_file, shifted).hu.max() == whole.hu.max() - 24
+    assert nl.prepare(scan_file, TINY, shifted).ct.max() < nl.prepare(whole, TINY).ct.max()
+    assert same(detector.search(scan_file, reading=shifted), detector.search(nl.read_scan(scan_file, shifted)))
+
+
 def test_a_dicom_folder_is_a_scan(detector: nl.Detector, tmp_path: Path) -> None:
-    write_dicom(tmp_path / "case", (draw_chest().hu + 1024).astype(np.int16), "1.2.3.4")
+    write_dicom(tmp_path / "case", draw_chest().hu, "1.2.3.4")
     assert same(detector.search(tmp_path / "case"), detector.search(nl.read_scan(tmp_path / "case")))
 
 

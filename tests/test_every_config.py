@@ -18,7 +18,7 @@ from nodule_lightning.training.schedule import scheduler
 CONF = Path(__file__).parent.parent / "conf"
 PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))
 # The command that uses a group; nodule-train uses all others.
-PRIMARY_OF = {"phantom": "phantom", "lungs": "prepare"}
+PRIMARY_OF = {"phantom": "phantom", "lungs": "prepare", "reading": "prepare"}
 # A group that only one choice of another group brings along.
 BROUGHT_BY = {"classifier": "task=reduction"}
 ENTRIES = sorted(
@@ -27,7 +27,7 @@ ENTRIES = sorted(
     if path.parent != CONF and "local" not in path.parts
 )
 # These need nothing but themselves to be built; the others need files or a running job.
-BUILT = {"phantom", "lungs", "sampler", "augment", "model", "assign", "loss", "curriculum", "classifier"}
+BUILT = {"phantom", "lungs", "sampler", "augment", "model", "assign", "loss", "curriculum", "classifier", "reading"}
 
 
 def composed(primary: str, *overrides: str) -> DictConfig:

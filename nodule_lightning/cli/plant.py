@@ -25,7 +25,8 @@ def write(config: DictConfig) -> None:
 
     seed(config)
     settings = instantiate(config.plant)
-    source = PlantSource(Path(config.input), _path(config.annotations), _path(config.excluded))
+    reading = instantiate(config.reading)
+    source = PlantSource(Path(config.input), _path(config.annotations), _path(config.excluded), reading)
     output = Path(config.output)
     total = len(source) * settings.copies
     outcomes = list(progress(plant_dataset(source, output, settings, truth=flag(config, "truth")), "planting", total))

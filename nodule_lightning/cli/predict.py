@@ -11,11 +11,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._doubts import describe_doubts
 from nodule_lightning.cli._errors import one_line
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
+from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.config.values import names, optional_path, whole_number
 from nodule_lightning.errors import IncompleteError, InputError
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 
 if TYPE_CHECKING:
     from nodule_lightning.cli._search_options import SearchOptions
@@ -46,6 +49,7 @@ def search(config: DictConfig) -> None:
             combine=config.combine,
             formats=tuple(names(config, "formats")),
             show=whole_number(config, "show"),
+            reading=instantiate(config.reading),
         )
     )
 
@@ -64,6 +68,7 @@ class Search:
         combine: rule that combines both probabilities; None takes the rule that the second stage was validated with.
         formats: further output formats, beside the submission.
         show: number of candidates to print per scan.
+        reading: what to do where the files of raw scans leave doubt.
     """
 
     checkpoint: Path
@@ -75,6 +80,7 @@ class Search:
     combine: str | None = None
     formats: Sequence[object] = ()
     show: int = 0
+    reading: ReadingSettings = STRICT
 
 
 def search_scans(wanted: Search) -> None:
@@ -106,8 +112,9 @@ def search_scans(wanted: Search) -> None:
     detector = load_detector(wanted.checkpoint)
     reducer = _reducer(wanted, detector)
     detector = replace(detector, inference=options.inference(detector.inference), reducer=reducer)
-    write_record = record_of_search(output, wanted.checkpoint, wanted.reducer, detector, options.to_dict())
-    source = Source(wanted.input, detector.preparation, wanted.scans)
+    how = {**options.to_dict(), "reading": wanted.reading.to_dict()}
+    write_record = record_of_search(output, wanted.checkpoint, wanted.reducer, detector, how)
+    source = Source(wanted.input, detector.preparation, wanted.scans, wanted.reading)
     before = find_outputs(output)
     on_prediction = partial(write_picture, output) if Format.PICTURES in formats else None
     outcomes = _outcomes(detector, source, options, on_prediction)
@@ -125,6 +132,8 @@ def search_scans(wanted: Search) -> None:
         console.print(f"{sum(len(item.candidates) for item in predictions)} candidates are in", Text(str(path)))
         if earlier := describe_leftovers(output, before):
             console.print(Text(f"note: {earlier}"), soft_wrap=True)
+        if doubts := describe_doubts({prediction.scan_id: prediction.doubts for prediction in predictions}):
+            console.print(Text(doubts), soft_wrap=True)
     _require_all(failures, len(source))
 
 

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nodule_lightning.cli._application import run_application
+from nodule_lightning.cli._doubts import describe_doubts
 from nodule_lightning.cli._output import require_writable
 from nodule_lightning.cli._progress import progress
 from nodule_lightning.config.instantiate import instantiate
@@ -39,9 +40,12 @@ def prepare(config: DictConfig) -> None:
         raise InputError("missing: data.root=DIR, the folder of the raw scans", "argument-missing")
     cache = Path(config.cache)
     require_writable(cache)
-    dataset, settings = instantiate(config.data.layout), instantiate(config.preparation)
+    settings, reading = instantiate(config.preparation), instantiate(config.reading)
+    dataset = instantiate(config.data.layout)
     scan_ids = shard_of(dataset, whole_number(config, "shard"), whole_number(config, "shards", least=1))
-    outcomes = fill_cache(dataset, cache, settings, scan_ids, workers(config), overwrite=flag(config, "overwrite"))
+    outcomes = fill_cache(
+        dataset, cache, settings, scan_ids, workers(config), reading=reading, overwrite=flag(config, "overwrite")
+    )
     summary = summarise(cache, dataset, list(progress(outcomes, "preparing", len(scan_ids))))
     Console().print(render(check_cache(cache), whole_number(config, "show")))
     for note in summary.notes:
@@ -59,6 +63,8 @@ def prepare(config: DictConfig) -> None:
         f"{len(summary.prepared)} scans prepared, {len(summary.skipped)} were there already, "
         f"{len(summary.failed)} failed; the cache is {cache}, {closing}"
     )
+    if doubts := describe_doubts(summary.doubts):
+        print(doubts)
     if summary.failed:
         raise IncompleteError(f"{len(summary.failed)} of {len(scan_ids)} scans failed; {failed[0]}")
     if failed:

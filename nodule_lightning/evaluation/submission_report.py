@@ -11,6 +11,7 @@ from nodule_lightning.errors import InputError
 from nodule_lightning.evaluation.evaluate import require_scans
 from nodule_lightning.io.files import distinct_names
 from nodule_lightning.io.run_folder import AUGMENTATION, SAMPLING
+from nodule_lightning.io.settings import ReadingSettings
 from nodule_lightning.io.tables import read_candidates, read_scan_ids
 from nodule_lightning.metrics.functional import FrocResult, Protocol, froc
 from nodule_lightning.structures import Candidates, Table
@@ -129,7 +130,8 @@ def _crop_picture(catalog: Catalog, scan_id: str, root: Path) -> "Picture":
         raise InputError(
             f"{root} has no scan {scan_id}; give the folder that {catalog.cache} was prepared from", "scan-unknown"
         )
-    scan, entry = read_scan(path), catalog.entry(scan_id)
+    entry = catalog.entry(scan_id)
+    scan = read_scan(path, ReadingSettings.of_record(entry.record))
     figure = draw_lung_crop(scan.hu, scan.grid, entry.ct, entry.lung, entry.grid)
     return Picture("lung_crop", "Lung crop", f"Scan {scan_id} as it was scanned and as it is searched.", to_png(figure))
 

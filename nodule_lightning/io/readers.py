@@ -4,41 +4,37 @@ Of a DICOM header, only the geometry and the SeriesInstanceUID, which becomes th
 identifiers do not.
 """
 
-import gzip
-import math
 import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
-from jaxtyping import Int16, Integer, Shaped
+from jaxtyping import Integer
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.dicom import first_series, is_dicom, pick_series, read_series, silent
-from nodule_lightning.io.settings import ReadingSettings
+from nodule_lightning.io.dicom import first_series, is_dicom, pick_series, read_series
+from nodule_lightning.io.hounsfield import choose_offset, to_hu
+from nodule_lightning.io.placing import place
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.io.tables import check_scan_id
+from nodule_lightning.io.volume_files import of_image, read_volume
 from nodule_lightning.structures import AIR_HU, Scan
 
 SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nrrd", ".nii")
-LARGEST_EXTENT_MM = 3000
 # The folder of true masks in a generated data set, and the files beside it by which such a data set is recognised.
 TRUTH = "truth"
 MANIFEST, PLANTED = "phantom.json", "planted.csv"
 _GENERATED = {MANIFEST, PLANTED}
 _SAME_POSITION_MM = 1.0
-STRICT = ReadingSettings()
 
 
 def read_scan(path: Path, reading: ReadingSettings = STRICT) -> Scan:
     """Read one CT.
 
     Padding below -1024 HU becomes -1024. DICOM's slope and intercept are applied. A file without negative values may
-    have been stored with an offset of 1024; see `to_hu` for how that is recognised.
+    have been stored with an offset of 1024; see `choose_offset`. Sheared axes (gantry tilt) are resampled upright.
 
     Args:
         path: a scan file, or the folder of one DICOM series.
@@ -53,12 +49,16 @@ def read_scan(path: Path, reading: ReadingSettings = STRICT) -> Scan:
         raise InputError(f"{path} does not exist", "file-missing")
     if path.is_dir():
         scan_id, files = pick_series(path)
-        image, notes = read_series(path, files)
+        volume = of_image(path, *read_series(path, files))
     else:
-        scan_id, image, notes = _file_id(path), _read_file(path), ()
-    _check_volume(path, image)
-    values = SimpleITK.GetArrayViewFromImage(image)
-    return Scan(scan_id, to_hu(values, may_be_offset=path.is_file()), _grid(path, image), notes)
+        scan_id = _file_id(path)
+        source_files(path)
+        volume = read_volume(path, reading)
+    offset_hu, doubts = choose_offset(path, volume.values, reading, may_be_offset=path.is_file())
+    hu, grid, moved = place(
+        path, to_hu(volume.values, offset_hu), volume.axes_xyz_mm, volume.origin_xyz_mm, outside=AIR_HU
+    )
+    return Scan(scan_id, hu, grid, (*volume.notes, *doubts, *moved))
 
 
 def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:
@@ -69,16 +69,15 @@ def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist", "file-missing")
-    image = _read_file(path)
-    _check_volume(path, image)
-    own = _grid(path, image)
+    source_files(path)
+    volume = read_volume(path)
+    labels, own, _ = place(path, volume.values, volume.axes_xyz_mm, volume.origin_xyz_mm, outside=0, linear=False)
     if own.shape != grid.shape or np.abs(own.corners_xyz_mm() - grid.corners_xyz_mm()).max() > _SAME_POSITION_MM:
         raise InputError(
             f"{path} is not on the grid of its scan: shape {own.shape} against {grid.shape}; delete or replace it",
             "scan-invalid",
         )
-    labels: Integer[np.ndarray, "z y x"] = SimpleITK.GetArrayFromImage(image)
-    return labels
+    return np.array(labels)
 
 
 def find_scans(folder: Path) -> dict[str, Path]:
@@ -132,40 +131,6 @@ def source_files(path: Path) -> list[Path]:
     return [path, data]
 
 
-def to_hu(values: Shaped[np.ndarray, "z y x"], *, may_be_offset: bool) -> Int16[np.ndarray, "z y x"]:
-    """Convert stored values to Hounsfield units.
-
-    Some converters store CT as unsigned values with an offset of 1024 that the file does not mention. A volume is
-    treated as such if three conditions hold: no value is negative (CT in HU always contains air at -1000); the 1st
-    percentile is below 200 (there is air); and at least a tenth of the voxels lie between 824 and 1324 with a median
-    within 100 of 1024 (fat, water and muscle at -200..300 HU). A true HU volume clipped at zero fails the third
-    condition, because hardly any tissue is that dense, and stays as it is.
-
-    Args:
-        values: the stored values, of any dtype; NaN becomes air.
-        may_be_offset: False if the format itself defines HU, as DICOM does.
-    """
-    offset = 1024 if may_be_offset and _looks_offset(values) else 0
-    if values.dtype == np.int16 and not offset:
-        return np.asarray(np.maximum(values, np.int16(AIR_HU)))
-    hu = np.empty(values.shape, dtype=np.int16)
-    # Slice by slice, so that the whole scan is never held in a wider dtype.
-    for source, target in zip(values, hu, strict=True):
-        plane = np.nan_to_num(source.astype(np.float32), nan=AIR_HU + offset)
-        target[:] = np.rint(plane - offset).clip(AIR_HU, np.iinfo(np.int16).max)
-    return hu
-
-
-def _looks_offset(values: Shaped[np.ndarray, "z y x"]) -> bool:
-    if np.nanmin(values) < 0:
-        return False
-    sample = values[::2, ::4, ::4]
-    tissue = sample[(sample > 824) & (sample < 1324)]
-    if np.percentile(sample, 1) >= 200 or tissue.size < 0.1 * sample.size:
-        return False
-    return bool(abs(float(np.median(tissue)) - 1024) < 100)
-
-
 def _scans_in(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Path]]:
     visible = [name for name in names if not name.startswith(".")]
     volumes = [name for name in visible if name.lower().endswith(SUFFIXES)]
@@ -182,62 +147,3 @@ def _file_id(path: Path) -> str:
         cure = "pass the folder of its series" if is_dicom(path) else f"use {', '.join(SUFFIXES)} or a DICOM folder"
         raise InputError(f"{path} is not a scan file: {cure}", "file-foreign")
     return check_scan_id(path.name[: -len(suffix)])
-
-
-def _read_file(path: Path) -> SimpleITK.Image:
-    source_files(path)
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    with silent() as lines:
-        try:
-            reader.ReadImageInformation()
-            _check_nifti(path, reader)
-            image = reader.Execute()
-            # If the compressed data of a MetaImage are damaged, ITK returns noise and only prints this.
-            lines.seek(0)
-            if b"Uncompress failed" in lines.read():
-                raise EOFError
-            return image
-        except (RuntimeError, EOFError, OSError, zlib.error):
-            # SimpleITK's own message quotes ITK's source files and mostly says "No such file".
-            raise InputError(
-                f"{path} cannot be read: it is damaged or cut short, copy it again", "file-damaged"
-            ) from None
-
-
-def _check_nifti(path: Path, reader: SimpleITK.ImageFileReader) -> None:
-    """Refuse a truncated NIfTI file: ITK silently fills in the missing end."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return
-    length = path.stat().st_size
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path) as stream:
-            length = sum(len(block) for block in iter(partial(stream.read, 1 << 22), b""))
-    start, bits = float(reader.GetMetaData("vox_offset")), int(reader.GetMetaData("bitpix"))
-    if length < start + math.prod(reader.GetSize()) * bits / 8:
-        raise EOFError
-
-
-def _check_volume(path: Path, image: SimpleITK.Image) -> None:
-    size, components = image.GetSize(), image.GetNumberOfComponentsPerPixel()
-    if len(size) != 3 or min(size) < 2:
-        raise InputError(
-            f"{path} is not a volume: its size is {'x'.join(map(str, size))}, three axes are needed", "scan-invalid"
-        )
-    extents_mm = [count * step for count, step in zip(size, image.GetSpacing(), strict=True)]
-    if max(extents_mm) > LARGEST_EXTENT_MM:
-        raise InputError(
-            f"{path} is {max(extents_mm) / 1000:.1f} m long by its header, longer than any patient: its spacing "
-            f"{', '.join(f'{step:g}' for step in image.GetSpacing())} mm must be wrong",
-            "scan-invalid",
-        )
-    if components != 1:
-        raise InputError(f"{path} holds {components} values per voxel (colour?); a CT has one", "scan-invalid")
-
-
-def _grid(path: Path, image: SimpleITK.Image) -> Grid:
-    (nx, ny, nz), (sx, sy, sz), (ox, oy, oz) = image.GetSize(), image.GetSpacing(), image.GetOrigin()
-    try:
-        return Grid((nz, ny, nx), (sz, sy, sx), (ox, oy, oz), tuple(image.GetDirection()))
-    except InputError as error:
-        raise InputError(f"{path}: {error}", error.key) from None

@@ -1,6 +1,8 @@
 """Settings of the readers of raw scans."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
 
 from nodule_lightning.errors import InputError
 
@@ -29,6 +31,15 @@ class ReadingSettings:
                 f"reading.offset_hu must be within {_MOST_OFFSET_HU} of 0, not {self.offset_hu}", "argument-invalid"
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return how a scan was read, from the record of its preparation; records of earlier versions do not say it."""
+        return cls(**record.get("reading", {}))
+
     def doubt(self, path: object, fault: str) -> str:
         """Return a fault as a note if reading is lenient.
 
@@ -42,3 +53,6 @@ class ReadingSettings:
         if self.lenient:
             return fault
         raise InputError(f"{path}: {fault}; reading=lenient reads it all the same", "scan-doubtful")
+
+
+STRICT: Final = ReadingSettings()

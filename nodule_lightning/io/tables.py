@@ -9,7 +9,7 @@ import gc
 import math
 import re
 from _csv import Reader as CsvReader
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,12 @@ def write_candidates(path: Path, table: Table[Candidates], *, sized: bool = Fals
 def write_scan_ids(path: Path, scan_ids: Iterable[str]) -> None:
     """Write scan ids, one per line, under the header `seriesuid`."""
     write_whole(path, csv_bytes(("seriesuid",), ([scan_id] for scan_id in scan_ids)))
+
+
+def write_read_scans(path: Path, doubts: Mapping[str, Sequence[str]]) -> None:
+    """Write scan ids as `write_scan_ids` does, with a column `doubts`: with what doubts each scan was read."""
+    rows = ([scan_id, "; ".join(notes)] for scan_id, notes in doubts.items())
+    write_whole(path, csv_bytes(("seriesuid", "doubts"), rows))
 
 
 def join_findings(tables: Iterable[Table[Findings]]) -> Table[Findings]:

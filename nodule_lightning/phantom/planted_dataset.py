@@ -11,6 +11,7 @@ import numpy as np
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import replacing
 from nodule_lightning.io.readers import PLANTED, TRUTH, find_scans, read_scan
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.io.tables import COORDINATES, join_findings, read_findings, write_findings, write_scan_ids
 from nodule_lightning.lungs.segmentation import segment_lungs
 from nodule_lightning.lungs.settings import LungSettings
@@ -117,12 +118,20 @@ class PlantSource:
         path: a scan file, a DICOM folder, or a folder of these at any depth.
         annotations: csv of the nodules in the scans; they are kept, and nothing is planted on them.
         excluded: csv of the excluded findings, treated in the same way.
+        reading: what to do where the files of a scan leave doubt.
 
     Raises:
         InputError: there is no scan, or a csv file is missing or damaged.
     """
 
-    def __init__(self, path: Path, annotations: Path | None = None, excluded: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        annotations: Path | None = None,
+        excluded: Path | None = None,
+        reading: ReadingSettings = STRICT,
+    ) -> None:
+        self.reading = reading
         self.scans = find_scans(path)
         self.known = read_findings(annotations).by_scan() if annotations else {}
         self.excluded = read_findings(excluded, sized=False).by_scan() if excluded else {}
@@ -172,7 +181,7 @@ def _plant_copies(
     path = source.scans[scan_id]
     known = source.known.get(scan_id, Findings.empty())
     excluded = source.excluded.get(scan_id, Findings.empty())
-    scan = read_scan(path)
+    scan = read_scan(path, source.reading)
     mask = segment_lungs(scan, LungSettings())
     if not mask.found:
         raise InputError(f"{path}: no lungs were found, so nothing can be planted in it", "scan-invalid")

@@ -24,6 +24,7 @@ from nodule_lightning.cache.replacing import lock, remove_leftovers
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import write_error
 from nodule_lightning.io.processes import run_in_processes
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.preparation.layouts import LUNG_MASKS, RawDataset
 from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
 from nodule_lightning.structures import Failure, Findings, Labels
@@ -79,13 +80,14 @@ def fill_cache(
     scan_ids: Sequence[str] | None = None,
     workers: int = 1,
     *,
+    reading: ReadingSettings = STRICT,
     overwrite: bool = False,
 ) -> Iterator[PreparedScan | Failure]:
     """Prepare scans of a data set into a cache.
 
-    A scan is skipped if the cache holds an entry with the same settings from the same files; its labels are then
-    updated. A scan that cannot be read, or whose worker dies, does not stop the others. Its failure stays in the cache
-    until the scan is prepared.
+    A scan is skipped if the cache holds an entry with the same settings from the same files, read in the same way; its
+    labels are then updated. A scan that cannot be read, or whose worker dies, does not stop the others. Its failure
+    stays in the cache until the scan is prepared.
 
     Args:
         dataset: the raw scans with their findings.
@@ -93,6 +95,7 @@ def fill_cache(
         settings: how to prepare.
         scan_ids: the scans to prepare; None takes all.
         workers: number of processes; 1 uses this one.
+        reading: what to do where the files leave doubt.
         overwrite: prepare scans of this data set again if the cache holds them with other settings.
 
     Returns:
@@ -123,14 +126,16 @@ def fill_cache(
         )
         for scan_id in (dataset.scans if scan_ids is None else scan_ids)
     ]
-    work = partial(prepare_task, cache=cache, settings=settings)
+    work = partial(prepare_task, cache=cache, settings=settings, reading=reading)
     if workers <= 1:
         return map(partial(_keep, cache), map(work, tasks))
     done = run_in_processes(work, tasks, workers, lambda task: Failure(task.scan_id, KILLED))
     return map(partial(_keep, cache), done)
 
 
-def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> PreparedScan | Failure:
+def prepare_task(
+    task: Task, cache: Path, settings: PreparationSettings, reading: ReadingSettings = STRICT
+) -> PreparedScan | Failure:
     """Prepare one scan unless its entry is up to date. Any error becomes a `Failure`, with a reason without a path."""
     from nodule_lightning.io.readers import read_labels, read_scan, source_files
     from nodule_lightning.preparation.crop_picture import draw_crop
@@ -138,14 +143,15 @@ def prepare_task(task: Task, cache: Path, settings: PreparationSettings) -> Prep
     try:
         files = source_files(task.path) + (source_files(task.lung_mask) if task.lung_mask else [])
         source = _identity(files)
-        if (nodules := _nodules_if_prepared(task, cache, settings, source)) is not None:
+        if (nodules := _nodules_if_prepared(task, cache, settings, reading, source)) is not None:
             update_labels(cache, task.scan_id, task.labels, nodules)
             return PreparedScan(task.scan_id, skipped=True)
-        scan = replace(read_scan(task.path), scan_id=task.scan_id)
+        scan = replace(read_scan(task.path, reading), scan_id=task.scan_id)
         labels = read_labels(task.lung_mask, scan.grid) if task.lung_mask else None
         entry = prepare_scan(scan, settings, labels)
         nodules = check_nodules(task.labels.nodules, entry.grid, entry.lung)
-        entry = replace(entry, record={**entry.record, "nodules": nodules, "source": source}, labels=task.labels)
+        about = {"nodules": nodules, "source": source, "reading": reading.to_dict()}
+        entry = replace(entry, record={**entry.record, **about}, labels=task.labels)
         write_entry(cache, entry, draw_crop(scan, entry))
     except Exception as error:
         # An unexpected error in one scan must not stop the other thousand.
@@ -175,7 +181,9 @@ def _identity(files: Sequence[Path]) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _nodules_if_prepared(task: Task, cache: Path, settings: PreparationSettings, source: str) -> dict[str, int] | None:
+def _nodules_if_prepared(
+    task: Task, cache: Path, settings: PreparationSettings, reading: ReadingSettings, source: str
+) -> dict[str, int] | None:
     """Count the nodules in the entry of a scan; None if the scan has to be prepared."""
     # Locked, because another run may be replacing the entry.
     with lock(cache):
@@ -183,7 +191,9 @@ def _nodules_if_prepared(task: Task, cache: Path, settings: PreparationSettings,
             entry = open_entry(cache, task.scan_id)
         except InputError:
             return None
-        if entry.record.get("source") != source or settings_differences(entry.settings, settings.to_dict()):
+        if entry.record.get("source") != source or ReadingSettings.of_record(entry.record) != reading:
+            return None
+        if settings_differences(entry.settings, settings.to_dict()):
             return None
         return check_nodules(task.labels.nodules, entry.grid, entry.lung)
 

@@ -109,7 +109,12 @@ def prepare_scan(
     ct = _window(resample(hu, source, grid, linear=True, outside=AIR_HU), settings.window_hu)
     lung = resample(lungs.mask.astype(np.uint8), lungs.grid, grid, linear=False, outside=0)
     checks = check_scan(scan)
-    record = {"notes": [*scan.notes, *scan_notes(checks, lungs)], "lungs": check_lungs(lungs), "scan": checks}
+    record = {
+        "notes": [*scan.notes, *scan_notes(checks, lungs)],
+        "doubts": list(scan.notes),
+        "lungs": check_lungs(lungs),
+        "scan": checks,
+    }
     return Entry(scan.scan_id, ct, lung, grid, scan.grid, settings.to_dict(), record)
 
 

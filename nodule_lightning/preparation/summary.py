@@ -28,12 +28,14 @@ class Summary:
         skipped: ids of the scans whose entries were up to date.
         failed: the reason of each failure, by scan id.
         notes: remarks for the user: annotations without a scan, and for each kind of note the number of scans.
+        doubts: with what doubts each scan that is in the cache was read, by scan id.
     """
 
     prepared: tuple[str, ...]
     skipped: tuple[str, ...]
     failed: dict[str, str]
     notes: tuple[str, ...]
+    doubts: dict[str, tuple[str, ...]]
 
 
 def summarise(cache: Path, dataset: RawDataset, results: Iterable[PreparedScan | Failure]) -> Summary:
@@ -47,9 +49,10 @@ def summarise(cache: Path, dataset: RawDataset, results: Iterable[PreparedScan |
     prepared, skipped = (
         tuple(result.scan_id for result in done if result.skipped == is_skipped) for is_skipped in (False, True)
     )
-    notes += count_notes(_read_notes(cache, [result.scan_id for result in done]))
+    of_scans, doubts = _read_notes(cache, [result.scan_id for result in done])
+    notes += count_notes(of_scans)
     failed = {result.scan_id: result.reason for result in ordered if isinstance(result, Failure)}
-    return Summary(prepared, skipped, failed, tuple(notes))
+    return Summary(prepared, skipped, failed, tuple(notes), doubts)
 
 
 def count_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -89,13 +92,15 @@ def _shorten(detail: re.Match[str]) -> str:
     return "(…)" if detail[0].startswith("(") else "…"
 
 
-def _read_notes(cache: Path, scan_ids: Sequence[str]) -> dict[str, list[str]]:
-    notes = {}
+def _read_notes(cache: Path, scan_ids: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
+    notes, doubts = {}, {}
     # Locked, because another run may be replacing one of these entries.
     with lock(cache):
         for scan_id in scan_ids:
             try:
-                notes[scan_id] = entry_notes(read_description(cache, scan_id))
+                description = read_description(cache, scan_id)
+                notes[scan_id] = entry_notes(description)
+                doubts[scan_id] = tuple(description["record"].get("doubts", ()))
             except InputError as error:
                 notes[scan_id] = [str(error)]
-    return notes
+    return notes, doubts

@@ -1,7 +1,7 @@
 """Output files of a search: the submission of all scans and, on request, formats for other programs.
 
     OUTPUT/submission.csv            seriesuid,coordX,coordY,coordZ,probability, as LUNA16 and Tianchi take it
-    OUTPUT/scans.csv                 the scans that were searched
+    OUTPUT/scans.csv                 the scans that were searched, and with what doubts each was read
     OUTPUT/candidate_list.csv        `list`: rank, slice, probability and [x, y] in the slice
     OUTPUT/grand_challenge/ID.json   `grand_challenge`: point marks
     OUTPUT/slicer/ID.mrk.json        `slicer`: markups
@@ -20,7 +20,7 @@ from typing import Final
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import csv_bytes, write_whole
 from nodule_lightning.io.run_folder import SEARCHED, SUBMISSION
-from nodule_lightning.io.tables import check_scan_id, write_candidates, write_scan_ids
+from nodule_lightning.io.tables import check_scan_id, write_candidates, write_read_scans
 from nodule_lightning.io.viewers import point_marks, slicer_markups
 from nodule_lightning.search.predict import Prediction, submission
 from nodule_lightning.structures import Candidates, Entry
@@ -94,7 +94,7 @@ def write_outputs(folder: Path, predictions: Sequence[Prediction], formats: Sequ
         check_scan_id(prediction.scan_id)
     path = folder / SUBMISSION
     write_candidates(path, submission(predictions))
-    write_scan_ids(folder / SEARCHED, [prediction.scan_id for prediction in predictions])
+    write_read_scans(folder / SEARCHED, {prediction.scan_id: prediction.doubts for prediction in predictions})
     if Format.LIST in formats:
         write_whole(folder / LIST, csv_bytes(LIST_COLUMNS, _list_rows(predictions)))
     for name, (suffix, lay_out) in _PER_SCAN.items():

@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from nodule_lightning.cache.entries import settings_differences
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.models.classifier import CandidateClassifier
 from nodule_lightning.models.folding import folded
 from nodule_lightning.models.heads import DetectionNetwork
@@ -89,6 +90,7 @@ class Detector:
         *,
         device: str | torch.device | None = None,
         precision: str = Precision.AUTO,
+        reading: ReadingSettings = STRICT,
     ) -> Candidates:
         """Find the nodules of one scan, as `nodule-predict` does.
 
@@ -99,6 +101,7 @@ class Detector:
             device: where to search; None for the device that the detector is on. For many scans, move the detector
                 once with `on`: a device given here costs a copy of the weights with each call.
             precision: `bf16`, `fp32`, or `auto` for bf16 where the device is fast in it.
+            reading: what to do where the files at a path leave doubt; a scan or an entry is read already.
 
         Returns:
             The candidates, best first, with centres in world mm (x, y, z; LPS). No candidate gives empty arrays.
@@ -108,12 +111,12 @@ class Detector:
                 device cannot be used, or its memory does not suffice.
         """
         detector = self if device is None else self.on(device)
-        entry = self._prepared(scan)
+        entry = self._prepared(scan, reading)
         for note in entry.record.get("notes", ()):
             log.warning("%s: %s", entry.scan_id, note)
         return find_candidates(detector, entry, parse_precision(precision))
 
-    def _prepared(self, scan: Scan | Entry | str | PathLike[str]) -> Entry:
+    def _prepared(self, scan: Scan | Entry | str | PathLike[str], reading: ReadingSettings) -> Entry:
         if isinstance(scan, Entry):
             if differing := settings_differences(self.preparation.to_dict(), scan.settings):
                 raise InputError(
@@ -126,7 +129,7 @@ class Detector:
             # SimpleITK is needed for raw scans alone.
             from nodule_lightning.io.readers import read_scan
 
-            scan = read_scan(Path(scan))
+            scan = read_scan(Path(scan), reading)
         return prepare_scan(scan, self.preparation)
 
 
@@ -139,12 +142,14 @@ class Prediction:
         candidates: best first.
         grid: of the original scan.
         notes: remarks on the scan, for example that no lung was found, or that its picture could not be drawn.
+        doubts: those of the notes that say with what doubts it was read.
     """
 
     scan_id: str
     candidates: Candidates
     grid: Grid
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def voxels_zyx(self) -> Int64[np.ndarray, "n 3"]:
         """Return the voxel of the original scan that holds each candidate's centre.
@@ -211,8 +216,8 @@ def _search(
 ) -> Prediction | Failure:
     try:
         candidates = find_candidates(detector, entry, precision)
-        notes = tuple(entry.record.get("notes", ()))
-        prediction = Prediction(entry.scan_id, candidates, entry.original_grid, notes)
+        notes, doubts = (tuple(entry.record.get(kind, ())) for kind in ("notes", "doubts"))
+        prediction = Prediction(entry.scan_id, candidates, entry.original_grid, notes, doubts)
     except Exception as error:
         # One scan that trips something unforeseen, or is too large for the device, must not cost the others.
         return Failure.of(entry.scan_id, error)

@@ -14,6 +14,7 @@ import numpy as np
 from nodule_lightning.cache.entries import list_entries, open_entry, require_settings
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.processes import run_ahead
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
 from nodule_lightning.structures import Entry, Failure
@@ -28,16 +29,30 @@ class Source:
         path: a scan file, a DICOM folder, a folder of scans, or a cache.
         settings: how the detector's training scans were prepared.
         wanted: csv whose column `seriesuid` names the scans to take; None takes all.
+        reading: what to do where the files of raw scans leave doubt.
 
     Raises:
-        InputError: the path holds no scan, lacks a wanted one, or is a cache that was prepared otherwise.
+        InputError: the path holds no scan, lacks a wanted one, or is a cache that was prepared otherwise, or for which
+            the reading is set.
     """
 
-    def __init__(self, path: Path, settings: PreparationSettings, wanted: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: PreparationSettings,
+        wanted: Path | None = None,
+        reading: ReadingSettings = STRICT,
+    ) -> None:
         self.path = path
         self.settings = settings
+        self.reading = reading
         self.raw: Mapping[str, Path] = {}
         if list_entries(path):
+            if reading != STRICT:
+                raise InputError(
+                    f"reading has no effect on {path}: its scans are prepared already; give it to nodule-prepare",
+                    "argument-conflict",
+                )
             require_settings(path, self.settings.to_dict())
             there: Sequence[str] = list_entries(path)
         else:
@@ -70,7 +85,7 @@ class Source:
         chosen = self.scan_ids if scan_ids is None else scan_ids
         tasks = [(scan_id, self.raw.get(scan_id, self.path)) for scan_id in chosen]
         work: Callable[[tuple[str, Path]], Entry | Failure]
-        work = partial(_prepared, settings=self.settings) if self.raw else _opened
+        work = partial(_prepared, settings=self.settings, reading=self.reading) if self.raw else _opened
         if not workers or len(tasks) < 2:
             yield map(work, tasks)
             return
@@ -78,12 +93,12 @@ class Source:
             yield entries
 
 
-def _prepared(task: tuple[str, Path], settings: PreparationSettings) -> Entry | Failure:
+def _prepared(task: tuple[str, Path], settings: PreparationSettings, reading: ReadingSettings) -> Entry | Failure:
     scan_id, path = task
     try:
         from nodule_lightning.io.readers import read_scan
 
-        return prepare_scan(replace(read_scan(path), scan_id=scan_id), settings)
+        return prepare_scan(replace(read_scan(path, reading), scan_id=scan_id), settings)
     except Exception as error:
         return Failure.of(scan_id, error)
 

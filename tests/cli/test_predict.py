@@ -18,12 +18,13 @@ from nodule_lightning.cli import predict
 from nodule_lightning.cli.predict import render
 from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.geometry import Grid
+from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.lungs.segmentation import FALLBACK_NOTE
 from nodule_lightning.models.heads import DetectionNetwork
 from nodule_lightning.search.inference import InferenceSettings
 from nodule_lightning.search.predict import Prediction
 from nodule_lightning.structures import Candidates, Entry
-from tests.chest import draw_chest, write_dicom, write_image
+from tests.chest import GRID, draw_chest, write_dicom, write_image
 from tests.commands import TINY, Ended, Runner, recipe, write_reducer_checkpoint
 from tests.ranks import finished
 
@@ -57,13 +58,40 @@ def test_a_cache_and_the_raw_scan_give_the_same_candidates(
 
 def test_a_dicom_folder_and_a_folder_of_scans(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
     chest = draw_chest()
-    write_dicom(tmp_path / "all" / "case", (chest.hu + 1024).astype(np.int16), "1.2.3.4")
+    write_dicom(tmp_path / "all" / "case", chest.hu, "1.2.3.4")
     one = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'all' / 'case'}", "output=one")
     write_image(tmp_path / "all" / "file.nii.gz", chest.hu, chest.grid)
     both = run(predict.main, f"checkpoint={checkpoint}", f"input={tmp_path / 'all'}", "output=both")
     assert list(rows(one, "one")) == ["1.2.3.4"]
     assert sorted(rows(both, "both")) == ["1.2.3.4", "file"]
     assert "Secret" not in both.out + both.error + Path("both/submission.csv").read_text(encoding="utf-8")
+
+
+def test_doubts_about_a_scan_stand_in_the_list_and_at_the_end(run: Runner, checkpoint: Path, tmp_path: Path) -> None:
+    chest = draw_chest()
+    kept = np.r_[0:20, 21:54]
+    z_mm = list(GRID.origin_xyz_mm[2] + 3.0 * kept)
+    for series in ("1.2.3", "1.2.4"):
+        pixels = chest.hu[kept]
+        write_dicom(tmp_path / "all" / series, pixels, series, grid=GRID, z_mm=z_mm)
+    write_image(tmp_path / "all" / "sound.mha", chest.hu, GRID)
+    arguments = [f"checkpoint={checkpoint}", "show=0", "output=out", "workers=0"]
+    ended = run(predict.main, f"input={tmp_path / 'all'}", *arguments, "reading=lenient")
+    assert ended.code == 0, ended.error
+    with Path("out/scans.csv").open(encoding="utf-8", newline="") as file:
+        doubts = {row["seriesuid"]: row["doubts"] for row in csv.DictReader(file)}
+    assert read_scan_ids(Path("out/scans.csv")) == list(doubts) == ["1.2.3", "1.2.4", "sound"]
+    assert "missing" in doubts["1.2.3"]
+    assert doubts["sound"] == ""
+    last = ended.out.splitlines()[-1]
+    assert last.startswith("2 scans ")
+    assert last.endswith(f"1.2.3: {doubts['1.2.3']}")
+    assert json.loads(Path("out/prediction.json").read_text(encoding="utf-8"))["reading"]["lenient"] is True
+
+
+def test_settings_of_the_reader_are_refused_for_a_cache(run: Runner, checkpoint: Path, cache: Path) -> None:
+    refused = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", "output=out", "reading.offset_hu=-1024")
+    assert refused.key == "argument-conflict"
 
 
 def test_other_formats_on_request(run: Runner, checkpoint: Path, cache: Path) -> None:

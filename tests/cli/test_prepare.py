@@ -8,7 +8,7 @@ import pytest
 
 from nodule_lightning.cache.entries import list_entries, open_entry
 from nodule_lightning.cli import prepare
-from tests.chest import GRID, draw_chest, write_image
+from tests.chest import GRID, draw_chest, write_dicom, write_image
 from tests.commands import Runner
 
 
@@ -178,3 +178,30 @@ def test_cures_are_switched_off_by_an_argument(run: Runner, raw: Path) -> None:
         record = open_entry(Path("out"), "one").record["lungs"]
         assert record["cures"] == used
         assert record["found"] == bool(used)
+
+
+def test_a_scan_that_was_read_with_doubts_carries_them(run: Runner, tmp_path: Path) -> None:
+    chest = draw_chest()
+    kept = np.r_[0:20, 21:54]
+    z_mm = GRID.origin_xyz_mm[2] + 3.0 * kept
+    write_dicom(tmp_path / "raw" / "1", chest.hu[kept], "1.2.3", grid=GRID, z_mm=list(z_mm))
+    write_image(tmp_path / "raw" / "sound.mha", chest.hu, GRID)
+    ended = run(prepare.main, *arguments(tmp_path / "raw", "reading=lenient"))
+    assert ended.code == 0, ended.error
+    (note,) = open_entry(Path("out"), "1.2.3").record["doubts"]
+    assert "missing" in note
+    assert open_entry(Path("out"), "sound").record["doubts"] == []
+    assert note in Path("out/preparation.html").read_text(encoding="utf-8")
+    assert ended.out.splitlines()[-1].endswith(f"1.2.3: {note}")
+
+
+def test_an_offset_reaches_every_scan(run: Runner, raw: Path) -> None:
+    for name in ("one", "two", "three", "four"):
+        (raw / f"{name}.mhd").unlink()
+    assert run(prepare.main, *arguments(raw)).code == 0
+    before = open_entry(Path("out"), "five")
+    highest = before.record["scan"]["hu_range"][1]
+    assert run(prepare.main, *arguments(raw, "reading.offset_hu=-24")).code == 0
+    assert open_entry(Path("out"), "five").record["scan"]["hu_range"][1] == highest - 24
+    for wrong in ("reading.offset_hu=20000", "reading.offset_hu=much"):
+        assert run(prepare.main, *arguments(raw, wrong)).key == "argument-invalid"

@@ -11,7 +11,7 @@ from jaxtyping import Int16, Shaped
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.readers import find_scans, read_scan, to_hu
+from nodule_lightning.io.readers import find_scans, read_scan
 from tests.chest import write_dicom, write_image
 
 GRID = Grid((4, 5, 6), (2.5, 0.8, 0.7), (-10.0, 20.0, 30.0))
@@ -53,36 +53,6 @@ def test_flipped_axes_keep_world_positions(tmp_path: Path, hu: Int16[np.ndarray,
     there = np.rint(scan.grid.to_index(GRID.to_world(index))).astype(int)
     assert [scan.hu[tuple(place)] for place in there] == [hu[1, 2, 3], hu[3, 0, 5]]
     assert there.tolist() == [[1, 2, 2], [3, 4, 0]]
-
-
-@pytest.mark.parametrize("padding", [-2000, -2048, -3024, -32768])
-def test_padding_becomes_air(padding: int) -> None:
-    values = np.full((2, 2, 2), 40, dtype=np.int16)
-    values[0] = padding
-    assert to_hu(values, may_be_offset=True)[0].max() == -1024
-    assert to_hu(values, may_be_offset=True)[1].min() == 40
-
-
-def test_floats_are_rounded_and_nan_is_air() -> None:
-    values = np.array([[[-0.6, 0.6], [np.nan, 99999.0]]], dtype=np.float32)
-    assert to_hu(values, may_be_offset=True).tolist() == [[[-1, 1], [-1024, 32767]]]
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
-def test_offset_pixels_become_hu(dtype: type) -> None:
-    hu = np.full((8, 40, 40), -1000, dtype=np.int16)
-    hu[:, 10:30, 10:30] = 40
-    hu[:, 15:25, 12:20] = -850
-    hu[0, 0, 0] = -1024
-    assert np.array_equal(to_hu((hu + 1024).astype(dtype), may_be_offset=True), hu)
-    assert to_hu((hu + 1024).astype(dtype), may_be_offset=False).min() == 0
-
-
-def test_hu_cut_off_at_zero_are_left() -> None:
-    values = np.zeros((8, 40, 40), dtype=np.uint16)
-    values[:, 10:30, 10:30] = 40
-    values[:, 15:17, 12:14] = 1000
-    assert np.array_equal(to_hu(values, may_be_offset=True), values)
 
 
 def cut(name: str, data: str) -> Callable[[Path], Path]:

@@ -1,5 +1,6 @@
 """Filling a cache: only missing or outdated scans, in shards, beside other runs, and from given lung masks."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ import pytest
 from nodule_lightning.cache.entries import list_entries, open_entry
 from nodule_lightning.cache.replacing import lock
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.settings import ReadingSettings
 from nodule_lightning.lungs.settings import LungSettings
 from nodule_lightning.preparation.filling import PreparedScan, Task, fill_cache, prepare_task, shard_of
 from nodule_lightning.preparation.layouts import Folder, Luna16
@@ -57,6 +59,23 @@ def test_only_outdated_entries_are_prepared_again(tmp_path: Path) -> None:
     ]
     after = digest(tmp_path / "cache")
     assert {name.split("/")[1] for name in after if after[name] != before[name]} == {"scan-1"}
+
+
+def test_an_entry_that_was_read_otherwise_is_prepared_again(tmp_path: Path) -> None:
+    raw, cache = Folder(write_scans(tmp_path / "raw", 1)), tmp_path / "cache"
+    assert skipped(fill_cache(raw, cache, COARSE)) == [False]
+    # Entries of earlier versions do not say how they were read: strictly.
+    path = cache / "scans/scan-0/scan.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("reading", "doubts"):
+        del description["record"][key]
+    path.write_text(json.dumps(description), encoding="utf-8")
+    assert skipped(fill_cache(raw, cache, COARSE)) == [True]
+    before = open_entry(cache, "scan-0").ct.max()
+    for reading in (ReadingSettings(offset_hu=-200), ReadingSettings(lenient=True), ReadingSettings()):
+        assert skipped(fill_cache(raw, cache, COARSE, reading=reading)) == [False]
+        assert skipped(fill_cache(raw, cache, COARSE, reading=reading)) == [True]
+        assert (open_entry(cache, "scan-0").ct.max() < before) == (reading.offset_hu is not None)
 
 
 @pytest.mark.parametrize(("count", "shards"), [(7, 3), (2, 4), (6, 1)])

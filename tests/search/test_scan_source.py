@@ -49,7 +49,7 @@ def test_raw_scans_are_the_same_ahead_and_in_turn(folder: Path) -> None:
 
 
 def test_what_nobody_foresaw_is_told_with_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("new kind of trouble")
 
     monkeypatch.setattr("nodule_lightning.io.readers.read_scan", broken)
