@@ -210,8 +210,9 @@ class Entry:
         settings: the preparation settings as plain values.
         record: what the preparation recorded: `notes` (list of str), `lungs` and `scan` (results of the checks),
             `nodules` (how many are annotated, in the crop, in the mask), and `source` (a fingerprint of the raw
-            files that shows when they change).
+            files that shows when they change); of LIDC-IDRI also `readings`, see `preparation.readings`.
         labels: its subset and findings.
+        outlines: the number of readers who took a voxel for part of a nodule; None without readers' outlines.
     """
 
     scan_id: str
@@ -222,6 +223,7 @@ class Entry:
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
+    outlines: UInt8[np.ndarray, "z y x"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
