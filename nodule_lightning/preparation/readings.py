@@ -40,7 +40,7 @@ class ReadingFiles:
 class _Found:
     of_scan: dict[str, list[Path]] = field(default_factory=dict)
     of_radiograph: list[Path] = field(default_factory=list)
-    refused: dict[Path, InputError] = field(default_factory=dict)
+    homeless: list[InputError] = field(default_factory=list)
 
 
 def find_readings(
@@ -66,17 +66,10 @@ def find_readings(
         raise InputError(f"data.least_readers must be at least 1, not {least_readers}", "argument-invalid")
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give data.xml", "file-missing")
-    found = _look_at(_xml_files(folder))
-    if not (found.of_scan or found.of_radiograph or found.refused):
+    found = _look_at(_xml_files(folder), scans)
+    if not (found.of_scan or found.of_radiograph or found.homeless):
         raise InputError(f"{folder} holds no XML file of LIDC-IDRI; give data.xml", "file-missing")
-    owners = {path: scan_id for scan_id, path in scans.items()}
-    homeless = []
-    for path, error in found.refused.items():
-        owner = owners.get(path.parent, path.stem if path.stem in scans else None)
-        if owner is None:
-            homeless.append(error)
-        else:
-            found.of_scan.setdefault(owner, []).append(path)
+    owners = _owners(scans)
     of_radiographs = {owners[path.parent] for path in found.of_radiograph if path.parent in owners}
     radiographs = frozenset(of_radiographs - found.of_scan.keys())
     readings = {
@@ -84,15 +77,16 @@ def find_readings(
         for scan_id in scans
         if scan_id not in radiographs
     }
-    absent = sorted(found.of_scan.keys() - scans.keys())
-    notes = []
-    if homeless:
-        notes.append(f"{len(homeless)} XML files belong to no scan, such as: {homeless[0]}")
-    if absent:
-        notes.append(f"the XML files name {len(absent)} scans that are not on disk, such as {absent[0]}")
+    return readings, radiographs, tuple(_notes(found, scans, radiographs))
+
+
+def _notes(found: _Found, scans: Mapping[str, Path], radiographs: frozenset[str]) -> Iterator[str]:
+    if found.homeless:
+        yield f"{len(found.homeless)} XML files belong to no scan, such as: {found.homeless[0]}"
+    if absent := sorted(found.of_scan.keys() - scans.keys()):
+        yield f"the XML files name {len(absent)} scans that are not on disk, such as {absent[0]}"
     if radiographs:
-        notes.append(f"{len(radiographs)} series are chest radiographs by their XML and were left out")
-    return readings, radiographs, tuple(notes)
+        yield f"{len(radiographs)} series are chest radiographs by their XML and were left out"
 
 
 def read_marks(source: ReadingFiles, scan_id: str) -> Readings:
@@ -150,7 +144,9 @@ def write_tables(cache: Path) -> tuple[Path, ...]:
                 continue
             for name, columns in description["record"].get(READINGS, {}).items():
                 for place, more in zip(description["labels"][name], columns, strict=True):
-                    rows[name].append([scan_id, *place, *(more[column] for column in _COLUMNS)])
+                    rows[name].append(
+                        [scan_id, *(round(value, 6) for value in place), *(more[column] for column in _COLUMNS)]
+                    )
     header = ("seriesuid", *COORDINATES, "diameter_mm", *_COLUMNS)
     for name, file in TABLES.items():
         write_whole(cache / file, csv_bytes(header, rows[name]))
@@ -172,14 +168,20 @@ def _is_xml(name: str) -> bool:
     return name.lower().endswith(".xml") and not name.startswith(".")
 
 
-def _look_at(paths: Iterator[Path]) -> _Found:
-    found = _Found()
+def _owners(scans: Mapping[str, Path]) -> dict[Path, str]:
+    return {path: scan_id for scan_id, path in scans.items()}
+
+
+def _look_at(paths: Iterator[Path], scans: Mapping[str, Path]) -> _Found:
+    found, owners = _Found(), _owners(scans)
     for path in paths:
         try:
             scan_id = series_of(path)
         except InputError as error:
-            found.refused[path] = error
-            continue
+            scan_id = owners.get(path.parent, path.stem)
+            if scan_id not in scans:
+                found.homeless.append(error)
+                continue
         if scan_id is None:
             found.of_radiograph.append(path)
         else:
