@@ -97,7 +97,7 @@ def read_lidc_xml(path: Path) -> Readings:
         InputError: the file is unreadable, cut short, unsafe or of another kind, or a mark lacks its place.
     """
     with _opened(path) as file:
-        root = SafeXml.parse(file, forbid_dtd=True).getroot()
+        root: Element = SafeXml.fromstring(file.read(), forbid_dtd=True)
     _require_ct(path, root)
     header = next((found for name in _SERIES if (found := root.find(f".//{{*}}{name}")) is not None), None)
     if header is None:

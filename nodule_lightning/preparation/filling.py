@@ -217,12 +217,12 @@ def _reason(error: Exception, task: Task, cache: Path) -> str:
         text = f"{type(error).__name__}: {error.strerror}"
     else:
         text = f"{type(error).__name__}: {error}" if os.sep not in str(error) else type(error).__name__
-    places = {
+    places: dict[Path | None, str] = {
         task.path: "its folder" if task.path.is_dir() else "its file",
         task.lung_mask: "its lung mask",
         cache / "scans" / task.scan_id: "its entry",
-        **dict.fromkeys(task.readings.files if task.readings else (), "its XML"),
     }
+    places |= dict.fromkeys(task.readings.files if task.readings else (), "its XML")
     for path, word in places.items():
         text = re.sub(rf"(?<!\S){re.escape(str(path))}(?=[\s:;,]|$)", word, text)
     return " ".join(text.split())
