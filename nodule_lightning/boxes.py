@@ -62,15 +62,31 @@ def cut_patch(
         fill_outside_lungs: set voxels outside the lung mask to `OUTSIDE`, as those beyond the crop always are.
     """
     image = np.full((side,) * 3, OUTSIDE, np.uint8)
-    low = np.clip(start, 0, entry.ct.shape)
-    high = np.clip(start + side, 0, entry.ct.shape)
-    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    place = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    source, place = _overlap(entry, start, side)
     if fill_outside_lungs:
         np.copyto(image[place], entry.ct[source], where=entry.lung[source].view(bool))
     else:
         image[place] = entry.ct[source]
     return image
+
+
+def cut_outlines(entry: Entry, start: Int64[np.ndarray, "3"], side: int) -> UInt8[np.ndarray, "z y x"] | None:
+    """Cut the readers' outlines as `cut_patch` cuts the image; None if the entry has none."""
+    if entry.outlines is None:
+        return None
+    outlines = np.zeros((side,) * 3, np.uint8)
+    source, place = _overlap(entry, start, side)
+    outlines[place] = entry.outlines[source]
+    return outlines
+
+
+def _overlap(entry: Entry, start: Int64[np.ndarray, "3"], side: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the part of an entry that a patch shows, and its place in the patch."""
+    low = np.clip(start, 0, entry.ct.shape)
+    high = np.clip(start + side, 0, entry.ct.shape)
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    place = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    return source, place
 
 
 def centred_start(place_zyx: Float64[np.ndarray, "*n 3"], side: int) -> Int64[np.ndarray, "*n 3"]:

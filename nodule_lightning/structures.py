@@ -210,8 +210,10 @@ class Entry:
         settings: the preparation settings as plain values.
         record: what the preparation recorded: `notes` (list of str), `doubts` (those of them that are the reader's),
             `lungs` and `scan` (results of the checks), `nodules` (how many are annotated, in the crop, in the mask),
-            `source` (a fingerprint of the raw files that shows when they change), and `reading` (how they were read).
+            `source` (a fingerprint of the raw files that shows when they change), and `reading` (how they were read);
+            of LIDC-IDRI also `readings`, see `preparation.readings`.
         labels: its subset and findings.
+        outlines: the number of readers who took a voxel for part of a nodule; None without readers' outlines.
     """
 
     scan_id: str
@@ -222,6 +224,7 @@ class Entry:
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
+    outlines: UInt8[np.ndarray, "z y x"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
     CACHE/scans/SCAN_ID/ct.npy      uint8, the windowed CT on an isotropic grid along the world axes
     CACHE/scans/SCAN_ID/lung.npy    uint8, 1 in the dilated lungs, 0 outside
+    CACHE/scans/SCAN_ID/outlines.npy  uint8, how many readers outlined a voxel; only of data sets with outlines
     CACHE/scans/SCAN_ID/scan.json   grids, settings, subset, findings, and the record of the preparation
     CACHE/scans/SCAN_ID/crop.jpg    the scan before and after, for preparation.html
     CACHE/scans.csv                 the scans that the cache should hold
@@ -29,6 +30,7 @@ from nodule_lightning.structures import Entry, Labels
 
 FORMAT_VERSION = 3
 PICTURE = "crop.jpg"
+_OUTLINES = "outlines.npy"
 
 
 def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None:
@@ -56,6 +58,8 @@ def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None
         with replacing_folder(cache, name) as draft:
             np.save(draft / "ct.npy", entry.ct)
             np.save(draft / "lung.npy", entry.lung)
+            if entry.outlines is not None:
+                np.save(draft / _OUTLINES, entry.outlines)
             if picture is not None:
                 (draft / PICTURE).write_bytes(picture)
             (draft / "scan.json").write_text(_json(description), encoding="utf-8")
@@ -63,14 +67,14 @@ def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None
         raise write_error(cache / "scans" / name, error) from None
 
 
-def update_labels(cache: Path, scan_id: str, labels: Labels, nodules: Mapping[str, int] | None = None) -> None:
+def update_labels(cache: Path, scan_id: str, labels: Labels, record: Mapping[str, Any] | None = None) -> None:
     """Replace the labels of an entry atomically, for example after a csv file was corrected. Its volumes stay.
 
     Args:
         cache: the cache's folder.
         scan_id: the scan.
         labels: its new labels.
-        nodules: the new nodule counts of the record; None keeps the old ones.
+        record: new values of the record, such as its counts of `nodules`; the others stay.
 
     Raises:
         InputError: there is no such entry, or it cannot be written.
@@ -79,8 +83,7 @@ def update_labels(cache: Path, scan_id: str, labels: Labels, nodules: Mapping[st
     try:
         with lock(cache):
             old = read_description(cache, scan_id)
-            record = old["record"] if nodules is None else {**old["record"], "nodules": dict(nodules)}
-            new = {**old, "record": record, "labels": labels.to_dict()}
+            new = {**old, "record": {**old["record"], **(record or {})}, "labels": labels.to_dict()}
             if new != old:
                 write_whole(path, _json(new).encode())
     except OSError as error:
@@ -98,6 +101,7 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     grid = Grid.from_dict(description["grid"])
     try:
         ct, lung = (open_memmap(folder / name, mode="r") for name in ("ct.npy", "lung.npy"))
+        outlines = open_memmap(folder / _OUTLINES, mode="r") if (folder / _OUTLINES).exists() else None
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise InputError(
@@ -105,13 +109,15 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
             ) from None
         # Which exception numpy raises depends on the damaged bytes: ValueError, EOFError, TokenError, ...
         raise _damaged(folder) from None
-    if not ct.shape == lung.shape == grid.shape:
+    volumes = [ct, lung] if outlines is None else [ct, lung, outlines]
+    if any(volume.shape != grid.shape for volume in volumes):
         raise _damaged(folder, ": its shapes differ")
-    if not ct.dtype == lung.dtype == np.uint8:
+    if any(volume.dtype != np.uint8 for volume in volumes):
         raise _damaged(folder, ": its volumes are not uint8")
     original = Grid.from_dict(description["original_grid"])
     labels = Labels.from_dict(description["labels"])
-    return Entry(scan_id, ct, lung, grid, original, description["settings"], description["record"], labels)
+    settings, record = description["settings"], description["record"]
+    return Entry(scan_id, ct, lung, grid, original, settings, record, labels, outlines)
 
 
 def read_description(cache: Path, scan_id: str) -> dict[str, Any]:

@@ -19,13 +19,12 @@ from nodule_lightning.errors import IncompleteError, InputError
 if TYPE_CHECKING:
     from nodule_lightning.preparation.page import ScanCheck
 
-PATH_KEYS = ("cache", "data.root", "data.annotations", "data.excluded", "data.subsets")
+PATH_KEYS = ("cache", "data.root", "data.xml", "data.annotations", "data.excluded", "data.subsets")
 
 
 def main() -> None:
     """Run the command."""
-    optional_paths = ("data.root", "data.annotations", "data.excluded", "data.subsets")
-    run_application(prepare, "prepare", PATH_KEYS, optional_paths=optional_paths, output_key="cache")
+    run_application(prepare, "prepare", PATH_KEYS, optional_paths=PATH_KEYS[1:], output_key="cache")
 
 
 def prepare(config: DictConfig) -> None:
@@ -34,6 +33,7 @@ def prepare(config: DictConfig) -> None:
 
     from nodule_lightning.preparation.filling import fill_cache, shard_of
     from nodule_lightning.preparation.page import check_cache, write_preparation_page
+    from nodule_lightning.preparation.readings import write_tables
     from nodule_lightning.preparation.summary import summarise
 
     if config.data.root is None:
@@ -50,6 +50,8 @@ def prepare(config: DictConfig) -> None:
     Console().print(render(check_cache(cache), whole_number(config, "show")))
     for note in summary.notes:
         print(f"note: {note}")
+    if dataset.readings:
+        print(f"the readers' findings are in {' and '.join(map(str, write_tables(cache)))}")
     failed = [f"{scan_id}: {reason} ({dataset.scans[scan_id]})" for scan_id, reason in summary.failed.items()]
     for line in failed:
         print(f"failed: {line}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
-from jaxtyping import Float, Float32, Int8
+from jaxtyping import Float, Float32, Int8, UInt8
 from torch import Tensor
 
 from nodule_lightning.boxes import IGNORED, NODULE, NOTHING, OUTSIDE
@@ -29,12 +29,14 @@ class AugmentedBatch:
         kind: of each box, as in a `PatchBatch`.
         position: of the patch in the lung crop, as in a `PatchBatch`. Only mirroring changes it: a patch that is
             rotated, scaled or warped stays about where it was.
+        outlines: the number of readers who outlined a voxel, moved with the image; None as in a `PatchBatch`.
     """
 
     image: Float[Tensor, "b 1 z y x"]
     boxes: Float32[Tensor, "b box 4"]
     kind: Int8[Tensor, "b box"]
     position: Float32[Tensor, "b 3 2"]
+    outlines: UInt8[Tensor, "b 1 z y x"] | None = None
 
 
 class Augment:
@@ -101,10 +103,13 @@ class Augment:
         """Augment a batch; the generator must be on the batch's device."""
         with torch.autocast(batch.image.device.type, enabled=False):
             image, boxes, position = batch.image, batch.boxes, batch.position
+            if batch.outlines is not None:
+                image = torch.cat([image, batch.outlines], dim=1)
             uniform = torch.rand((len(batch), 5), generator=generator, device=image.device)
             for axis in self.mirror_axes:
                 image, boxes, position = mirror(image, boxes, position, axis, uniform[:, axis] < 0.5)
-            moved = AugmentedBatch(normalise(image), boxes, batch.kind, position)
+            outlines = None if batch.outlines is None else image[:, 1:]
+            moved = AugmentedBatch(normalise(image[:, :1]), boxes, batch.kind, position, outlines)
             if self._resamples():
                 moved = self._resample(moved, generator)
             return replace(moved, image=self._change_intensity(moved.image, 2 * uniform[:, 3:] - 1))
@@ -143,11 +148,15 @@ class Augment:
         boxes = batch.boxes[chosen]
         boxes = torch.cat([deformation.target(boxes[..., :3]), boxes[..., 3:] * size[:, None, None]], dim=2)
         kind = kind_in_patch(boxes, batch.kind[chosen], shape)
+        outlines = batch.outlines
+        if outlines is not None:
+            outlines = outlines.index_copy(0, chosen, deformation.resample_nearest(outlines[chosen]))
         return AugmentedBatch(
             batch.image.index_copy(0, chosen, image),
             batch.boxes.index_copy(0, chosen, boxes),
             batch.kind.index_copy(0, chosen, kind),
             batch.position,
+            outlines,
         )
 
     def _size(self, uniform: Float32[Tensor, "b"]) -> Float32[Tensor, "b"]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 STEEPEST: Final = 0.25
@@ -45,6 +45,11 @@ class Deformation:
     def resample(self, image: Float32[Tensor, "b 1 z y x"], outside: float) -> Float32[Tensor, "b 1 z y x"]:
         """Resample by trilinear interpolation; `outside` is the value beyond the patch."""
         return torch.nn.functional.grid_sample(image - outside, self._grid(), align_corners=True) + outside
+
+    def resample_nearest(self, labels: UInt8[Tensor, "b 1 z y x"]) -> UInt8[Tensor, "b 1 z y x"]:
+        """Resample labels by the nearest voxel; 0 beyond the patch."""
+        moved = torch.nn.functional.grid_sample(labels.float(), self._grid(), mode="nearest", align_corners=True)
+        return moved.to(labels.dtype)
 
     def source(self, points: Float32[Tensor, "b n 3"]) -> Float32[Tensor, "b n 3"]:
         """Map output places to the input places that they show."""

@@ -10,7 +10,16 @@ from jaxtyping import Float32, Float64, Int8, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nodule_lightning.boxes import IGNORED, NODULE, NOTHING, cut_patch, position_in_crop, visible, voxel_boxes
+from nodule_lightning.boxes import (
+    IGNORED,
+    NODULE,
+    NOTHING,
+    cut_outlines,
+    cut_patch,
+    position_in_crop,
+    visible,
+    voxel_boxes,
+)
 from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.data.open_scans import OpenScans
 from nodule_lightning.data.sampler import PatchDraw
@@ -28,6 +37,7 @@ class Patch:
         kind: of each box: `NODULE`, or `IGNORED` for an excluded finding, for a nodule whose centre lies outside the
             patch, and for one outside the lung mask, where the detector never places a candidate.
         position: where it was cut, see `position_in_crop`.
+        outlines: the number of readers who outlined a voxel, if the entry has them.
     """
 
     scan_id: str
@@ -35,13 +45,15 @@ class Patch:
     boxes: Float32[np.ndarray, "box 4"]
     kind: Int8[np.ndarray, "box"]
     position: Float32[np.ndarray, "3 2"]
+    outlines: UInt8[np.ndarray, "z y x"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PatchBatch:
     """Patches on one device; shorter lists of boxes are padded with kind `NOTHING`.
 
-    A mirrored patch has the two columns of its `position` swapped on that axis.
+    A mirrored patch has the two columns of its `position` swapped on that axis. There are `outlines` only if every
+    patch has them.
     """
 
     scan_id: tuple[str, ...]
@@ -49,6 +61,7 @@ class PatchBatch:
     boxes: Float32[Tensor, "b box 4"]
     kind: Int8[Tensor, "b box"]
     position: Float32[Tensor, "b 3 2"]
+    outlines: UInt8[Tensor, "b 1 z y x"] | None = None
 
     def __len__(self) -> int:
         return len(self.scan_id)
@@ -62,6 +75,7 @@ class PatchBatch:
             boxes=self.boxes.to(device, non_blocking=non_blocking),
             kind=self.kind.to(device, non_blocking=non_blocking),
             position=self.position.to(device, non_blocking=non_blocking),
+            outlines=None if self.outlines is None else self.outlines.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Self:
@@ -72,6 +86,7 @@ class PatchBatch:
             boxes=self.boxes.pin_memory(),
             kind=self.kind.pin_memory(),
             position=self.position.pin_memory(),
+            outlines=None if self.outlines is None else self.outlines.pin_memory(),
         )
 
 
@@ -86,7 +101,9 @@ def collate(patches: Sequence[Patch]) -> PatchBatch:
     image = torch.from_numpy(np.stack([patch.image for patch in patches]))
     position = torch.from_numpy(np.stack([patch.position for patch in patches]))
     scan_ids = tuple(patch.scan_id for patch in patches)
-    return PatchBatch(scan_ids, image[:, None], torch.from_numpy(boxes), torch.from_numpy(kind), position)
+    drawn = [patch.outlines for patch in patches if patch.outlines is not None]
+    outlines = torch.from_numpy(np.stack(drawn))[:, None] if len(drawn) == len(patches) else None
+    return PatchBatch(scan_ids, image[:, None], torch.from_numpy(boxes), torch.from_numpy(kind), position, outlines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +176,8 @@ class PatchDataset(Dataset[Patch]):
         boxes, kind = boxes_in_patch(scan.nodules, scan.ignored, start, self.patch_voxels)
         position = position_in_crop(start, start + self.patch_voxels, entry.ct.shape)
         image = cut_patch(entry, start, self.patch_voxels, fill_outside_lungs=self.fill_outside_lungs)
-        return Patch(entry.scan_id, image, boxes, kind, position)
+        outlines = cut_outlines(entry, start, self.patch_voxels)
+        return Patch(entry.scan_id, image, boxes, kind, position, outlines)
 
     def diameters_mm(self) -> list[Float64[np.ndarray, "n"]]:
         """Return, for each scan, the diameters of the nodules inside the lung mask: those that can be drawn."""

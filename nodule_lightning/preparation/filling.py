@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nodule_lightning.boxes import check_nodules
 from nodule_lightning.cache.completeness import note_scans
@@ -22,12 +22,16 @@ from nodule_lightning.cache.entries import (
 from nodule_lightning.cache.failures import forget_failure, keep_failure
 from nodule_lightning.cache.replacing import lock, remove_leftovers
 from nodule_lightning.errors import InputError
+from nodule_lightning.geometry import Grid
 from nodule_lightning.io.files import write_error
+from nodule_lightning.io.lidc_xml import Readings
 from nodule_lightning.io.processes import run_in_processes
 from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.preparation.layouts import LUNG_MASKS, RawDataset
+from nodule_lightning.preparation.outlines import count_readers
 from nodule_lightning.preparation.prepare import PreparationSettings, prepare_scan
-from nodule_lightning.structures import Failure, Findings, Labels
+from nodule_lightning.preparation.readings import ReadingFiles, read_marks, to_labels
+from nodule_lightning.structures import Entry, Failure, Findings, Labels
 
 KILLED: Final = "its process was killed, perhaps for want of memory; run again with fewer workers"
 
@@ -41,12 +45,14 @@ class Task:
         path: its file or DICOM folder.
         labels: its subset and findings.
         lung_mask: the file of its lung mask, if the settings ask for the masks of the data set.
+        readings: the readers' marks that its findings are made of; None if `labels` has them.
     """
 
     scan_id: str
     path: Path
     labels: Labels
     lung_mask: Path | None = None
+    readings: ReadingFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ def fill_cache(
             dataset.scans[scan_id],
             Labels(dataset.subset[scan_id], nodules.get(scan_id, none), excluded.get(scan_id, none)),
             masks.get(scan_id),
+            dataset.readings.get(scan_id),
         )
         for scan_id in (dataset.scans if scan_ids is None else scan_ids)
     ]
@@ -142,16 +149,22 @@ def prepare_task(
 
     try:
         files = source_files(task.path) + (source_files(task.lung_mask) if task.lung_mask else [])
+        files += task.readings.files if task.readings else ()
         source = _identity(files)
-        if (nodules := _nodules_if_prepared(task, cache, settings, reading, source)) is not None:
-            update_labels(cache, task.scan_id, task.labels, nodules)
+        marks = read_marks(task.readings, task.scan_id) if task.readings else None
+        if (present := _entry_if_prepared(task, cache, settings, reading, source)) is not None:
+            labels, read = _labels(task, marks, present.original_grid)
+            nodules = check_nodules(labels.nodules, present.grid, present.lung)
+            update_labels(cache, task.scan_id, labels, {**read, "nodules": nodules})
             return PreparedScan(task.scan_id, skipped=True)
         scan = replace(read_scan(task.path, reading), scan_id=task.scan_id)
-        labels = read_labels(task.lung_mask, scan.grid) if task.lung_mask else None
-        entry = prepare_scan(scan, settings, labels)
-        nodules = check_nodules(task.labels.nodules, entry.grid, entry.lung)
-        about = {"nodules": nodules, "source": source, "reading": reading.to_dict()}
-        entry = replace(entry, record={**entry.record, **about}, labels=task.labels)
+        labels, read = _labels(task, marks, scan.grid)
+        lung_mask = read_labels(task.lung_mask, scan.grid) if task.lung_mask else None
+        entry = prepare_scan(scan, settings, lung_mask)
+        nodules = check_nodules(labels.nodules, entry.grid, entry.lung)
+        about = {**read, "nodules": nodules, "source": source, "reading": reading.to_dict()}
+        outlines = count_readers(marks, scan.grid, entry.grid) if marks else None
+        entry = replace(entry, record={**entry.record, **about}, labels=labels, outlines=outlines)
         write_entry(cache, entry, draw_crop(scan, entry))
     except Exception as error:
         # An unexpected error in one scan must not stop the other thousand.
@@ -181,10 +194,17 @@ def _identity(files: Sequence[Path]) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _nodules_if_prepared(
+def _labels(task: Task, marks: Readings | None, grid: Grid) -> tuple[Labels, dict[str, Any]]:
+    """Return the labels of a scan, and what its record holds of them, from its table or from its readers' marks."""
+    if task.readings is None or marks is None:
+        return task.labels, {}
+    return to_labels(marks, grid, task.readings.least_readers, task.labels.subset)
+
+
+def _entry_if_prepared(
     task: Task, cache: Path, settings: PreparationSettings, reading: ReadingSettings, source: str
-) -> dict[str, int] | None:
-    """Count the nodules in the entry of a scan; None if the scan has to be prepared."""
+) -> Entry | None:
+    """Open the entry of a scan; None if the scan has to be prepared."""
     # Locked, because another run may be replacing the entry.
     with lock(cache):
         try:
@@ -195,7 +215,7 @@ def _nodules_if_prepared(
             return None
         if settings_differences(entry.settings, settings.to_dict()):
             return None
-        return check_nodules(task.labels.nodules, entry.grid, entry.lung)
+        return entry
 
 
 def _reason(error: Exception, task: Task, cache: Path) -> str:
@@ -206,11 +226,12 @@ def _reason(error: Exception, task: Task, cache: Path) -> str:
         text = f"{type(error).__name__}: {error.strerror}"
     else:
         text = f"{type(error).__name__}: {error}" if os.sep not in str(error) else type(error).__name__
-    places = {
+    places: dict[Path | None, str] = {
         task.path: "its folder" if task.path.is_dir() else "its file",
         task.lung_mask: "its lung mask",
         cache / "scans" / task.scan_id: "its entry",
     }
+    places |= dict.fromkeys(task.readings.files if task.readings else (), "its XML")
     for path, word in places.items():
         text = re.sub(rf"(?<!\S){re.escape(str(path))}(?=[\s:;,]|$)", word, text)
     return " ".join(text.split())

@@ -7,6 +7,7 @@ from pathlib import Path
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.readers import find_scans
 from nodule_lightning.io.tables import join_findings, read_findings, read_subsets
+from nodule_lightning.preparation.readings import ReadingFiles, find_readings
 from nodule_lightning.structures import Findings, Table
 
 LUNG_MASKS = "seg-lungs-LUNA16"
@@ -34,6 +35,8 @@ class RawDataset:
         subset: the subset of each scan on disk, by id; "" if none.
         notes: remarks for the user, such as a missing csv file.
         lung_masks: the lung mask files of the data set, by scan id.
+        readings: the readers' marks of each scan, from which its findings are made when it is prepared; empty for
+            data sets with tables.
     """
 
     scans: dict[str, Path]
@@ -42,6 +45,7 @@ class RawDataset:
     subset: dict[str, str]
     notes: tuple[str, ...] = ()
     lung_masks: dict[str, Path] = field(default_factory=dict)
+    readings: dict[str, ReadingFiles] = field(default_factory=dict)
 
 
 class Luna16(RawDataset):
@@ -136,6 +140,40 @@ class Folder(RawDataset):
         subset = {scan_id: named.get(scan_id, "") for scan_id in scans}
         notes = () if annotations else ("no annotations are given: every scan counts as without nodules",)
         super().__init__(scans, _findings(annotations), _excluded(excluded), subset, notes)
+
+
+class Lidc(RawDataset):
+    """LIDC-IDRI as published: scans at any depth, with the XML files of their readers beside them or in a folder.
+
+    The scans may be the DICOM series, or files named by their SeriesInstanceUID, such as LUNA16's. An XML file belongs
+    to the scan that its header names. The readers' marks are merged as LUNA16's, see `agreement.agree`, when a scan is
+    prepared; a scan without XML then fails, since it would count as without nodules. Chest radiographs are left out.
+
+    Args:
+        root: the folder of the scans.
+        xml: the folder of the XML files; None looks for them in `root`.
+        least_readers: how many readers must have outlined a nodule.
+        subsets: csv with the columns seriesuid and subset.
+
+    Raises:
+        InputError: the folder holds no scan or no XML, or `least_readers` is less than 1.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        root: str | Path,
+        xml: str | Path | None = None,
+        least_readers: int = 3,
+        subsets: str | Path | None = None,
+    ) -> None:
+        scans = find_scans(_existing(root))
+        readings, radiographs, notes = find_readings(Path(xml or root), scans, least_readers)
+        named = read_subsets(Path(subsets)) if subsets else {}
+        scans = {scan_id: path for scan_id, path in scans.items() if scan_id not in radiographs}
+        subset = {scan_id: named.get(scan_id, "") for scan_id in scans}
+        super().__init__(scans, _findings(None), _excluded(None), subset, notes, readings=readings)
 
 
 def _existing(root: str | Path) -> Path:

@@ -15,11 +15,12 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 import nodule_lightning
-from nodule_lightning.data.augment import Augment
+from nodule_lightning.data.augment import Augment, AugmentedBatch
 from nodule_lightning.data.curriculum import Curriculum
 from nodule_lightning.data.datamodule import ScanDataModule, WholeScan
 from nodule_lightning.data.patches import PatchBatch
-from nodule_lightning.detection.assignment import Assigner
+from nodule_lightning.detection.assignment import Assigner, Assignment
+from nodule_lightning.detection.outlines import OutlineAssigner
 from nodule_lightning.errors import InputError
 from nodule_lightning.losses.hard_mining import LossTerms
 from nodule_lightning.metrics.froc import FROC
@@ -191,11 +192,22 @@ class NoduleDetector(ScoredModule):
         maps = self.network(augmented.image, augmented.position)
         anchors = self.network.anchors.boxes(maps.shape[1:4], maps.device)
         loss = self.curriculum.stage(self.current_epoch).loss
-        terms = loss(maps, self.assigner(anchors, augmented.boxes, augmented.kind), generator)
+        terms = loss(maps, self._assign(anchors, augmented), generator)
         self.require_finite(terms, batch)
         parts = {"total": terms.total, "positive": terms.positive, "negative": terms.negative, "box": terms.box}
         self.log_loss(parts, batch)
         return {"loss": terms.total, "patch_loss": terms.patch}
+
+    def _assign(self, anchors: Tensor, batch: AugmentedBatch) -> Assignment:
+        if not isinstance(self.assigner, OutlineAssigner):
+            return self.assigner(anchors, batch.boxes, batch.kind)
+        if batch.outlines is None:
+            raise InputError(
+                "assign=outlines needs scans with readers' outlines, and this cache has scans without; prepare them "
+                "with data=lidc, or take assign=spheres",
+                "annotations-missing",
+            )
+        return self.assigner(anchors, batch.boxes, batch.kind, batch.outlines)
 
     def validation_step(self, scan: WholeScan, batch_idx: int) -> None:
         """Search one whole scan and add its candidates to the score."""
@@ -209,6 +221,6 @@ def _require_match(network: DetectionNetwork, assigner: Assigner) -> None:
     if given != network.numbers - 1:
         raise InputError(
             f"{type(assigner).__name__} is for another kind of head than {type(network).__name__}'s: "
-            "assign=spheres and loss=segmentation are for segmentations, the others for anchors",
+            "assign=spheres, assign=outlines and loss=segmentation are for segmentations, the others for anchors",
             "argument-conflict",
         )

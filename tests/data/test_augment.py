@@ -259,3 +259,17 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], value: str) -> Non
         Augment(**arguments)
     assert error.value.key == "argument-invalid"
     assert value in str(error.value)
+
+
+@pytest.mark.parametrize("moves", [{}, ALL], ids=["mirrored", "resampled"])
+def test_outlines_move_with_the_image(moves: dict[str, Any]) -> None:
+    batch = balls()
+    batch = replace(batch, outlines=torch.where(batch.image > OUTSIDE + 40, 2, 0).to(torch.uint8))
+    moved = change(batch, Augment(**moves))
+    assert moved.outlines is not None
+    assert set(np.unique(moved.outlines.numpy())) == {0, 2}
+    inside = moved.image > GREY + 40 / 128
+    assert (inside == (moved.outlines == 2)).float().mean() > 0.995
+    assert (moved.outlines == 2).sum() == pytest.approx(inside.sum().item(), rel=0.05)
+    plain = change(replace(batch, outlines=None), Augment(**moves))
+    assert torch.equal(plain.image, moved.image)

@@ -214,3 +214,16 @@ catalog = Catalog.open(sys.argv[1])
 patches = PatchDataset(catalog, catalog.scan_ids, 16)
 print(len([patches[PatchDraw(index, -1, 0)] for index in range(40)]), "patches,", len(patches.open_scans), "scans open")
 """
+
+
+def test_outlines_are_cut_with_the_image(tmp_path: Path) -> None:
+    entry, nodules = ball_entry("a", NODULES)
+    outlines = np.where((entry.ct == 180) & (entry.lung == 1), 3, 0).astype(np.uint8)
+    write_entry(tmp_path, replace(entry, labels=Labels("0", nodules), outlines=outlines))
+    patches = PatchDataset(Catalog.open(tmp_path), ["a"], 48, border_voxels=4.0)
+    batch = collate([patches[PatchDraw(0, finding, seed)] for finding in (0, 1) for seed in range(3)])
+    assert batch.outlines is not None
+    assert torch.equal(batch.outlines == 3, batch.image == 180)
+    assert batch.to(torch.device("cpu")).outlines is not None
+    drawn = patches[PatchDraw(0, 0, 0)]
+    assert collate([drawn, replace(drawn, outlines=None)]).outlines is None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -16,10 +17,12 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 
 import nodule_lightning
+from nodule_lightning.cache.entries import list_entries, open_entry, write_entry
 from nodule_lightning.config.instantiate import instantiate
 from nodule_lightning.data.augment import Augment, AugmentedBatch
 from nodule_lightning.data.patches import PatchBatch
-from nodule_lightning.detection.assignment import CentreAssigner
+from nodule_lightning.detection.assignment import Assigner, Assignment, CentreAssigner
+from nodule_lightning.detection.outlines import OutlineAssigner
 from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.froc import FROC
 from nodule_lightning.models.heads import AnchorDetector, DetectionNetwork, SegmentationDetector
@@ -55,9 +58,11 @@ def fit(
     resume: Path | None = None,
     augment: Augment | None = None,
     accumulate: int = 1,
+    assigner: Assigner | None = None,
 ) -> tuple[NoduleDetector, pl.Trainer]:
     pl.seed_everything(0, verbose=False)
     module = tiny_module(network)
+    module.assigner = assigner or module.assigner
     module.augment = augment or module.augment
     trainer = pl.Trainer(
         max_epochs=epochs,
@@ -300,6 +305,34 @@ def test_a_segmentation_trains_and_is_searched_with(cache: Path, tmp_path: Path)
     module, trainer = fit(cache, tmp_path, network=tiny_segmentation())
     assert isinstance(module.network, SegmentationDetector)
     assert {"loss/total", "loss/box", "val/froc"} <= set(trainer.callback_metrics)
+
+
+class KeptLabels(OutlineAssigner):
+    """Keeps what it is given and what it makes of it."""
+
+    def __call__(self, anchors: Tensor, boxes: Tensor, kind: Tensor, outlines: Tensor | None = None) -> Assignment:
+        assigned = super().__call__(anchors, boxes, kind, outlines)
+        if outlines is not None:
+            assert torch.equal(assigned.label[..., 0] == 1, outlines[:, 0] == 3)
+            self.positive = getattr(self, "positive", 0) + int((assigned.label == 1).sum())
+        return assigned
+
+
+def test_a_segmentation_trains_on_outlines(cache: Path, tmp_path: Path) -> None:
+    for scan_id in list_entries(cache):
+        entry = open_entry(cache, scan_id)
+        drawn = np.where((entry.ct == 180) & (entry.lung == 1), 3, 0).astype(np.uint8)
+        write_entry(tmp_path / "drawn", replace(entry, outlines=drawn))
+    assigner = KeptLabels()
+    _, trainer = fit(tmp_path / "drawn", tmp_path, epochs=1, network=tiny_segmentation(), assigner=assigner)
+    assert assigner.positive > 100
+    assert {"loss/total", "val/froc"} <= set(trainer.callback_metrics)
+
+
+def test_outlines_that_the_cache_lacks_are_refused(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        fit(cache, tmp_path, epochs=1, network=tiny_segmentation(), assigner=OutlineAssigner())
+    assert error.value.key == "annotations-missing"
 
 
 @pytest.mark.slow
