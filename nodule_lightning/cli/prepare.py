@@ -17,7 +17,9 @@ from nodule_lightning.config.values import flag, whole_number, workers
 from nodule_lightning.errors import IncompleteError, InputError
 
 if TYPE_CHECKING:
+    from nodule_lightning.preparation.layouts import RawDataset
     from nodule_lightning.preparation.page import ScanCheck
+    from nodule_lightning.preparation.summary import Summary
 
 PATH_KEYS = ("cache", "data.root", "data.xml", "data.annotations", "data.excluded", "data.subsets")
 
@@ -32,7 +34,7 @@ def prepare(config: DictConfig) -> None:
     from rich.console import Console
 
     from nodule_lightning.preparation.filling import fill_cache, shard_of
-    from nodule_lightning.preparation.page import check_cache, write_preparation_page
+    from nodule_lightning.preparation.page import check_cache
     from nodule_lightning.preparation.readings import write_tables
     from nodule_lightning.preparation.summary import summarise
 
@@ -52,6 +54,13 @@ def prepare(config: DictConfig) -> None:
         print(f"note: {note}")
     if dataset.readings:
         print(f"the readers' findings are in {' and '.join(map(str, write_tables(cache)))}")
+    _report(cache, dataset, summary, len(scan_ids))
+
+
+def _report(cache: Path, dataset: "RawDataset", summary: "Summary", scans: int) -> None:
+    """Print what failed and what was doubtful, write the page, and raise an error if anything failed."""
+    from nodule_lightning.preparation.page import write_preparation_page
+
     failed = [f"{scan_id}: {reason} ({dataset.scans[scan_id]})" for scan_id, reason in summary.failed.items()]
     for line in failed:
         print(f"failed: {line}")
@@ -68,7 +77,7 @@ def prepare(config: DictConfig) -> None:
     if doubts := describe_doubts(summary.doubts):
         print(doubts)
     if summary.failed:
-        raise IncompleteError(f"{len(summary.failed)} of {len(scan_ids)} scans failed; {failed[0]}")
+        raise IncompleteError(f"{len(summary.failed)} of {scans} scans failed; {failed[0]}")
     if failed:
         raise IncompleteError(failed[0])
 

@@ -210,7 +210,7 @@ def test_the_reason_of_a_failure_has_no_path(tmp_path: Path, monkeypatch: pytest
         return result.reason
 
     def fail_with(error: Exception) -> str:
-        def fail(_: object) -> None:
+        def fail(*_: object) -> None:
             raise error
 
         with monkeypatch.context() as patched:
