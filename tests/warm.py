@@ -5,6 +5,7 @@ in its start alone: it has its own working folder, environment, output, signals,
 """
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ HEAVY = (
     "torch", "pytorch_lightning", "scipy.ndimage", "matplotlib.figure", "matplotlib.backends.backend_agg", "SimpleITK",
     "nodule_lightning.training.module", "nodule_lightning.data.datamodule", "nodule_lightning.report.page",
 )  # fmt: skip
+FORKED_RANKS = "tests.warm:fork_ranks"
 COMMANDS = ("train", "predict", "prepare", "evaluate", "report")
 
 
@@ -94,7 +96,7 @@ def run(
     before: str | None = None,
     timeout_s: float = 500,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command until it ends and its output is closed.
+    """Run a command until it and all processes that it has started have ended.
 
     Args:
         command: name after `nodule-`.
@@ -107,6 +109,28 @@ def run(
     script = Path(sys.executable).with_name(f"nodule-{command}")
     words = [str(script), *map(str, arguments)]
     return warm().run(words, folder, os.environ if environment is None else environment, before, timeout_s)
+
+
+def fork_ranks() -> None:
+    """Let torch's launcher fork the processes of a training, so that they import nothing again.
+
+    A process starts as a new Python would start it: with the usual signal handlers and with its log.
+    """
+    from torch.distributed.launcher import api
+
+    class ForkingConfig(api.LaunchConfig):
+        def __post_init__(self) -> None:
+            self.start_method = "fork"
+            super().__post_init__()
+
+    def reset() -> None:
+        logging.disable(logging.NOTSET)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+
+    api.LaunchConfig = ForkingConfig  # type: ignore[misc]
+    os.register_at_fork(after_in_child=reset)
 
 
 def _serve(connection: socket.socket) -> None:
@@ -147,8 +171,12 @@ def _become(request: dict[str, object], descriptors: list[int]) -> NoReturn:
 if __name__ == "__main__":
     # A shell lets what it runs in the background ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As in a command, where Hydra configures the log first: Lightning would add a handler of its own.
+    handler = logging.NullHandler()
+    logging.root.addHandler(handler)
     for name in (*HEAVY, *(f"nodule_lightning.cli.{command}" for command in COMMANDS)):
         import_module(name)
+    logging.root.removeHandler(handler)
     # Hydra imports its plugins, optuna among them, when it looks for them first.
     Plugins.instance()
     _serve(socket.socket(fileno=int(sys.argv[1])))

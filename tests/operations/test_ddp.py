@@ -1,4 +1,4 @@
-"""Several processes on one machine, through the console script."""
+"""Several processes on one machine: started by the console script, by a sweep and by torchrun."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodule_lightning.io.tables import read_scan_ids
+from tests import warm
 from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
 
@@ -40,13 +41,19 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return ended
 
 
+def train_forked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    ended = warm.run("train", *arguments, folder=folder, before=warm.FORKED_RANKS, timeout_s=240)
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
 def logs(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.log")}
 
 
 @pytest.mark.ddp
 def test_a_sweep_starts_each_job_exactly_once_with_all_its_processes(cache: Path, tmp_path: Path) -> None:
-    ended = train(
+    ended = train_forked(
         tmp_path, "-m", f"cache={cache}", *SMALL, *TWO_PROCESSES, "seed=0,1",
         "+datamodule.border_voxels=${hydra:job.num}", 'paths.sweep=sweep, "1"',
     )  # fmt: skip

@@ -1,18 +1,16 @@
 """A process of several that dies takes the others with it, and its error is seen."""
 
-import os
 import signal
-import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from nodule_lightning.evaluation.record import read_record
+from tests import warm
 from tests.balls import write_balls
-from tests.operations.test_ddp import SMALL, TRAIN, TWO_PROCESSES
+from tests.operations.test_ddp import SMALL, TWO_PROCESSES
 from tests.ranks import ENVIRONMENT
 
 pytestmark = pytest.mark.ddp
@@ -34,22 +32,9 @@ class Ended:
 
 def run_to_the_end(folder: Path, *arguments: str) -> tuple[int, str]:
     """Train until the last process is gone; give the code of the first, and what all have said."""
-    process = subprocess.Popen(
-        [TRAIN, *arguments, "rehearsal=false", *SMALL, *TWO_PROCESSES],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        start_new_session=True,
-    )
-    try:
-        # The pipe stays open as long as one process lives.
-        said, _ = process.communicate(timeout=240)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, said
+    given = (*arguments, "rehearsal=false", *SMALL, *TWO_PROCESSES)
+    ended = warm.run("train", *given, folder=folder, environment=ENVIRONMENT, before=warm.FORKED_RANKS, timeout_s=240)
+    return ended.returncode, ended.stdout + ended.stderr
 
 
 def end(folder: Path, *arguments: str) -> Ended:

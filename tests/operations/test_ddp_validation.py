@@ -1,4 +1,4 @@
-"""Validation in two processes, through the console script: each scan counts once, and only one process writes."""
+"""Validation in two processes: each scan counts once, and only one process writes."""
 
 import json
 import re
@@ -12,11 +12,12 @@ import pytest
 from nodule_lightning.cache.catalog import Catalog
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.metrics.froc import FROC
+from tests import warm
 from tests.balls import write_balls
 from tests.metrics.cases import random_case
 from tests.metrics.froc_on_rank import add_scans
 from tests.operations.validated_on_ranks import SEEDS
-from tests.ranks import finished
+from tests.ranks import ENVIRONMENT, finished
 
 pytestmark = pytest.mark.ddp
 
@@ -43,8 +44,11 @@ def folder(tmp_path: Path) -> Path:
 
 def train(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     """Train in the folder; give what each rank's validation was."""
-    command = [str(Path(sys.executable).with_name("nodule-train")), "cache=the [cache]", "paths.run=run (1)", *TRAIN]
-    finished([*command, *arguments], folder)
+    ended = warm.run(
+        "train", "cache=the [cache]", "paths.run=run (1)", *TRAIN, *arguments,
+        folder=folder, environment=ENVIRONMENT, before=warm.FORKED_RANKS, timeout_s=240,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
     return [json.loads((folder / f"watched-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
 
 

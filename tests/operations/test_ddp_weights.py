@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests import warm
 from tests.balls import write_balls
-from tests.operations.test_ddp import SMALL, TRAIN, TWO_PROCESSES
-from tests.ranks import finished
+from tests.operations.test_ddp import SMALL, TWO_PROCESSES
+from tests.ranks import ENVIRONMENT
 
 # Group norm knows nothing of the batch; changed patches and pools of negatives are drawn for each process by itself.
 COMPARABLE = (
@@ -25,7 +26,9 @@ COMPARABLE = (
 
 
 def weights(folder: Path, *arguments: str) -> dict[str, Any]:
-    finished([str(TRAIN), "cache=cache", "paths.run=run", *COMPARABLE, *arguments], folder)
+    given = ("cache=cache", "paths.run=run", *COMPARABLE, *arguments)
+    ended = warm.run("train", *given, folder=folder, environment=ENVIRONMENT, before=warm.FORKED_RANKS)
+    assert ended.returncode == 0, ended.stderr
     checkpoint = torch.load(folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 10
     values: dict[str, Any] = checkpoint["state_dict"]

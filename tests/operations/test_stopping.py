@@ -35,7 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return warm.run("train", "cache=the [cache]", *TWO_EPOCHS, *arguments, folder=folder, environment=ENVIRONMENT)
+    given = ("cache=the [cache]", *TWO_EPOCHS, *arguments)
+    return warm.run("train", *given, folder=folder, environment=ENVIRONMENT, before=warm.FORKED_RANKS)
 
 
 @pytest.mark.slow
