@@ -4,6 +4,7 @@ The imports of a training take longer than a small training itself. The forked p
 in its start alone: it has its own working folder, environment, output, signals, exit status and exit handlers.
 """
 
+import atexit
 import json
 import logging
 import os
@@ -82,10 +83,16 @@ class Warm:
         timer.cancel()
         return subprocess.CompletedProcess(command, code, *texts)
 
+    def close(self) -> None:
+        self.socket.close()
+        self.process.wait()
+
 
 @cache
 def warm() -> Warm:
-    return Warm()
+    made = Warm()
+    atexit.register(made.close)
+    return made
 
 
 def run(
