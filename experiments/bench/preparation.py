@@ -5,7 +5,7 @@ from pathlib import Path
 import nodule_lightning as nl
 from experiments.bench.figures import Figure, figure, forget_peak, peak_mb, timed
 from nodule_lightning.cache.entries import write_entry
-from nodule_lightning.io.readers import find_scans
+from nodule_lightning.io.scan_folders import find_scans
 
 
 def preparation(real_data: Path, folder: Path) -> list[Figure]:

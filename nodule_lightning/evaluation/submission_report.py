@@ -120,7 +120,8 @@ def _best_candidates(catalog: Catalog, marks: Table[Candidates], most: int) -> "
 
 
 def _crop_picture(catalog: Catalog, scan_id: str, root: Path) -> "Picture":
-    from nodule_lightning.io.readers import find_scans, read_scan
+    from nodule_lightning.io.readers import read_scan
+    from nodule_lightning.io.scan_folders import find_scans
     from nodule_lightning.report.canvas import to_png
     from nodule_lightning.report.page import Picture
     from nodule_lightning.report.pictures import draw_lung_crop
@@ -131,7 +132,7 @@ def _crop_picture(catalog: Catalog, scan_id: str, root: Path) -> "Picture":
             f"{root} has no scan {scan_id}; give the folder that {catalog.cache} was prepared from", "scan-unknown"
         )
     entry = catalog.entry(scan_id)
-    scan = read_scan(path, ReadingSettings.of_record(entry.record))
+    scan = read_scan(path, ReadingSettings.of_record(entry.record), scan_id)
     figure = draw_lung_crop(scan.hu, scan.grid, entry.ct, entry.lung, entry.grid)
     return Picture("lung_crop", "Lung crop", f"Scan {scan_id} as it was scanned and as it is searched.", to_png(figure))
 

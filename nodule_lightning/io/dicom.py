@@ -1,156 +1,337 @@
-"""Reading of DICOM series through GDCM. Of the headers, only the geometry and the series UID leave this module."""
+"""Volumes of DICOM series: which images belong to one, in which order, and how far apart.
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+Placement comes from the headers, which pydicom reads; GDCM decodes the pixels.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Final
 
 import numpy as np
+import pydicom
 import SimpleITK
 from jaxtyping import Float64, Int16, Int64, Shaped
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.dicom_headers import Listing, Numbers, Slice, list_images, walk
+from nodule_lightning.io.itk import silent
+from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.io.tables import check_scan_id
+from nodule_lightning.io.volume_files import Volume
 
-_LOCALISER_SLICES = 3
-_POSITION_TAG = "0020|0032"
-_SAME_PLACE_MM = 0.005
-_WIDEST_GAP_MM = 25.0
-# Tolerance as a share of the usual slice distance: positions are stored with few digits.
-_EVEN = 0.02
-
-
-def is_dicom(path: Path) -> bool:
-    """Recognise a DICOM file by its magic bytes; a DICOMDIR index does not count."""
-    with path.open("rb") as file:
-        return path.name.upper() != "DICOMDIR" and file.read(132)[128:] == b"DICM"
-
-
-def _series(folder: Path) -> dict[str, Sequence[str]]:
-    reader = SimpleITK.ImageSeriesReader
-    with silent():
-        ids: Sequence[str] = reader.GetGDCMSeriesIDs(str(folder))
-        return {series: reader.GetGDCMSeriesFileNames(str(folder), series) for series in ids}
+LOCALISER_SLICES: Final = 3
+_SAME_PLACE_MM: Final = 0.005
+_WIDEST_GAP_MM: Final = 25.0
+# Positions are stored with few digits.
+_ROUNDED_MM: Final = 0.01
+_CROOKED_MM: Final = 1.0
+_SAME_COSINE: Final = 2e-3
+# Tolerance as a share of the usual slice distance.
+_EVEN: Final = 0.02
+_FAR_BELOW: Final = 0.6
 
 
-def _volumes(series: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Leave out localisers, that is series of at most three slices, unless there are no others."""
-    return {name: files for name, files in series.items() if len(files) > _LOCALISER_SLICES} or series
+def read_series(folder: Path, series: str | None = None, reading: ReadingSettings = STRICT) -> tuple[str, Volume]:
+    """Read one series into a volume with evenly spaced slices.
 
+    Duplicate slices are taken once. Missing or unevenly spaced slices are interpolated from their true positions. Up
+    to three images of another size or direction, in colour or without a place are left out, with a note.
 
-def first_series(folder: Path) -> str | None:
-    """Return the UID of the first series in a folder, preferring volumes over localisers; None if there is none."""
-    return next(iter(_volumes(_series(folder))), None)
+    Args:
+        folder: it holds the images, directly or in subfolders.
+        series: the scan id of the series; None for the only one with more than three images.
+        reading: what to do where images are damaged or contradict each other.
 
-
-def pick_series(folder: Path) -> tuple[str, Sequence[str]]:
-    """Return the UID and the ordered files of the only volume in a folder.
+    Returns:
+        The scan id, and the volume.
 
     Raises:
-        InputError: there is no series, or several with more than three slices.
+        InputError: there is no such series, or several; its images do not say where they lie, contradict each other
+            or are damaged.
     """
-    series = _series(folder)
-    if not series:
+    listing = _list(folder, deep=series is not None)
+    name, slices = _pick(folder, listing, series)
+    notes = [*_count_unreadable(folder, slices, listing, reading)]
+    slices, left_out = _keep_placed(folder, slices)
+    slices, others = _keep_one_plane(folder, slices, reading)
+    slices, passes = _keep_one_pass(folder, slices, reading)
+    notes += [*left_out, *others, *passes]
+    volume = _volume(folder, slices, reading)
+    return check_scan_id(name), Volume(
+        volume.values, volume.axes_xyz_mm, volume.origin_xyz_mm, (*notes, *volume.notes), volume.owner
+    )
+
+
+def volumes(listing: Listing) -> dict[str, list[Slice]]:
+    """Group images by series, without localisers: series of at most three, unless there are no others."""
+    groups = listing.by_series()
+    return {name: images for name, images in groups.items() if len(images) > LOCALISER_SLICES} or groups
+
+
+def _list(folder: Path, *, deep: bool) -> Listing:
+    try:
+        direct = list_images(sorted(path for path in folder.iterdir() if _is_visible_file(path)))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}", "file-unreadable") from None
+    subfolders = [parent / name for parent, _, names in walk(folder, []) for name in names if parent != folder]
+    if not subfolders or (direct.slices and not deep):
+        return direct
+    below = list_images(subfolders)
+    return Listing(direct.slices + below.slices, direct.unreadable + below.unreadable, direct.unopened + below.unopened)
+
+
+def _is_visible_file(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.is_dir()
+
+
+def _pick(folder: Path, listing: Listing, series: str | None) -> tuple[str, list[Slice]]:
+    groups = volumes(listing)
+    if series is not None:
+        groups = {name: images for name, images in groups.items() if name and check_scan_id(name) == series}
+    if not groups and listing.unreadable:
+        raise InputError(
+            f"{folder}: none of its {len(listing.unreadable)} images can be read; copy them again", "file-damaged"
+        )
+    if not groups:
         raise InputError(f"{folder} holds no DICOM series and is no scan file", "file-missing")
-    volumes = _volumes(series)
-    if len(volumes) > 1:
-        listed = ", ".join(f"{name} ({len(files)} slices)" for name, files in series.items())
+    if len(groups) > 1:
+        listed = ", ".join(f"{name} ({len(images)} slices)" for name, images in listing.by_series().items())
         raise InputError(
             f"{folder} holds several DICOM series: {listed}; put one in a folder of its own and pass that",
             "argument-invalid",
         )
-    name, files = next(iter(volumes.items()))
-    return check_scan_id(name), files
-
-
-def read_series(folder: Path, files: Sequence[str]) -> tuple[SimpleITK.Image, tuple[str, ...]]:
-    """Read the files of one series into a volume with evenly spaced slices.
-
-    Duplicate slices are taken once. Missing or unevenly spaced slices are interpolated from their true positions. Up
-    to three files of another size or direction, such as a localiser, are left out.
-
-    Returns:
-        The volume, and notes on what had to be repaired.
-
-    Raises:
-        InputError: a slice is damaged, two slices at one position differ, a gap is too wide, or the gantry was tilted.
-    """
-    try:
-        return _read_files(folder, files)
-    except InputError:
-        alike = _largest_group(files)
-        left_out = len(files) - len(alike)
-        if not 0 < left_out <= _LOCALISER_SLICES:
-            raise
-        image, notes = _read_files(folder, alike)
-        return image, (f"{left_out} slices of another size or direction were left out", *notes)
-
-
-def _read_files(folder: Path, files: Sequence[str]) -> tuple[SimpleITK.Image, tuple[str, ...]]:
-    reader = SimpleITK.ImageSeriesReader()
-    reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
-    with silent():
-        try:
-            image = reader.Execute()
-        except RuntimeError:
-            raise InputError(
-                f"{folder} cannot be read: a slice is damaged or of another size", "file-damaged"
-            ) from None
-    if len(files) < 2 or not all(reader.HasMetaDataKey(index, _POSITION_TAG) for index in range(len(files))):
-        return image, ()
-    texts = [reader.GetMetaData(index, _POSITION_TAG) for index in range(len(files))]
-    position = np.array([[float(value) for value in text.split("\\")] for text in texts])
-    _refuse_tilt(folder, image, position)
-    normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
-    return _place_slices(folder, image, position @ normal, position)
-
-
-def _refuse_tilt(folder: Path, image: SimpleITK.Image, position_xyz_mm: Float64[np.ndarray, "slice 3"]) -> None:
-    normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
-    sideways = position_xyz_mm - np.outer(position_xyz_mm @ normal, normal)
-    if np.ptp(sideways, axis=0).max() > 1:
+    name, slices = next(iter(groups.items()))
+    if not name:
         raise InputError(
-            f"{folder}: the slices are shifted sideways (tilted gantry); resample the series first", "scan-invalid"
+            f"{folder}: its images have neither a SeriesInstanceUID nor a StudyInstanceUID; give them one",
+            "scan-invalid",
         )
+    return name, slices
 
 
-def _place_slices(
-    folder: Path,
-    image: SimpleITK.Image,
-    depth_mm: Float64[np.ndarray, "slice"],
-    position_xyz_mm: Float64[np.ndarray, "slice 3"],
-) -> tuple[SimpleITK.Image, tuple[str, ...]]:
-    """Sort the slices by depth and interpolate them to even distances."""
-    order = np.argsort(depth_mm, kind="stable")
-    values = SimpleITK.GetArrayViewFromImage(image)
-    kept, repeats = _without_repeats(folder, values, depth_mm, order)
+def _count_unreadable(
+    folder: Path, slices: Sequence[Slice], listing: Listing, reading: ReadingSettings
+) -> Iterator[str]:
+    folders, files = {image.file.parent for image in slices}, {image.file for image in slices}
+    if bad := [file for file in listing.unreadable if file.parent in folders]:
+        fault = f"{len(bad)} of {len(files) + len(bad)} files cannot be read"
+        yield reading.doubt(folder, fault, f", such as {bad[0].name}")
+    if unopened := [file for file in listing.unopened if file.parent in folders]:
+        yield f"{len(unopened)} files beside the images cannot be opened, such as links to nowhere"
+
+
+def _keep_placed(folder: Path, slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
+    """Keep the grey images that say where they lie."""
+    kept, notes = list(slices), []
+    for what, suits in _NEEDED:
+        left = [image for image in kept if suits(image)]
+        lacking = len(kept) - len(left)
+        if lacking > min(LOCALISER_SLICES, len(left)):
+            raise InputError(
+                f"{folder}: {lacking} of {len(slices)} images {what}; export the series again", "scan-invalid"
+            )
+        if lacking:
+            notes.append(f"{lacking} of {len(slices)} images were left out: they {what}")
+        kept = left
+    return kept, notes
+
+
+def _is_finite(numbers: Numbers) -> bool:
+    return all(map(math.isfinite, numbers))
+
+
+_NEEDED: Final[tuple[tuple[str, Callable[[Slice], bool]], ...]] = (
+    ("are in colour", lambda image: image.shape[2] == 1),
+    ("have no readable ImagePositionPatient", lambda image: _is_finite(image.position_xyz_mm)),
+    ("have no readable ImageOrientationPatient", lambda image: _is_finite(image.orientation)),
+    ("have no readable PixelSpacing", lambda image: min(image.spacing_yx_mm) > 0),
+)
+
+
+def _keep_one_plane(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> tuple[list[Slice], list[str]]:
+    """Keep the largest group of images with the same size, direction and spacing."""
+    groups: list[list[Slice]] = []
+    for image in slices:
+        group = next((group for group in groups if _is_same_plane(group[0], image)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(image)
+    groups.sort(key=len, reverse=True)
+    others = sum(map(len, groups[1:]))
+    if not others:
+        return groups[0], []
+    if others <= LOCALISER_SLICES:
+        return groups[0], [f"{others} slices of another size or direction were left out"]
+    listed = ", ".join(f"{len(group)} {_described(group[0])}" for group in groups)
+    return groups[0], [reading.doubt(folder, f"one series holds images of several kinds: {listed}")]
+
+
+def _keep_one_pass(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> tuple[list[Slice], list[str]]:
+    """Keep the largest of several passes over the same place."""
+    normal = _axes(folder, slices[0])[:, 2]
+    passes: dict[tuple[str, str], list[Slice]] = {}
+    for image in slices:
+        passes.setdefault(image.acquisition, []).append(image)
+    depths = [np.sort([image.position_xyz_mm for image in images] @ normal) for images in passes.values()]
+    kept, notes = list(slices), []
+    if any(_overlap(one, other) > LOCALISER_SLICES for one, other in combinations(depths, 2)):
+        counts = " and ".join(str(len(images)) for images in passes.values())
+        fault = f"one series holds several passes over one place (AcquisitionNumber), of {counts} slices"
+        notes.append(reading.doubt(folder, fault))
+        kept = max(passes.values(), key=len)
+    if is_interleaved(np.sort([image.position_xyz_mm for image in kept] @ normal)):
+        fault = "its slices lie close together and far apart by turns, as of several passes in one series"
+        notes.append(reading.doubt(folder, fault))
+    return kept, notes
+
+
+def _is_same_plane(one: Slice, other: Slice) -> bool:
+    return (
+        one.shape == other.shape
+        and np.allclose(one.orientation, other.orientation, rtol=0, atol=_SAME_COSINE)
+        and np.allclose(one.spacing_yx_mm, other.spacing_yx_mm, rtol=1e-3, atol=0)
+    )
+
+
+def _described(image: Slice) -> str:
+    rows, columns, _ = image.shape
+    spacing = " x ".join(f"{step:g}" for step in image.spacing_yx_mm)
+    return f"of {rows}x{columns} pixels of {spacing} mm"
+
+
+def _overlap(one: Float64[np.ndarray, "n"], other: Float64[np.ndarray, "m"]) -> int:
+    """Count the slices of one pass that lie within another."""
+    return min(int(((low[0] <= high) & (high <= low[-1])).sum()) for low, high in ((one, other), (other, one)))
+
+
+def is_interleaved(depth_mm: Float64[np.ndarray, "slice"]) -> bool:
+    """Recognise slices of two passes: their distances are small and large by turns.
+
+    Args:
+        depth_mm: ascending positions along the normal.
+    """
+    gaps = np.diff(depth_mm)
+    gaps = gaps[gaps > _SAME_PLACE_MM]
+    if len(gaps) < 2 * LOCALISER_SLICES:
+        return False
+    before, own, after = gaps[:-2], gaps[1:-1], gaps[2:]
+    small = (own < _FAR_BELOW * before) & (own < _FAR_BELOW * after)
+    return int(small.sum()) > max(LOCALISER_SLICES, len(gaps) // 5)
+
+
+def _axes(folder: Path, image: Slice) -> Float64[np.ndarray, "3 3"]:
+    """Return the unit vectors along the columns' index, the rows' index and the normal, as columns."""
+    along = np.reshape(image.orientation, (2, 3))
+    lengths = np.linalg.norm(along, axis=1)
+    if np.abs(lengths - 1).max() > 0.01 or abs(float(along[0] @ along[1])) > 0.01:
+        raise InputError(f"{folder}: its ImageOrientationPatient is no pair of directions", "scan-invalid")
+    x, y = along / lengths[:, None]
+    normal = np.cross(x, y)
+    return np.column_stack([x, y, normal / np.linalg.norm(normal)])
+
+
+def _volume(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> Volume:
+    """Read the pixels, sort the slices by depth and interpolate them to even distances."""
+    axes = _axes(folder, slices[0])
+    order = np.argsort([image.position_xyz_mm for image in slices] @ axes[:, 2], kind="stable")
+    slices, values, notes = _pixels(folder, [slices[place] for place in order.tolist()], reading)
+    if len(slices) < 2 or min(values.shape) < 2:
+        raise InputError(f"{folder} is not a volume: it has {len(slices)} slices", "scan-invalid")
+    position = np.array([image.position_xyz_mm for image in slices])
+    depth = position @ axes[:, 2]
+    kept, repeats = _without_repeats(folder, values, depth)
     if len(kept) < 2:
         raise InputError(f"{folder}: all slices lie at one position; export the series again", "scan-invalid")
-    depth = depth_mm[kept]
-    even, notes = even_depths(depth)
     if repeats:
-        notes = (f"{repeats} duplicate slices were left out", *notes)
+        notes = (*notes, f"{repeats} duplicate slices were left out")
+    depth, position = depth[kept], position[kept]
+    even, changes = even_depths(depth)
     widest = float(np.diff(depth).max())
     if widest > _WIDEST_GAP_MM:
         raise InputError(f"{folder}: {widest:.0f} mm without a slice; copy the series again", "scan-invalid")
-    placed = SimpleITK.GetImageFromArray(values[kept] if even is depth else _between(values, depth, kept, even))
-    placed.SetDirection(image.GetDirection())
-    placed.SetSpacing((*image.GetSpacing()[:2], float(even[-1] - even[0]) / (len(even) - 1)))
-    placed.SetOrigin(position_xyz_mm[kept[0]].tolist())
-    return placed, notes
+    step_y, step_x = slices[0].spacing_yx_mm
+    step_z = float(even[-1] - even[0]) / (len(even) - 1)
+    steps = np.column_stack(
+        [axes[:, 0] * step_x, axes[:, 1] * step_y, (axes[:, 2] + _shift(folder, position, depth, axes[:, 2])) * step_z]
+    )
+    placed = values[kept] if even is depth else _between(values, depth, kept, even)
+    return Volume(placed, steps, position[0], (*notes, *changes))
+
+
+def _shift(
+    folder: Path,
+    position_xyz_mm: Float64[np.ndarray, "slice 3"],
+    depth_mm: Float64[np.ndarray, "slice"],
+    normal: Float64[np.ndarray, "3"],
+) -> Float64[np.ndarray, "3"]:
+    """Measure how far slices move sideways per mm of depth, as under a tilted gantry; zero if they hardly do."""
+    sideways = position_xyz_mm - np.outer(position_xyz_mm @ normal, normal)
+    sideways = sideways - sideways[0]
+    if np.abs(sideways).max() <= _ROUNDED_MM:
+        return np.zeros(3)
+    shift: Float64[np.ndarray, 3] = sideways[-1] / (depth_mm[-1] - depth_mm[0])
+    if np.abs(sideways - np.outer(depth_mm - depth_mm[0], shift)).max() > _CROOKED_MM:
+        raise InputError(f"{folder}: its slices are shifted sideways, not along one line", "scan-invalid")
+    return shift
+
+
+def _pixels(
+    folder: Path, slices: list[Slice], reading: ReadingSettings
+) -> tuple[list[Slice], Shaped[np.ndarray, "slice y x"], tuple[str, ...]]:
+    if slices[0].frame is not None:
+        return slices, _frames(folder, slices), ()
+    try:
+        return slices, _decoded(slices), ()
+    except RuntimeError:
+        good = [image for image in slices if _is_decodable(image)]
+    damaged = len(slices) - len(good)
+    if not damaged or len(good) < 2:
+        raise InputError(f"{folder} cannot be read: its slices are damaged or of several sizes", "file-damaged")
+    bad = next(image.file.name for image in slices if not any(image is other for other in good))
+    note = reading.doubt(folder, f"{damaged} of {len(slices)} files cannot be read", f", such as {bad}")
+    return good, _decoded(good), (note,)
+
+
+def _decoded(slices: Sequence[Slice]) -> Shaped[np.ndarray, "slice y x"]:
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames([str(image.file) for image in slices])
+    with silent():
+        values: Shaped[np.ndarray, "slice y x"] = SimpleITK.GetArrayFromImage(reader.Execute())
+    return values
+
+
+def _is_decodable(image: Slice) -> bool:
+    try:
+        _decoded([image])
+    except RuntimeError:
+        return False
+    return True
+
+
+def _frames(folder: Path, slices: Sequence[Slice]) -> Shaped[np.ndarray, "slice y x"]:
+    stored: dict[Path, np.ndarray] = {}
+    planes = []
+    for image in slices:
+        if image.file not in stored:
+            try:
+                stored[image.file] = pydicom.dcmread(image.file).pixel_array
+            except (RuntimeError, ValueError, AttributeError, NotImplementedError):
+                raise InputError(
+                    f"{folder}: the frames of {image.file.name} cannot be decoded; decompress it", "file-unreadable"
+                ) from None
+        slope, intercept = image.rescale
+        plane = stored[image.file][image.frame]
+        planes.append(plane if (slope, intercept) == (1.0, 0.0) else plane.astype(np.float32) * slope + intercept)
+    return np.stack(planes)
 
 
 def _without_repeats(
-    folder: Path,
-    values: Shaped[np.ndarray, "slice y x"],
-    depth_mm: Float64[np.ndarray, "slice"],
-    order: Int64[np.ndarray, "slice"],
+    folder: Path, values: Shaped[np.ndarray, "slice y x"], depth_mm: Float64[np.ndarray, "slice"]
 ) -> tuple[Int64[np.ndarray, "kept"], int]:
-    kept = [int(order[0])]
-    for index in order[1:].tolist():
+    kept = [0]
+    for index in range(1, len(depth_mm)):
         if depth_mm[index] - depth_mm[kept[-1]] > _SAME_PLACE_MM:
             kept.append(index)
         elif not np.array_equal(values[index], values[kept[-1]]):
@@ -159,7 +340,7 @@ def _without_repeats(
                 "several phases or reconstructions; put each in a folder of its own",
                 "scan-invalid",
             )
-    return np.array(kept, dtype=np.int64), len(order) - len(kept)
+    return np.array(kept, dtype=np.int64), len(depth_mm) - len(kept)
 
 
 def even_depths(depth_mm: Float64[np.ndarray, "slice"]) -> tuple[Float64[np.ndarray, "even"], tuple[str, ...]]:
@@ -198,36 +379,3 @@ def _between(
         one, other = (values[kept[place]].astype(np.float32) for place in (start, start + 1))
         target[:] = np.rint(one + (other - one) * np.float32(part))
     return between
-
-
-def _largest_group(files: Sequence[str]) -> list[str]:
-    """Return the largest group of files with the same size and direction, in their order."""
-    groups: dict[tuple[object, ...], list[str]] = {}
-    reader = SimpleITK.ImageFileReader()
-    for file in files:
-        reader.SetFileName(file)
-        with silent():
-            try:
-                reader.ReadImageInformation()
-            except RuntimeError:
-                continue
-        direction = tuple(round(value, 3) for value in reader.GetDirection())
-        groups.setdefault((reader.GetSize(), direction), []).append(file)
-    return max(groups.values(), key=len, default=[])
-
-
-@contextmanager
-def silent() -> Iterator[BinaryIO]:
-    """Redirect what ITK and GDCM print on stderr: it comes from C++ and may quote the header.
-
-    Yields:
-        The file that receives the lines; seek to its start to read them.
-    """
-    terminal = os.dup(2)
-    with TemporaryFile() as lines:
-        os.dup2(lines.fileno(), 2)
-        try:
-            yield lines
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

@@ -40,19 +40,20 @@ class ReadingSettings:
         """Return how a scan was read, from the record of its preparation; records of earlier versions do not say it."""
         return cls(**record.get("reading", {}))
 
-    def doubt(self, path: object, fault: str) -> str:
+    def doubt(self, path: object, fault: str, detail: str = "") -> str:
         """Return a fault as a note if reading is lenient.
 
         Args:
             path: the scan.
             fault: what is wrong, by which a nodule could be lost or moved.
+            detail: what only the error says, such as the name of a file, which may be a patient's.
 
         Raises:
             InputError: reading is strict.
         """
         if self.lenient:
             return fault
-        raise InputError(f"{path}: {fault}; reading=lenient reads it all the same", "scan-doubtful")
+        raise InputError(f"{path}: {fault}{detail}; reading=lenient reads it all the same", "scan-doubtful")
 
 
 STRICT: Final = ReadingSettings()

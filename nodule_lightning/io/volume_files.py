@@ -17,7 +17,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.dicom import silent
+from nodule_lightning.io.itk import silent
 from nodule_lightning.io.settings import STRICT, ReadingSettings
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0])

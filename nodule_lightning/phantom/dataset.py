@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.files import replacing
-from nodule_lightning.io.readers import MANIFEST, TRUTH
+from nodule_lightning.io.scan_folders import MANIFEST, TRUTH
 from nodule_lightning.phantom.layouts import Layout, Written, layout_named
 from nodule_lightning.phantom.scan import make_phantom
 from nodule_lightning.phantom.settings import PhantomSettings, check_seed

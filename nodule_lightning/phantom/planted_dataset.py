@@ -10,7 +10,8 @@ import numpy as np
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.files import replacing
-from nodule_lightning.io.readers import PLANTED, TRUTH, find_scans, read_scan
+from nodule_lightning.io.readers import read_scan
+from nodule_lightning.io.scan_folders import PLANTED, TRUTH, find_scans
 from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.io.tables import COORDINATES, join_findings, read_findings, write_findings, write_scan_ids
 from nodule_lightning.lungs.segmentation import segment_lungs
@@ -181,7 +182,7 @@ def _plant_copies(
     path = source.scans[scan_id]
     known = source.known.get(scan_id, Findings.empty())
     excluded = source.excluded.get(scan_id, Findings.empty())
-    scan = read_scan(path, source.reading)
+    scan = read_scan(path, source.reading, scan_id)
     mask = segment_lungs(scan, LungSettings())
     if not mask.found:
         raise InputError(f"{path}: no lungs were found, so nothing can be planted in it", "scan-invalid")

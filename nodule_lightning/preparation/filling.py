@@ -157,7 +157,7 @@ def prepare_task(
             nodules = check_nodules(labels.nodules, present.grid, present.lung)
             update_labels(cache, task.scan_id, labels, {**read, "nodules": nodules})
             return PreparedScan(task.scan_id, skipped=True)
-        scan = replace(read_scan(task.path, reading), scan_id=task.scan_id)
+        scan = replace(read_scan(task.path, reading, task.scan_id), scan_id=task.scan_id)
         labels, read = _labels(task, marks, scan.grid)
         lung_mask = read_labels(task.lung_mask, scan.grid) if task.lung_mask else None
         entry = prepare_scan(scan, settings, lung_mask)

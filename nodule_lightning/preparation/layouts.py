@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.readers import find_scans
+from nodule_lightning.io.scan_folders import find_scans
 from nodule_lightning.io.tables import join_findings, read_findings, read_subsets
 from nodule_lightning.preparation.readings import ReadingFiles, find_readings
 from nodule_lightning.structures import Findings, Table

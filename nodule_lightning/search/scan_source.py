@@ -57,7 +57,7 @@ class Source:
             there: Sequence[str] = list_entries(path)
         else:
             # SimpleITK is needed for raw scans alone.
-            from nodule_lightning.io.readers import find_scans
+            from nodule_lightning.io.scan_folders import find_scans
 
             self.raw = find_scans(path)
             there = list(self.raw)
@@ -98,7 +98,7 @@ def _prepared(task: tuple[str, Path], settings: PreparationSettings, reading: Re
     try:
         from nodule_lightning.io.readers import read_scan
 
-        return prepare_scan(replace(read_scan(path, reading), scan_id=scan_id), settings)
+        return prepare_scan(replace(read_scan(path, reading, scan_id), scan_id=scan_id), settings)
     except Exception as error:
         return Failure.of(scan_id, error)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nodule_lightning.cli import phantom, plant
-from nodule_lightning.io.readers import find_scans
+from nodule_lightning.io.scan_folders import find_scans
 from nodule_lightning.preparation.layouts import Tianchi
 from tests.commands import Runner
 

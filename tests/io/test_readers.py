@@ -11,7 +11,8 @@ from jaxtyping import Int16, Shaped
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.readers import find_scans, read_scan
+from nodule_lightning.io.readers import read_scan
+from nodule_lightning.io.scan_folders import find_scans
 from tests.chest import write_dicom, write_image
 
 GRID = Grid((4, 5, 6), (2.5, 0.8, 0.7), (-10.0, 20.0, 30.0))
@@ -179,7 +180,9 @@ def test_several_dicom_series_are_listed(tmp_path: Path) -> None:
         read_scan(tmp_path)
     assert error.value.key == "argument-invalid"
     assert all(f"{UID}{part}" in str(error.value) for part in (".7 (9 slices)", ".8 (5 slices)"))
-    assert list(find_scans(tmp_path).values()) == [tmp_path]
+    # Each is a scan of its own.
+    assert find_scans(tmp_path) == {f"{UID}{part}": tmp_path for part in (".7", ".8")}
+    assert [len(read_scan(tmp_path, scan_id=f"{UID}{part}").hu) for part in (".7", ".8")] == [9, 5]
 
 
 def ramp(z_mm: Sequence[float]) -> Int16[np.ndarray, "z y x"]:

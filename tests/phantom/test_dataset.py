@@ -7,7 +7,8 @@ import pytest
 import SimpleITK
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.readers import find_scans, read_scan
+from nodule_lightning.io.readers import read_scan
+from nodule_lightning.io.scan_folders import find_scans
 from nodule_lightning.io.tables import read_scan_ids
 from nodule_lightning.phantom.dataset import PhantomDataset, write_dataset
 from nodule_lightning.phantom.layouts import TianchiLayout

@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.readers import find_scans, read_scan
+from nodule_lightning.io.readers import read_scan
+from nodule_lightning.io.scan_folders import find_scans
 from nodule_lightning.io.tables import read_findings, write_findings
 from nodule_lightning.phantom.dataset import write_scan
 from nodule_lightning.phantom.planted_dataset import PlantedScan, PlantSettings, PlantSource, plant_dataset
