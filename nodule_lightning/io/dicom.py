@@ -70,6 +70,14 @@ def volumes(listing: Listing) -> dict[str, list[Slice]]:
     return {name: images for name, images in groups.items() if len(images) > LOCALISER_SLICES} or groups
 
 
+def scan_id_of(series: str) -> str:
+    """Return the scan id of a series; empty if its UID is none."""
+    try:
+        return check_scan_id(series)
+    except InputError:
+        return ""
+
+
 def _list(folder: Path, *, deep: bool) -> Listing:
     try:
         direct = list_images(sorted(path for path in folder.iterdir() if _is_visible_file(path)))
@@ -89,7 +97,10 @@ def _is_visible_file(path: Path) -> bool:
 def _pick(folder: Path, listing: Listing, series: str | None) -> tuple[str, list[Slice]]:
     groups = volumes(listing)
     if series is not None:
-        groups = {name: images for name, images in groups.items() if name and check_scan_id(name) == series}
+        by_id = {name: scan_id_of(name) for name in groups}
+        # What no id names is read to say why.
+        groups = {name: groups[name] for name, scan_id in by_id.items() if scan_id in (series, "")}
+        groups = {name: images for name, images in groups.items() if by_id[name]} or groups
     if not groups and listing.unreadable:
         raise InputError(
             f"{folder}: none of its {len(listing.unreadable)} images can be read; copy them again", "file-damaged"
@@ -103,10 +114,9 @@ def _pick(folder: Path, listing: Listing, series: str | None) -> tuple[str, list
             "argument-invalid",
         )
     name, slices = next(iter(groups.items()))
-    if not name:
+    if not scan_id_of(name):
         raise InputError(
-            f"{folder}: its images have neither a SeriesInstanceUID nor a StudyInstanceUID; give them one",
-            "scan-invalid",
+            f"{folder}: its images have no valid SeriesInstanceUID or StudyInstanceUID; give them one", "scan-invalid"
         )
     return name, slices
 

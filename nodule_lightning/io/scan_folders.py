@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.dicom import volumes
+from nodule_lightning.io.dicom import scan_id_of, volumes
 from nodule_lightning.io.dicom_headers import list_images, walk
 from nodule_lightning.io.readers import SUFFIXES, file_id
-from nodule_lightning.io.tables import check_scan_id
 
 # The folder of true masks in a generated data set, and the files beside it by which such a data set is recognised.
 TRUTH = "truth"
@@ -76,11 +75,4 @@ def _series_in(files: Sequence[Path]) -> list[str]:
     volume_files = set(_volume_files(files))
     listing = list_images(path for path in files if path not in volume_files)
     groups = volumes(listing)
-    return [_scan_id(name) for name in groups] if groups else [""] * bool(listing.unreadable)
-
-
-def _scan_id(series: str) -> str:
-    try:
-        return check_scan_id(series)
-    except InputError:
-        return ""
+    return [scan_id_of(name) for name in groups] if groups else [""] * bool(listing.unreadable)
