@@ -128,7 +128,7 @@ def fork_ranks() -> None:
     class ForkingConfig(api.LaunchConfig):
         def __post_init__(self) -> None:
             self.start_method = "fork"
-            super().__post_init__()
+            super().__post_init__()  # type: ignore[no-untyped-call]
 
     def reset() -> None:
         logging.disable(logging.NOTSET)

@@ -14,6 +14,7 @@ path and nothing of a DICOM header but the series UID.
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def write_entry(cache: Path, entry: Entry, picture: bytes | None = None) -> None
     Raises:
         InputError: the cache cannot be written, for example because the disk is full.
     """
-    name = check_scan_id(entry.scan_id)
+    name = entry_folder(cache, entry.scan_id).name
     description = {
         "format": FORMAT_VERSION,
         "scan_id": entry.scan_id,
@@ -79,7 +80,7 @@ def update_labels(cache: Path, scan_id: str, labels: Labels, record: Mapping[str
     Raises:
         InputError: there is no such entry, or it cannot be written.
     """
-    path = cache / "scans" / scan_id / "scan.json"
+    path = entry_folder(cache, scan_id) / "scan.json"
     try:
         with lock(cache):
             old = read_description(cache, scan_id)
@@ -96,7 +97,7 @@ def open_entry(cache: Path, scan_id: str) -> Entry:
     Raises:
         InputError: there is no such entry, it was written by another version, or its files do not agree.
     """
-    folder = cache / "scans" / check_scan_id(scan_id)
+    folder = entry_folder(cache, scan_id)
     description = read_description(cache, scan_id)
     grid = Grid.from_dict(description["grid"])
     try:
@@ -129,7 +130,7 @@ def read_description(cache: Path, scan_id: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such entry, it is damaged, or it was written by another version.
     """
-    path = cache / "scans" / check_scan_id(scan_id) / "scan.json"
+    path = entry_folder(cache, scan_id) / "scan.json"
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -161,7 +162,19 @@ def _is_whole(description: Any) -> bool:  # noqa: ANN401 - whatever the file hol
 def list_entries(cache: Path) -> list[str]:
     """List the ids of all prepared scans, sorted; empty if there is no cache."""
     found = (cache / "scans").glob("*/scan.json")
-    return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
+    names = (path.parent.name for path in found)
+    return sorted(unicodedata.normalize("NFC", name) for name in names if not name.startswith("."))
+
+
+def entry_folder(cache: Path, scan_id: str) -> Path:
+    """Return the folder of an entry, which earlier versions may have named by an uncomposed (NFD) id.
+
+    Raises:
+        InputError: the id cannot name a folder.
+    """
+    composed = cache / "scans" / check_scan_id(scan_id)
+    earlier = composed.with_name(unicodedata.normalize("NFD", composed.name))
+    return earlier if earlier.is_dir() and not composed.is_dir() else composed
 
 
 def read_settings(cache: Path) -> dict[str, Any]:

@@ -20,7 +20,15 @@ from nodule_lightning.config.quoting import as_typed, quoted
 from nodule_lightning.config.values import flag, seed
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.run_folder import LAST
-from nodule_lightning.training.launch import count_devices, global_rank, is_first_process, is_launched, launch
+from nodule_lightning.training.launch import (
+    count_devices,
+    global_rank,
+    is_first_process,
+    is_launched,
+    is_slurm,
+    launch,
+    runs_alone,
+)
 from nodule_lightning.training.logged_settings import settings_to_log
 from nodule_lightning.training.plan import TrainingPlan
 from nodule_lightning.training.stopping import explain_stop, stopped_once
@@ -113,11 +121,10 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
     """Return how many processes this command must start: 1 if torchrun or a cluster already started them.
 
     Raises:
-        InputError: the machine lacks the devices, or several nodes are requested without a launcher.
+        InputError: the machine lacks the devices, several nodes are requested without a launcher, or SLURM has started
+            another number of tasks.
     """
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-    if is_launched():
+    if is_launched() and not (is_slurm() and runs_alone(_wanted(trainer))):
         return 1
     if trainer.get("num_nodes", 1) != 1:
         raise InputError(
@@ -125,15 +132,25 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
             "each by torchrun or srun",
             "argument-conflict",
         )
-    try:
-        count = count_devices(str(trainer["accelerator"]), trainer["devices"])
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        raise InputError(f"the trainer cannot be made: {error}", "device-unavailable") from None
+    count = _count(trainer)
     if count < 1:
         raise InputError(f"trainer.devices={trainer['devices']} are no devices; name one at least", "argument-invalid")
     if count > 1:
         _require_own_launcher(count)
     return count
+
+
+def _wanted(trainer: Mapping[str, Any]) -> int:
+    return _count(trainer) * int(trainer.get("num_nodes", 1))
+
+
+def _count(trainer: Mapping[str, Any]) -> int:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        return count_devices(str(trainer["accelerator"]), trainer["devices"])
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise InputError(f"the trainer cannot be made: {error}", "device-unavailable") from None
 
 
 def _require_own_launcher(processes: int) -> None:

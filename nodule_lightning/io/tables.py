@@ -8,10 +8,11 @@ import csv
 import gc
 import math
 import re
+import unicodedata
 from _csv import Reader as CsvReader
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ COORDINATES = ("coordX", "coordY", "coordZ")
 _IN_MM = (*COORDINATES, "diameter_mm")
 # A kilometre is beyond any scanner. Much larger numbers would overflow when squared.
 _FURTHEST_MM = 1e6
+# Headers of a list of ids, without case and punctuation; pandas names a column 0.
+_ID_HEADERS = frozenset({
+    "seriesuid", "seriesinstanceuid", "seriesid", "series", "scanid", "scan", "scans", "id", "ids", "uid", "uids",
+    "caseid", "case", "name", "filename", "0",
+})  # fmt: skip
 # How many characters of a too long id a message shows.
 _SHOWN = 40
 _TIANCHI_ID = re.compile(r"LKDS[-_ ]?(\d{1,20})", re.IGNORECASE)
@@ -33,7 +39,8 @@ _TIANCHI_ID = re.compile(r"LKDS[-_ ]?(\d{1,20})", re.IGNORECASE)
 def check_scan_id(scan_id: str) -> str:
     """Normalise a scan id, and refuse one that cannot name a folder.
 
-    Tianchi's files spell the same scan LKDS-00001 and LKDS_00001; the normal form is LKDS-00001.
+    Tianchi's files spell the same scan LKDS-00001 and LKDS_00001; the normal form is LKDS-00001. Unicode is composed
+    (NFC).
 
     Raises:
         InputError: the id is empty, has a separator or control character, starts with a dot, or is too long for a
@@ -42,7 +49,8 @@ def check_scan_id(scan_id: str) -> str:
     >>> check_scan_id(" LKDS_00001 ")
     'LKDS-00001'
     """
-    scan_id = scan_id.strip()
+    # macOS writes accents of file names as characters of their own (NFD).
+    scan_id = unicodedata.normalize("NFC", scan_id.strip())
     if match := _TIANCHI_ID.fullmatch(scan_id):
         return f"LKDS-{match[1]:0>5}"
     unsafe = not scan_id.isprintable() or set(scan_id) & set("/\\") or scan_id.startswith(".")
@@ -123,12 +131,12 @@ def read_classed_candidates(path: Path) -> tuple[Table[Candidates], Int8[np.ndar
 
 
 def read_scan_ids(path: Path) -> list[str]:
-    """Read a list of scans, one id per line; the header `seriesuid` is optional, as in LUNA16's file.
+    """Read a list of scans, one id per line; a header such as `seriesuid` is optional, as in LUNA16's file.
 
     Raises:
-        InputError: the file is missing, holds no id, or holds one twice.
+        InputError: the file is missing, holds no id or one twice, or its first line looks like an unknown header.
     """
-    columns = _read_columns(path, ())
+    columns = _without_header(_read_columns(path, ()))
     if not columns.rows:
         raise InputError(f"{path} holds no scan id; list one per line", "table-value-invalid")
     return _each_once(columns)
@@ -204,7 +212,7 @@ class _Columns:
     def error(self, index: int, problem: str, key: ErrorKey = "table-value-invalid") -> InputError:
         """Make the error of a row, with its line number; reads the file again to count the lines."""
         with _opened(self.path) as reader:
-            lines = [reader.line_num for row in reader if row]
+            lines = [reader.line_num for row in reader if any(row)]
         return InputError(f"{self.path}, line {lines[index + self.has_header]}: {problem}", key)
 
 
@@ -212,7 +220,14 @@ class _Columns:
 def _opened(path: Path) -> Iterator[CsvReader]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = "\t" if "\t" in file.readline() else ","
+            first = file.readline()
+            if ";" in first and "," not in first:
+                raise InputError(
+                    f"{path}, line 1: its columns are separated by semicolons; write it with commas, and numbers with "
+                    "points",
+                    "table-value-invalid",
+                )
+            delimiter = "\t" if "\t" in first else ","
             file.seek(0)
             yield csv.reader(file, delimiter=delimiter)
     except FileNotFoundError:
@@ -235,7 +250,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def _read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> _Columns:
     with _opened(path) as reader, _no_garbage_collection():
-        rows = [row for row in reader if row]
+        rows = [row for row in reader if any(row)]
     place = _header(path, rows[0] if rows else [], (*needed, *optional), len(needed))
     # A list of ids may have no header: its first row is then data.
     columns = _Columns(path, place or {"seriesuid": 0}, rows[1:] if place else rows, has_header=bool(place))
@@ -243,7 +258,53 @@ def _read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = (
     if min(map(len, columns.rows), default=width) < width:
         index = next(index for index, row in enumerate(columns.rows) if len(row) < width)
         raise columns.error(index, f"{len(columns.rows[index])} values where at least {width} are needed")
+    _refuse_long_rows(columns, len(rows[0]) if rows else 0)
     return columns
+
+
+def _without_header(columns: _Columns) -> _Columns:
+    """Take the first line of a list off if it is a header by another name than `seriesuid`.
+
+    Raises:
+        InputError: it may be one: it alone has no digit.
+    """
+    if columns.has_header or not columns.rows:
+        return columns
+    first, *others = columns.rows
+    known = [place for place, name in enumerate(first) if _plain_name(name) in _ID_HEADERS]
+    named = [place for place in known if first[place].strip() != "0"]
+    # pandas leaves the header of its index empty. Scans that are numbered from 0 have no header.
+    place = next(iter(named or (known if not any(first[:-1]) else [])), None)
+    if place is not None and (named or not all(row[place].isdigit() for row in others)):
+        return replace(columns, place={"seriesuid": place}, rows=others, has_header=True)
+    ids = [row[0] for row in others]
+    if ids and not _has_digit(first[0]) and all(map(_has_digit, ids)):
+        raise columns.error(0, f"{first[0]!r} looks like a header, unlike all other lines; name it seriesuid")
+    return columns
+
+
+def _plain_name(header: str) -> str:
+    return re.sub(r"[\W_]", "", header).lower()
+
+
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdigit, text))
+
+
+def _refuse_long_rows(columns: _Columns, width: int) -> None:
+    """Refuse rows with more values than columns: with decimal commas, each value would be taken for another.
+
+    Spreadsheets end rows with empty cells, which are no values.
+    """
+    if max(map(len, columns.rows), default=0) <= width:
+        return
+    for index, row in enumerate(columns.rows):
+        if any(row[width:]):
+            raise columns.error(
+                index,
+                f"{len(row)} values under {width} columns; write numbers with decimal points, not commas, and texts "
+                "with commas in quotes",
+            )
 
 
 def _header(path: Path, first: Sequence[str], wanted: Sequence[str], needed: int) -> dict[str, int]:

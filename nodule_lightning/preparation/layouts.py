@@ -1,5 +1,6 @@
 """Layouts of raw data sets on disk: LUNA16, Tianchi, or any folder of scans with a csv file."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ class Luna16(RawDataset):
             raise InputError(f"{root} has no annotations.csv; copy LUNA16's csv files there", "file-missing")
         excluded = _first_file(root, [f"{folder}/annotations_excluded.csv" for folder in _CSV_FOLDERS])
         notes = () if excluded else (f"{root} has no annotations_excluded.csv: scores will not be LUNA16's",)
-        masks = {path.stem: path for path in sorted((root / LUNG_MASKS).glob("*.mhd"))}
+        masks = {unicodedata.normalize("NFC", path.stem): path for path in sorted((root / LUNG_MASKS).glob("*.mhd"))}
         super().__init__(scans, read_findings(annotations), _excluded(excluded), subset, notes, masks)
 
 

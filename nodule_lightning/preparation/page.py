@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from nodule_lightning.cache.entries import PICTURE, list_entries, read_description
+from nodule_lightning.cache.entries import PICTURE, entry_folder, list_entries, read_description
 from nodule_lightning.cache.failures import read_failures
 from nodule_lightning.cache.replacing import lock
 from nodule_lightning.io.files import write_error, write_whole
@@ -172,7 +172,7 @@ def _overview(checks: Sequence[ScanCheck]) -> str:
 
 
 def _scan(cache: Path, check: ScanCheck) -> str:
-    path = cache / "scans" / check.scan_id / PICTURE
+    path = entry_folder(cache, check.scan_id) / PICTURE
     picture = b64encode(path.read_bytes()).decode() if path.is_file() else ""
     image = f'<img src="data:image/jpeg;base64,{picture}" alt="{escape(check.scan_id)} before and after">'
     notes = "".join(f"<p>{escape(note)}</p>" for note in check.notes)

@@ -54,6 +54,34 @@ def global_rank() -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
+def is_slurm() -> bool:
+    """Check whether this process is a task of a SLURM job, or what a notebook server in such a job has started."""
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    return SLURMEnvironment.detect()
+
+
+def runs_alone(wanted: int) -> bool:
+    """Check whether one process is wanted in a larger SLURM job, as in a notebook that a server has started there.
+
+    Args:
+        wanted: number of processes of the training.
+
+    Raises:
+        InputError: SLURM has started another number of tasks than is wanted.
+    """
+    tasks = int(os.environ.get("SLURM_NTASKS") or 1)
+    if not is_slurm() or tasks == wanted:
+        return False
+    if wanted == 1 and not global_rank():
+        return True
+    raise InputError(
+        f"SLURM has started {tasks} tasks, but the trainer wants {wanted} processes (devices x num_nodes); make them "
+        "equal, or start one task",
+        "argument-conflict",
+    )
+
+
 def is_first_process() -> bool:
     """Check whether this process is the one of its job that writes files."""
     # Whatever else has set a rank is no launcher.

@@ -19,6 +19,7 @@ from nodule_lightning.training.checks import (
     require_space,
     require_spacing,
 )
+from nodule_lightning.training.launch import count_devices, is_slurm, runs_alone
 from nodule_lightning.training.plan import TrainingPlan, decide_auto
 from nodule_lightning.training.quiet import drop_deprecated_arguments, silence_log_files, silence_tips
 
@@ -109,12 +110,19 @@ def _begin(
 
 def _trainer(plan: TrainingPlan, epochs: object) -> "pl.Trainer":
     from hydra.errors import InstantiationException
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     callbacks, loggers = list(plan.callbacks), list(plan.loggers)
     values = {**plan.trainer, "max_epochs": epochs, "callbacks": callbacks, "logger": loggers}
     try:
+        wanted = count_devices(str(values["accelerator"]), values["devices"]) * int(values.get("num_nodes", 1))
+        if is_slurm() and runs_alone(wanted):
+            # Lightning would wait for the job's other tasks.
+            values["plugins"] = [LightningEnvironment()]
         trainer: pl.Trainer = instantiate(values)
+    except MisconfigurationException as error:
+        raise InputError(f"the trainer cannot be made: {error}", "device-unavailable") from None
     except InstantiationException as error:
         if isinstance(error.__cause__, MisconfigurationException):
             raise InputError(f"the trainer cannot be made: {error.__cause__}", "argument-invalid") from None

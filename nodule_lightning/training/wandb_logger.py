@@ -1,5 +1,6 @@
 """A wandb logger that continues its wandb run when a training is resumed."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any, Final
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+
+from nodule_lightning.errors import InputError
 
 VALIDATION: Final = "val/"
 _FOLDER: Final = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
@@ -31,6 +34,8 @@ class ResumableWandbLogger(WandbLogger):
         prefix: str = "",
         **others: Any,  # noqa: ANN401 - arguments of WandbLogger and wandb.init
     ) -> None:
+        if not offline and os.environ.get("WANDB_MODE", "online") == "online":
+            require_login()
         super().__init__(
             name=name,
             save_dir=save_dir,
@@ -50,6 +55,25 @@ class ResumableWandbLogger(WandbLogger):
         # wandb writes a row only when the next one begins, but the checkpoint comes right after the validation.
         complete = any(name.startswith(VALIDATION) for name in metrics)
         self.experiment.log({**metrics, "trainer/global_step": step}, step=step, commit=complete or None)
+
+
+@rank_zero_only
+def require_login() -> None:
+    """Log in to wandb, or refuse: without a key the run would fail only once it begins to log.
+
+    Raises:
+        InputError: there is no key, and nobody at a terminal to ask for it.
+    """
+    import wandb
+
+    try:
+        wandb.login()
+    except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+        raise InputError(
+            f"wandb: {str(error).splitlines()[0]}; run `wandb login`, set WANDB_API_KEY, or take "
+            "logger.wandb.offline=true",
+            "argument-missing",
+        ) from None
 
 
 def run_id(folder: Path) -> str | None:

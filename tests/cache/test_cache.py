@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import stat
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -26,6 +27,7 @@ from nodule_lightning.cache.replacing import LOCK, held, remove_leftovers
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.structures import Entry, Findings, Labels
+from tests.commands import write_cache
 
 
 def entry(scan_id: str = "肺 1.2.3", spacing_mm: float = 1.0) -> Entry:
@@ -234,3 +236,13 @@ def test_an_entry_comes_back_when_its_successor_cannot_take_its_place(
     assert error.value.key == "output-refused"
     assert "Input/output error" in str(error.value)
     assert open_entry(tmp_path, entry().scan_id).ct.max() > 0
+
+
+def test_an_entry_that_is_named_in_decomposed_text_is_found(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
+    write_cache(tmp_path, [composed])
+    (tmp_path / "scans" / composed).rename(tmp_path / "scans" / decomposed)
+    assert list_entries(tmp_path) == [composed]
+    entry = open_entry(tmp_path, decomposed)
+    write_entry(tmp_path, replace(entry, scan_id=composed))
+    assert [path.name for path in (tmp_path / "scans").iterdir() if path.is_dir()] == [decomposed]

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
@@ -22,7 +23,7 @@ from nodule_lightning.io.settings import ReadingSettings
 from nodule_lightning.structures import Scan
 from tests.chest import write_dicom
 
-UID = "1.2.826.0.1.3680043.2.1125.9"
+SERIES = "1.2.826.0.1.3680043.2.1125.9"
 SPACING_ZYX_MM = (2.5, 0.8, 0.7)
 Z_MM = [30.0 + 2.5 * index for index in range(14)]
 LENIENT = ReadingSettings(lenient=True)
@@ -40,7 +41,7 @@ def hu_at(place_xyz_mm: np.ndarray) -> np.ndarray:
     return np.asarray(10 * z + 40 * (y - 20) / 0.8 + 3 * (x + 10) / 0.7 - 600)
 
 
-def write_series(folder: Path, z_mm: list[float] | None = None, uid: str = UID, prefix: str = "") -> list[Path]:
+def write_series(folder: Path, z_mm: list[float] | None = None, uid: str = SERIES, prefix: str = "") -> list[Path]:
     z_mm = Z_MM if z_mm is None else z_mm
     grid = Grid((len(z_mm), 12, 14), SPACING_ZYX_MM, (-10.0, 20.0, 30.0))
     write_dicom(folder, values(z_mm), uid, grid=grid, z_mm=z_mm, prefix=prefix)
@@ -102,7 +103,7 @@ def test_a_link_to_nowhere_costs_no_slice(series: list[Path]) -> None:
     scan = read_scan(folder)
     assert_right(scan, 14, 0.1)
     assert ["2 files" in note or "3 files" in note for note in scan.notes] == [True]
-    (folder / f"{UID}-999.dcm").symlink_to("nowhere")
+    (folder / f"{SERIES}-999.dcm").symlink_to("nowhere")
     error = refused(folder)
     assert (error.key, "1 of 15 files" in str(error)) == ("scan-doubtful", True)
 
@@ -127,9 +128,9 @@ def test_files_that_are_cut_short_are_counted(series: list[Path], length: int) -
 
 def test_an_image_without_a_place_is_left_out(series: list[Path]) -> None:
     folder = series[0].parent
-    for number, tags in enumerate(({"ImagePositionPatient": None}, {"ImagePositionPatient": ""})):
+    for number, position in enumerate((None, "")):
         copy = shutil.copy(series[3], folder / f"screen save {number}.dcm")
-        edit(Path(copy), put(**tags, SOPInstanceUID=generate_uid()))
+        edit(Path(copy), put(ImagePositionPatient=position, SOPInstanceUID=generate_uid()))
     scan = read_scan(folder)
     assert_right(scan, 14, 0.1)
     assert ["2 of 16 images" in note for note in scan.notes] == [True]
@@ -151,13 +152,13 @@ def test_positions_with_decimal_commas_fail_alone(series: list[Path]) -> None:
         del dataset.ImagePositionPatient
         dataset.add_new("ImagePositionPatient", "LO", text)
 
-    good = write_series(series[0].parent.parent / "good", uid=UID + ".5")
+    good = write_series(series[0].parent.parent / "good", uid=SERIES + ".5")
     for file in series:
         edit(file, with_commas)
     assert refused(series[0].parent).key == "scan-invalid"
     found = find_scans(series[0].parent.parent)
-    assert list(found) == [UID, UID + ".5"]
-    assert_right(read_scan(found[UID + ".5"]), len(good))
+    assert list(found) == [SERIES, SERIES + ".5"]
+    assert_right(read_scan(found[SERIES + ".5"]), len(good))
 
 
 @pytest.mark.parametrize(
@@ -195,8 +196,8 @@ def test_a_series_in_two_folders_is_read_together(series: list[Path]) -> None:
     (folder.parent / "more" / "deep").mkdir(parents=True)
     for file in series[6:]:
         shutil.move(file, folder.parent / "more" / "deep" / file.name)
-    assert find_scans(folder.parent) == {UID: folder.parent}
-    assert_right(read_scan(folder.parent, scan_id=UID), 14, 0.1)
+    assert find_scans(folder.parent) == {SERIES: folder.parent}
+    assert_right(read_scan(folder.parent, scan_id=SERIES), 14, 0.1)
     assert_right(read_scan(folder.parent), 14, 0.1)
 
 
@@ -207,8 +208,8 @@ def test_links_to_scans_are_followed_and_loops_are_not(series: list[Path], tmp_p
     (data / "loop").symlink_to(data)
     (data / "again").symlink_to(series[0].parent)
     found = find_scans(data)
-    assert list(found) == [UID]
-    assert_right(read_scan(found[UID], scan_id=UID), 14, 0.1)
+    assert list(found) == [SERIES]
+    assert_right(read_scan(found[SERIES], scan_id=SERIES), 14, 0.1)
 
 
 def test_a_folder_that_cannot_be_listed_fails_alone(series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +225,7 @@ def test_a_folder_that_cannot_be_listed_fails_alone(series: list[Path], monkeypa
     monkeypatch.setattr(os, "scandir", scandir)
     monkeypatch.setattr(os, "listdir", scandir)
     found = find_scans(locked.parent)
-    assert found == {UID: series[0].parent, "unreadable-1": locked}
+    assert found == {SERIES: series[0].parent, "unreadable-1": locked}
     with pytest.raises(InputError) as error:
         read_scan(locked, scan_id="unreadable-1")
     assert error.value.key == "file-unreadable"
@@ -237,7 +238,7 @@ def test_files_without_preamble_are_read(series: list[Path]) -> None:
         plain.update(dataset)
         plain.save_as(file, implicit_vr=True, little_endian=True, enforce_file_format=False)
         assert file.read_bytes()[128:132] != b"DICM"
-    assert find_scans(series[0].parent) == {UID: series[0].parent}
+    assert find_scans(series[0].parent) == {SERIES: series[0].parent}
     assert_right(read_scan(series[0].parent), 14, 0.1)
 
 
@@ -261,7 +262,7 @@ def enhanced(series: list[Path], file: Path, order: list[int], *, is_shared: boo
     for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
         delattr(whole, name)
     whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2.1")
     frames, shared = [], Dataset()
     for place in order:
         single, frame = pydicom.dcmread(series[place]), Dataset()
@@ -324,7 +325,7 @@ def test_slices_that_wander_sideways_are_refused(series: list[Path]) -> None:
 
 def test_what_was_right_stays_right(series: list[Path]) -> None:
     def change(number: int, dataset: Dataset) -> None:
-        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
         dataset.SpacingBetweenSlices = -2.5
         dataset.InstanceNumber = 100 - number
         if number % 2:
@@ -333,7 +334,7 @@ def test_what_was_right_stays_right(series: list[Path]) -> None:
             dataset.PixelData = stored.astype(np.uint16 if dataset.PixelRepresentation == 0 else np.int16).tobytes()
 
     for number, file in enumerate(series):
-        edit(file, lambda dataset, number=number: change(number, dataset))
+        edit(file, partial(change, number))
     scan = read_scan(series[0].parent)
     assert_right(scan, 14, 0.6)
     assert scan.notes == ()

@@ -1,6 +1,7 @@
 """Tables: a round trip restores the values, and the error of a bad row names its line."""
 
 import gc
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -251,3 +252,50 @@ def test_invalid_candidates_of_a_second_stage(csv: Callable[[str], Path], conten
         read_classed_candidates(csv(content))
     assert error.value.key == key
     assert value in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SeriesInstanceUID\nscan-1\nscan-2\n", "0\nscan-1\nscan-2\n", ",0\n0,scan-1\n1,scan-2\n",
+        "scan_id,split\nscan-1,test\nscan-2,test\n", ",Series UID\n0,scan-1\n1,scan-2\n",
+        "seriesuid,\nscan-1,\nscan-2,\n", "scan-1\nscan-2\n,\n",
+    ],
+)  # fmt: skip
+def test_a_header_of_another_name_is_no_scan(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scans.csv").write_text(text)
+    assert read_scan_ids(tmp_path / "scans.csv") == ["scan-1", "scan-2"]
+
+
+def test_numbered_scans_have_no_header(tmp_path: Path) -> None:
+    (tmp_path / "scans.csv").write_text("0\n1\n2\n")
+    assert read_scan_ids(tmp_path / "scans.csv") == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("text", ["Patienten\nscan-1\nscan-2\n", "seriesuid;split\nscan-1;a\n", "scan-1;a\nscan-2;b\n"])
+def test_what_may_be_no_list_of_scans_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scans.csv").write_text(text)
+    with pytest.raises(InputError) as error:
+        read_scan_ids(tmp_path / "scans.csv")
+    assert error.value.key == "table-value-invalid"
+    assert "line 1" in str(error.value)
+
+
+def test_rows_longer_than_the_header_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    good = "a,1,2,3,0.5,\n"
+    path.write_text(f"seriesuid,coordX,coordY,coordZ,probability\n{good}a,-14,08,-71,67,31,10,1,00\n")
+    with pytest.raises(InputError) as error:
+        read_candidates(path)
+    assert error.value.key == "table-value-invalid"
+    assert "line 3" in str(error.value)
+    path.write_text(f"seriesuid,coordX,coordY,coordZ,probability\n{good}")
+    assert len(read_candidates(path)) == 1
+
+
+def test_ids_are_compared_as_composed_text(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Müller 肺") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    (tmp_path / "scans.csv").write_text(f"seriesuid\n{decomposed}\n", encoding="utf-8")
+    assert read_scan_ids(tmp_path / "scans.csv") == [composed]
+    assert check_scan_id(decomposed) == composed

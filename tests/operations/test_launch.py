@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.training.launch import LostProcessError, count_devices, launch
+from nodule_lightning.training.launch import LostProcessError, count_devices, launch, runs_alone
 from tests.operations import launched
 from tests.ranks import ENVIRONMENT
 
@@ -119,3 +119,30 @@ def wait_until(happened: Callable[[], bool]) -> None:
 def test_devices_are_counted_as_lightning_counts_them() -> None:
     assert [count_devices("cpu", devices) for devices in (1, 3, "2", "auto")] == [1, 3, 2, 1]
     assert count_devices("tpu", 8) == 1
+
+
+@pytest.mark.parametrize(
+    ("tasks", "rank", "wanted", "alone"), [("4", "0", 1, True), ("1", "0", 1, False), ("2", "1", 2, False)]
+)
+def test_one_process_may_run_in_a_larger_slurm_job(
+    monkeypatch: pytest.MonkeyPatch, tasks: str, rank: str, wanted: int, alone: bool
+) -> None:
+    as_in_slurm(monkeypatch, tasks, rank)
+    assert runs_alone(wanted) == alone
+
+
+@pytest.mark.parametrize(("rank", "wanted"), [("0", 2), ("3", 1)])
+def test_other_numbers_of_slurm_tasks_are_refused(monkeypatch: pytest.MonkeyPatch, rank: str, wanted: int) -> None:
+    as_in_slurm(monkeypatch, "4", rank)
+    with pytest.raises(InputError) as error:
+        runs_alone(wanted)
+    assert error.value.key == "argument-conflict"
+
+
+def as_in_slurm(monkeypatch: pytest.MonkeyPatch, tasks: str, rank: str) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "spawner-jupyterhub")
+    monkeypatch.setenv("SLURM_NTASKS", tasks)
+    monkeypatch.setenv("SLURM_PROCID", rank)

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from nodule_lightning.errors import InputError
 from nodule_lightning.metrics.functional import RATES
+from nodule_lightning.training.wandb_logger import ResumableWandbLogger
 from tests import warm
 from tests.balls import write_balls
 from tests.ranks import ENVIRONMENT
@@ -204,3 +206,17 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own(trained: Trained) -> None:
 
 def measured(name: str) -> bool:
     return name.startswith(("loss/", "val/froc", "val/sensitivity")) or name in {"epoch", "_step"}
+
+
+def test_online_without_a_key_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError) as error:
+        ResumableWandbLogger(save_dir=tmp_path, offline=False)
+    assert error.value.key == "argument-missing"
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
