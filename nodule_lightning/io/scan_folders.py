@@ -1,11 +1,12 @@
 """Scans in a folder tree: files, and DICOM series, which may lie in several folders or share one."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.dicom import scan_id_of, volumes
+from nodule_lightning.io.dicom import LOCALISER_SLICES, scan_id_of
 from nodule_lightning.io.dicom_headers import list_images, walk
 from nodule_lightning.io.readers import SUFFIXES, file_id
 
@@ -36,16 +37,16 @@ def find_scans(folder: Path) -> dict[str, Path]:
     if folder.is_file():
         return {file_id(folder): folder}
     found: dict[str, Path] = {}
-    series: dict[str, list[Path]] = {}
+    images: dict[str, Counter[Path]] = {}
     unreadable: list[Path] = []
     for parent, names in _visible_folders(folder, unreadable):
         paths = [parent / name for name in names]
         for path in _volume_files(paths):
             _add(found, file_id(path), path)
-        for scan_id in _series_in(paths):
-            series.setdefault(scan_id, []).append(parent)
-    unreadable += series.pop("", [])
-    for scan_id, folders in series.items():
+        for scan_id, number in _series_in(paths).items():
+            images.setdefault(scan_id, Counter())[parent] += number
+    unreadable += images.pop("", ())
+    for scan_id, folders in _without_localisers(images).items():
         _add(found, scan_id, Path(os.path.commonpath(folders)))
     found |= {f"unreadable-{number}": path for number, path in enumerate(unreadable, start=1)}
     if not found:
@@ -70,9 +71,17 @@ def _volume_files(files: Iterable[Path]) -> list[Path]:
     return [path for path in files if path.name.lower().endswith(SUFFIXES)]
 
 
-def _series_in(files: Sequence[Path]) -> list[str]:
-    """Name the series among files by their scan ids; "" stands for images that are unreadable or say no series."""
+def _series_in(files: Sequence[Path]) -> dict[str, int]:
+    """Count the images of each series among files, by scan id; "" stands for what is unreadable or says no series."""
     volume_files = set(_volume_files(files))
     listing = list_images(path for path in files if path not in volume_files)
-    groups = volumes(listing)
-    return [scan_id_of(name) for name in groups] if groups else [""] * bool(listing.unreadable)
+    counts = Counter(scan_id_of(image.series) for image in listing.slices)
+    return dict(counts) or {"": 1} if listing.unreadable else dict(counts)
+
+
+def _without_localisers(images: Mapping[str, Counter[Path]]) -> dict[str, Counter[Path]]:
+    """Leave out series of at most three images that share their folders with a larger one."""
+    large = {scan_id: folders for scan_id, folders in images.items() if folders.total() > LOCALISER_SLICES}
+    with_large = set().union(*large.values())
+    alone = {scan_id: folders for scan_id, folders in images.items() if not with_large & folders.keys()}
+    return {**large, **alone}

@@ -201,6 +201,17 @@ def test_a_series_in_two_folders_is_read_together(series: list[Path]) -> None:
     assert_right(read_scan(folder.parent), 14, 0.1)
 
 
+def test_two_slices_that_lie_beside_another_series_are_not_lost(series: list[Path]) -> None:
+    other = series[0].parent.parent / "other"
+    write_series(other, uid=SERIES + ".5")
+    for file in series[:2]:
+        shutil.move(file, other / file.name)
+    found = find_scans(other.parent)
+    assert found == {SERIES: other.parent, SERIES + ".5": other}
+    assert_right(read_scan(found[SERIES], scan_id=SERIES), 14, 0.1)
+    assert_right(read_scan(found[SERIES + ".5"], scan_id=SERIES + ".5"), 14, 0.1)
+
+
 def test_links_to_scans_are_followed_and_loops_are_not(series: list[Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
