@@ -367,7 +367,7 @@ def _frames(folder: Path, slices: Sequence[Slice]) -> Shaped[np.ndarray, "slice 
                 stored[image.file] = pydicom.dcmread(image.file).pixel_array
             except (RuntimeError, ValueError, AttributeError, NotImplementedError):
                 raise InputError(
-                    f"{folder}: the frames of {image.file.name} cannot be decoded; decompress it", "file-unreadable"
+                    f"{folder}: the frames of an Enhanced CT cannot be decoded; decompress it", "file-unreadable"
                 ) from None
         slope, intercept = image.rescale
         plane = stored[image.file][image.frame]

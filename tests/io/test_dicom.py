@@ -366,7 +366,7 @@ def test_lossless_compression_changes_no_value(series: list[Path], compressor: s
         image.SetSpacing((SPACING_ZYX_MM[2], SPACING_ZYX_MM[1], 2.5))
         place = "\\".join(map(str, header.ImagePositionPatient))
         for tag, value in {
-            "0008|0018": header.SOPInstanceUID, "0020|000d": header.StudyInstanceUID, "0020|000e": UID,
+            "0008|0018": header.SOPInstanceUID, "0020|000d": header.StudyInstanceUID, "0020|000e": SERIES,
             "0020|0032": place, "0020|0037": "1\\0\\0\\0\\1\\0",
         }.items():  # fmt: skip
             image.SetMetaData(tag, value)
@@ -434,12 +434,12 @@ def test_one_slice_between_two_others_is_refused(series: list[Path]) -> None:
 
 
 def test_the_last_slices_of_a_series_beside_another_are_not_lost(tmp_path: Path) -> None:
-    other = f"{UID}.2"
+    other = f"{SERIES}.2"
     write_series(tmp_path / "1", Z_MM[:-2])
     write_series(tmp_path / "2", Z_MM[-2:], prefix="9")
     write_series(tmp_path / "2", uid=other)
     found = find_scans(tmp_path)
-    assert list(found) == [UID, other]
+    assert list(found) == [SERIES, other]
     for scan_id, path in found.items():
         assert_right(read_scan(path, scan_id=scan_id), 14)
 
@@ -447,9 +447,9 @@ def test_the_last_slices_of_a_series_beside_another_are_not_lost(tmp_path: Path)
 def test_the_rest_of_a_series_in_a_subfolder_is_read_too(tmp_path: Path) -> None:
     write_series(tmp_path, Z_MM[:9])
     write_series(tmp_path / "more", Z_MM[9:], prefix="9")
-    write_series(tmp_path / "other", uid=f"{UID}.2")
+    write_series(tmp_path / "other", uid=f"{SERIES}.2")
     assert_right(read_scan(tmp_path), 14)
-    assert_right(read_scan(find_scans(tmp_path)[UID], scan_id=UID), 14)
+    assert_right(read_scan(find_scans(tmp_path)[SERIES], scan_id=SERIES), 14)
 
 
 def second_pass(file: Path, pick: int) -> None:
