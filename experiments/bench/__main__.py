@@ -18,8 +18,8 @@ from rich.table import Table
 
 from experiments.bench.figures import Figure
 
-STRETCHES = ("golden", "million", "phantoms", "preparation", "training", "search")
-ON_REAL_DATA = ("golden", "preparation", "search")
+STRETCHES = ("golden", "million", "phantoms", "reading", "preparation", "training", "search")
+ON_REAL_DATA = ("golden", "reading", "preparation", "search")
 ROOT = Path(__file__).parents[2]
 
 
@@ -48,6 +48,10 @@ def _measure_on_real_data(stretch: str, real_data: Path, folder: Path) -> list[F
         from experiments.bench.score import golden
 
         return golden(real_data, folder)
+    if stretch == "reading":
+        from experiments.bench.reading import reading
+
+        return reading(real_data, folder)
     if stretch == "preparation":
         from experiments.bench.preparation import preparation
 

@@ -1,8 +1,9 @@
 """DICOM series: which images in a folder belong to one volume, and what is left out."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,15 @@ from nodule_lightning.io.tables import check_scan_id
 from nodule_lightning.io.volume_files import Volume
 
 LOCALISER_SLICES: Final = 3
-_SAME_COSINE: Final = 2e-3
-_FAR_BELOW: Final = 0.6
+UNREADABLE: Final = "unreadable-"
+# Of cosines, and of the pixel distance as a share: 0.05 mm at the far side of a slice.
+_SAME_PLANE: Final = 1e-4
+# One distance between two that are twice as large, or several by turns, each smaller than its neighbours.
+_FAR_BELOW: Final = 0.5
+_SMALLER: Final = 0.9
+_ONE_MORE: Final = 1.1
+# An order of InstanceNumbers that turns more often says nothing.
+_MOST_TURNS: Final = 8
 
 
 def read_series(folder: Path, series: str | None = None, reading: ReadingSettings = STRICT) -> tuple[str, Volume]:
@@ -52,12 +60,10 @@ def read_series(folder: Path, series: str | None = None, reading: ReadingSetting
     )
 
 
-def scan_id_of(series: str) -> str:
-    """Return the scan id of a series; empty if its UID is none."""
-    try:
-        return check_scan_id(series)
-    except InputError:
-        return ""
+def volumes(listing: Listing) -> dict[str, list[Slice]]:
+    """Group images by series, without localisers: series of at most three, unless there are no others."""
+    groups = listing.by_series()
+    return {name: images for name, images in groups.items() if len(images) > LOCALISER_SLICES} or groups
 
 
 def _list(folder: Path, *, deep: bool) -> Listing:
@@ -66,9 +72,13 @@ def _list(folder: Path, *, deep: bool) -> Listing:
     except OSError as error:
         raise InputError(f"{folder} cannot be listed: {error.strerror}", "file-unreadable") from None
     subfolders = [parent / name for parent, _, names in walk(folder, []) for name in names if parent != folder]
-    if not subfolders or (direct.slices and not deep):
+    if not subfolders:
         return direct
     below = list_images(subfolders)
+    own = direct.by_series()
+    if own and not deep:
+        # The rest of a series may lie in a subfolder; other series there do not concern this one.
+        below = Listing([image for image in below.slices if image.series in own], below.unreadable, below.unopened)
     return Listing(direct.slices + below.slices, direct.unreadable + below.unreadable, direct.unopened + below.unopened)
 
 
@@ -77,13 +87,9 @@ def _is_visible_file(path: Path) -> bool:
 
 
 def _pick(folder: Path, listing: Listing, series: str | None) -> tuple[str, list[Slice]]:
-    every = listing.by_series()
-    groups = {name: images for name, images in every.items() if len(images) > LOCALISER_SLICES} or every
+    groups = volumes(listing)
     if series is not None:
-        by_id = {name: scan_id_of(name) for name in every}
-        # What no id names is read to say why.
-        groups = {name: every[name] for name, scan_id in by_id.items() if scan_id in (series, "")}
-        groups = {name: images for name, images in groups.items() if by_id[name]} or groups
+        groups = {name: images for name, images in listing.by_series().items() if _is_named(name, series)}
     if not groups and listing.unreadable:
         raise InputError(
             f"{folder}: none of its {len(listing.unreadable)} images can be read; copy them again", "file-damaged"
@@ -91,17 +97,26 @@ def _pick(folder: Path, listing: Listing, series: str | None) -> tuple[str, list
     if not groups:
         raise InputError(f"{folder} holds no DICOM series and is no scan file", "file-missing")
     if len(groups) > 1:
-        listed = ", ".join(f"{name} ({len(images)} slices)" for name, images in every.items())
+        listed = ", ".join(f"{name} ({len(images)} slices)" for name, images in listing.by_series().items())
         raise InputError(
             f"{folder} holds several DICOM series: {listed}; put one in a folder of its own and pass that",
             "argument-invalid",
         )
     name, slices = next(iter(groups.items()))
-    if not scan_id_of(name):
+    if not name:
         raise InputError(
-            f"{folder}: its images have no valid SeriesInstanceUID or StudyInstanceUID; give them one", "scan-invalid"
+            f"{folder}: its images have neither a SeriesInstanceUID nor a StudyInstanceUID; give them one",
+            "scan-invalid",
         )
     return name, slices
+
+
+def _is_named(name: str, scan_id: str) -> bool:
+    """Compare the UID of a series with a scan id; a UID that is none belongs to what `find_scans` calls unreadable."""
+    try:
+        return check_scan_id(name) == scan_id
+    except InputError:
+        return scan_id.startswith(UNREADABLE)
 
 
 def _count_unreadable(
@@ -139,7 +154,7 @@ _NEEDED: Final[tuple[tuple[str, Callable[[Slice], bool]], ...]] = (
     ("are in colour", lambda image: image.shape[2] == 1),
     ("have no readable ImagePositionPatient", lambda image: _is_finite(image.position_xyz_mm)),
     ("have no readable ImageOrientationPatient", lambda image: _is_finite(image.orientation)),
-    ("have no readable PixelSpacing", lambda image: min(image.spacing_yx_mm) > 0),
+    ("have no readable PixelSpacing", lambda image: _is_finite(image.spacing_yx_mm) and min(image.spacing_yx_mm) > 0),
 )
 
 
@@ -164,27 +179,51 @@ def _keep_one_plane(folder: Path, slices: Sequence[Slice], reading: ReadingSetti
 def _keep_one_pass(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> tuple[list[Slice], list[str]]:
     """Keep the largest of several passes over the same place."""
     normal = axes_of(folder, slices[0])[:, 2]
-    passes: dict[tuple[str, str], list[Slice]] = {}
-    for image in slices:
-        passes.setdefault(image.acquisition, []).append(image)
-    depths = [np.sort([image.position_xyz_mm for image in images] @ normal) for images in passes.values()]
+    depth = np.array([image.position_xyz_mm for image in slices]) @ normal
+    order = np.argsort(depth, kind="stable")
     kept, notes = list(slices), []
-    if any(_overlap(one, other) > LOCALISER_SLICES for one, other in combinations(depths, 2)):
-        counts = " and ".join(str(len(images)) for images in passes.values())
-        fault = f"one series holds several passes over one place (AcquisitionNumber), of {counts} slices"
-        notes.append(reading.doubt(folder, fault))
-        kept = max(passes.values(), key=len)
-    if is_interleaved(np.sort([image.position_xyz_mm for image in kept] @ normal)):
+    for labels in (
+        [image.acquisition for image in slices],
+        [image.time for image in slices],
+        _turns(depth, np.array([image.number for image in slices])),
+    ):
+        passes = {label: count for label, count in Counter(labels).most_common() if count > LOCALISER_SLICES}
+        upwards = [labels[place] for place in order.tolist() if labels[place] in passes]
+        changes = sum(one != other for one, other in pairwise(upwards))
+        # Passes one after the other change once less than there are passes.
+        if changes >= len(passes) + LOCALISER_SLICES:
+            counts = " and ".join(map(str, passes.values()))
+            fault = f"one series holds several passes over one place, of {counts} slices"
+            notes.append(reading.doubt(folder, fault))
+            largest = next(iter(passes))
+            kept = [image for image, label in zip(slices, labels, strict=True) if label == largest]
+            break
+    if is_interleaved(np.sort(np.array([image.position_xyz_mm for image in kept]) @ normal)):
         fault = "its slices lie close together and far apart by turns, as of several passes in one series"
         notes.append(reading.doubt(folder, fault))
     return kept, notes
 
 
+def _turns(depth_mm: Float64[np.ndarray, "slice"], number: Float64[np.ndarray, "slice"]) -> list[int]:
+    """Number the stretches in which the slices, by InstanceNumber, go one way; all 0 if there is no such order."""
+    order = np.lexsort((depth_mm, number))
+    steps = np.sign(np.diff(depth_mm[order]).round(2))
+    way = steps[steps != 0]
+    turns = np.cumsum(np.append(0, way[1:] != way[:-1]))
+    if np.isnan(number).any() or not len(way) or turns[-1] > _MOST_TURNS:
+        return [0] * len(depth_mm)
+    labels = np.zeros(len(depth_mm), dtype=np.int64)
+    # Of slices at one place, the later ones belong to the stretch of the first.
+    labels[order[1:]] = turns[np.maximum(np.cumsum(steps != 0) - 1, 0)]
+    result: list[int] = labels.tolist()
+    return result
+
+
 def _is_same_plane(one: Slice, other: Slice) -> bool:
     return (
         one.shape == other.shape
-        and np.allclose(one.orientation, other.orientation, rtol=0, atol=_SAME_COSINE)
-        and np.allclose(one.spacing_yx_mm, other.spacing_yx_mm, rtol=1e-3, atol=0)
+        and np.allclose(one.orientation, other.orientation, rtol=0, atol=_SAME_PLANE)
+        and np.allclose(one.spacing_yx_mm, other.spacing_yx_mm, rtol=_SAME_PLANE, atol=0)
     )
 
 
@@ -194,21 +233,22 @@ def _described(image: Slice) -> str:
     return f"of {rows}x{columns} pixels of {spacing} mm"
 
 
-def _overlap(one: Float64[np.ndarray, "n"], other: Float64[np.ndarray, "m"]) -> int:
-    """Count the slices of one pass that lie within another."""
-    return min(int(((low[0] <= high) & (high <= low[-1])).sum()) for low, high in ((one, other), (other, one)))
-
-
 def is_interleaved(depth_mm: Float64[np.ndarray, "slice"]) -> bool:
-    """Recognise slices of two passes: their distances are small and large by turns.
+    """Recognise slices of two passes: distances far below those around them, or small and large ones by turns.
 
     Args:
         depth_mm: ascending positions along the normal.
     """
     gaps = np.diff(depth_mm)
     gaps = gaps[gaps > SAME_PLACE_MM]
-    if len(gaps) < 2 * LOCALISER_SLICES:
+    if len(gaps) < 3:
         return False
-    before, own, after = gaps[:-2], gaps[1:-1], gaps[2:]
-    small = (own < _FAR_BELOW * before) & (own < _FAR_BELOW * after)
-    return int(small.sum()) > max(LOCALISER_SLICES, len(gaps) // 5)
+    usual = float(np.median(gaps))
+    beyond = np.concatenate([[usual], gaps, [usual]])
+    neighbour = np.minimum(beyond[:-2], beyond[2:])
+    by_turns = gaps < _SMALLER * neighbour
+    lone = (gaps < _FAR_BELOW * neighbour) & (gaps < _FAR_BELOW * usual)
+    # One more slice parts a usual distance in two.
+    pair, around = gaps[:-1] + gaps[1:], np.minimum(beyond[:-3], beyond[3:])
+    parted = pair < _ONE_MORE * np.minimum(around, usual)
+    return bool(lone.any() or parted.any() or (by_turns[:-2] & by_turns[2:]).any())

@@ -17,8 +17,9 @@ Numbers = tuple[float, ...]
 
 _TAGS: Final = [
     "Modality", "StudyInstanceUID", "SeriesInstanceUID", "AcquisitionNumber", "TemporalPositionIdentifier",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
-    "SamplesPerPixel", "BitsAllocated", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "AcquisitionTime", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows",
+    "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation", "RescaleSlope",
+    "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 _UNCOMPRESSED: Final = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
 # A file with such a suffix claims to be DICOM, also if it is empty.
@@ -41,22 +42,28 @@ class Slice:
         frame: its number in a multi-frame file; None if the file holds one image.
         series: SeriesInstanceUID, or StudyInstanceUID where that is empty; empty without both.
         acquisition: what tells the passes of one series apart.
+        time: AcquisitionTime, which may do so as well.
+        number: InstanceNumber; NaN if missing or no number.
         shape: rows, columns and samples per pixel.
         position_xyz_mm: of the centre of the first pixel; NaN if missing or no numbers.
         orientation: direction cosines of the rows and of the columns; NaN likewise.
         spacing_yx_mm: distance of the rows and of the columns; NaN likewise.
-        rescale: slope and intercept of a frame.
+        is_signed: whether the stored values are.
+        rescale: slope and intercept.
     """
 
     file: Path
     frame: int | None
     series: str
     acquisition: tuple[str, str]
+    time: str
+    number: float
     shape: tuple[int, int, int]
     position_xyz_mm: Numbers
     orientation: Numbers
     spacing_yx_mm: Numbers
-    rescale: tuple[float, float] = (1.0, 0.0)
+    is_signed: bool
+    rescale: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +183,14 @@ def _images(path: Path, header: Dataset, left_bytes: int) -> list[Slice]:
         frame=None if frames == 1 else 0,
         series=_text(header, "SeriesInstanceUID") or _text(header, "StudyInstanceUID"),
         acquisition=(_text(header, "AcquisitionNumber"), _text(header, "TemporalPositionIdentifier")),
+        time=_text(header, "AcquisitionTime"),
+        number=_numbers([_value(header, "InstanceNumber")], 1)[0],
         shape=(int(rows), int(columns), samples),
         position_xyz_mm=_numbers(_value(header, "ImagePositionPatient"), 3),
         orientation=_numbers(_value(header, "ImageOrientationPatient"), 6),
         spacing_yx_mm=_numbers(_value(header, "PixelSpacing"), 2),
+        is_signed=bool(_value(header, "PixelRepresentation")),
+        rescale=_rescale(header),
     )
     of_frames = _value(header, "PerFrameFunctionalGroupsSequence")
     shared = _value(header, "SharedFunctionalGroupsSequence") or [Dataset()]
@@ -194,8 +205,7 @@ def _frame(file: Slice, number: int, own: Dataset, shared: Dataset) -> Slice:
         member: Dataset = found[0]
         return member
 
-    transform, content = group("PixelValueTransformationSequence"), group("FrameContentSequence")
-    slope, intercept = _value(transform, "RescaleSlope"), _value(transform, "RescaleIntercept")
+    content = group("FrameContentSequence")
     return replace(
         file,
         frame=number,
@@ -203,8 +213,14 @@ def _frame(file: Slice, number: int, own: Dataset, shared: Dataset) -> Slice:
         position_xyz_mm=_numbers(_value(group("PlanePositionSequence"), "ImagePositionPatient"), 3),
         orientation=_numbers(_value(group("PlaneOrientationSequence"), "ImageOrientationPatient"), 6),
         spacing_yx_mm=_numbers(_value(group("PixelMeasuresSequence"), "PixelSpacing"), 2),
-        rescale=(1.0 if slope is None else float(slope), float(intercept or 0.0)),
+        rescale=_rescale(group("PixelValueTransformationSequence")),
+        number=math.nan,
     )
+
+
+def _rescale(header: Dataset) -> tuple[float, float]:
+    slope, intercept = _value(header, "RescaleSlope"), _value(header, "RescaleIntercept")
+    return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
 
 def _is_dicom(file: BinaryIO) -> bool:

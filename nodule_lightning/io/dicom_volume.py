@@ -19,7 +19,7 @@ SAME_PLACE_MM: Final = 0.005
 _WIDEST_GAP_MM: Final = 25.0
 # Positions are stored with few digits.
 _ROUNDED_MM: Final = 0.01
-_CROOKED_MM: Final = 1.0
+_CROOKED_MM: Final = 0.1
 # Tolerance as a share of the usual slice distance.
 _EVEN: Final = 0.02
 
@@ -54,9 +54,8 @@ def build_volume(folder: Path, slices: Sequence[Slice], reading: ReadingSettings
         raise InputError(f"{folder}: {widest:.0f} mm without a slice; copy the series again", "scan-invalid")
     step_y, step_x = slices[0].spacing_yx_mm
     step_z = float(even[-1] - even[0]) / (len(even) - 1)
-    steps = np.column_stack(
-        [axes[:, 0] * step_x, axes[:, 1] * step_y, (axes[:, 2] + _shift(folder, position, depth, axes[:, 2])) * step_z]
-    )
+    shift = _shift(folder, position, depth, axes[:, 2])
+    steps = np.column_stack([axes[:, 0] * step_x, axes[:, 1] * step_y, (axes[:, 2] + shift) * step_z])
     placed = values[kept] if even is depth else _between(values, depth, kept, even)
     return Volume(placed, steps, position[0], (*notes, *changes))
 
@@ -113,6 +112,10 @@ def _pixels(
 def _decoded(slices: Sequence[Slice]) -> Shaped[np.ndarray, "slice y x"]:
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames([str(image.file) for image in slices])
+    kinds = {(image.is_signed, *image.rescale) for image in slices}
+    if len(kinds) > 1 or any(value % 1 for _, *rescale in kinds for value in rescale):
+        # Else ITK takes the type of the first slice for all.
+        reader.SetOutputPixelType(SimpleITK.sitkFloat32)
     with silent():
         values: Shaped[np.ndarray, "slice y x"] = SimpleITK.GetArrayFromImage(reader.Execute())
     return values
@@ -135,7 +138,7 @@ def _frames(folder: Path, slices: Sequence[Slice]) -> Shaped[np.ndarray, "slice 
                 stored[image.file] = pydicom.dcmread(image.file).pixel_array
             except (RuntimeError, ValueError, AttributeError, NotImplementedError):
                 raise InputError(
-                    f"{folder}: the frames of {image.file.name} cannot be decoded; decompress it", "file-unreadable"
+                    f"{folder}: the frames of an Enhanced CT cannot be decoded; decompress it", "file-unreadable"
                 ) from None
         slope, intercept = image.rescale
         plane = stored[image.file][image.frame]

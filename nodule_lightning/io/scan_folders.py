@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.dicom import LOCALISER_SLICES, scan_id_of
+from nodule_lightning.io.dicom import LOCALISER_SLICES, UNREADABLE
 from nodule_lightning.io.dicom_headers import list_images, walk
 from nodule_lightning.io.readers import SUFFIXES, file_id
+from nodule_lightning.io.tables import check_scan_id
 
 # The folder of true masks in a generated data set, and the files beside it by which such a data set is recognised.
 TRUTH = "truth"
@@ -37,18 +38,17 @@ def find_scans(folder: Path) -> dict[str, Path]:
     if folder.is_file():
         return {file_id(folder): folder}
     found: dict[str, Path] = {}
-    images: dict[str, Counter[Path]] = {}
+    counts: dict[Path, dict[str, int]] = {}
     unreadable: list[Path] = []
     for parent, names in _visible_folders(folder, unreadable):
         paths = [parent / name for name in names]
         for path in _volume_files(paths):
             _add(found, file_id(path), path)
-        for scan_id, number in _series_in(paths).items():
-            images.setdefault(scan_id, Counter())[parent] += number
-    unreadable += images.pop("", ())
-    for scan_id, folders in _without_localisers(images).items():
+        counts[parent] = _count_images(paths)
+    unreadable += [parent for parent, images in counts.items() if images.pop("", 0)]
+    for scan_id, folders in _series_of(counts).items():
         _add(found, scan_id, Path(os.path.commonpath(folders)))
-    found |= {f"unreadable-{number}": path for number, path in enumerate(unreadable, start=1)}
+    found |= {f"{UNREADABLE}{number}": path for number, path in enumerate(unreadable, start=1)}
     if not found:
         raise InputError(f"{folder} holds no scan: neither {', '.join(SUFFIXES)} nor a DICOM series", "file-missing")
     return dict(sorted(found.items()))
@@ -71,17 +71,30 @@ def _volume_files(files: Iterable[Path]) -> list[Path]:
     return [path for path in files if path.name.lower().endswith(SUFFIXES)]
 
 
-def _series_in(files: Sequence[Path]) -> dict[str, int]:
+def _count_images(files: Sequence[Path]) -> dict[str, int]:
     """Count the images of each series among files, by scan id; "" stands for what is unreadable or says no series."""
     volume_files = set(_volume_files(files))
     listing = list_images(path for path in files if path not in volume_files)
-    counts = Counter(scan_id_of(image.series) for image in listing.slices)
-    return dict(counts) or {"": 1} if listing.unreadable else dict(counts)
+    counts: Counter[str] = Counter(_scan_id(image.series) for image in listing.slices)
+    return dict(counts) or {"": len(listing.unreadable)}
 
 
-def _without_localisers(images: Mapping[str, Counter[Path]]) -> dict[str, Counter[Path]]:
-    """Leave out series of at most three images that share their folders with a larger one."""
-    large = {scan_id: folders for scan_id, folders in images.items() if folders.total() > LOCALISER_SLICES}
-    with_large = set().union(*large.values())
-    alone = {scan_id: folders for scan_id, folders in images.items() if not with_large & folders.keys()}
-    return {**large, **alone}
+def _series_of(counts: Mapping[Path, Mapping[str, int]]) -> dict[str, list[Path]]:
+    """Name the folders of each series, without localisers: few images, in all folders, beside a larger series."""
+    total: Counter[str] = Counter()
+    for images in counts.values():
+        total.update(images)
+    folders: dict[str, list[Path]] = {}
+    for parent, images in counts.items():
+        is_volume = {scan_id: total[scan_id] > LOCALISER_SLICES for scan_id in images}
+        for scan_id in images:
+            if is_volume[scan_id] or not any(is_volume.values()):
+                folders.setdefault(scan_id, []).append(parent)
+    return folders
+
+
+def _scan_id(series: str) -> str:
+    try:
+        return check_scan_id(series)
+    except InputError:
+        return ""

@@ -232,6 +232,8 @@ def _reason(error: Exception, task: Task, cache: Path) -> str:
         cache / "scans" / task.scan_id: "its entry",
     }
     places |= dict.fromkeys(task.readings.files if task.readings else (), "its XML")
+    for name in (file.name for file in task.path.rglob("*")) if task.path.is_dir() else ():
+        text = text.replace(f", such as {name}", "")
     for path, word in places.items():
         text = re.sub(rf"(?<!\S){re.escape(str(path))}(?=[\s:;,]|$)", word, text)
     return " ".join(text.split())

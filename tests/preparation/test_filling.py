@@ -23,7 +23,17 @@ from nodule_lightning.preparation.prepare import PreparationSettings
 from nodule_lightning.preparation.summary import summarise
 from nodule_lightning.structures import Failure, Labels
 from tests.cache.runs import COARSE, FILL, digest, finish, start, write_scans
-from tests.chest import CENTRE_XYZ_MM, GRID, LUNG_RADII_XYZ_MM, ball, draw_chest, lung_centre, world_of, write_image
+from tests.chest import (
+    CENTRE_XYZ_MM,
+    GRID,
+    LUNG_RADII_XYZ_MM,
+    ball,
+    draw_chest,
+    lung_centre,
+    world_of,
+    write_dicom,
+    write_image,
+)
 
 
 @pytest.mark.slow
@@ -226,3 +236,15 @@ def test_labels_are_updated_with_their_counts_in_the_record(tmp_path: Path) -> N
     dataset = Folder(tmp_path / "raw", annotations=table)
     assert skipped(fill_cache(dataset, tmp_path, COARSE)) == [True]
     assert open_entry(tmp_path, "scan-0").record["nodules"] == {"annotated": 3, "in_crop": 2, "in_mask": 1}
+
+
+def test_a_failure_names_no_file_of_its_folder(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "raw", draw_chest().hu[:9, :20, :20], "1.2.3.4", prefix="Secret-Name-")
+    damaged = min((tmp_path / "raw").glob("*.dcm"))
+    os.truncate(damaged, 0)
+    (failure,) = fill_cache(Folder(tmp_path / "raw"), tmp_path / "cache", PreparationSettings())
+    assert isinstance(failure, Failure)
+    assert "1 of 9" in failure.reason
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert kept
+    assert not any("Secret" in text for text in (failure.reason, *(path.read_text(errors="replace") for path in kept)))
