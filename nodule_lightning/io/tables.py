@@ -275,6 +275,8 @@ def _without_header(columns: _Columns) -> _Columns:
     named = [place for place in known if first[place].strip() != "0"]
     # pandas leaves the header of its index empty. Scans that are numbered from 0 have no header.
     place = next(iter(named or (known if not any(first[:-1]) else [])), None)
+    if place is not None and (short := [index for index, row in enumerate(others, 1) if len(row) <= place]):
+        raise columns.error(short[0], f"it ends before column {place + 1}, which holds the ids")
     if place is not None and (named or not all(row[place].isdigit() for row in others)):
         return replace(columns, place={"seriesuid": place}, rows=others, has_header=True)
     ids = [row[0] for row in others]

@@ -55,7 +55,7 @@ def test_predict_with_an_unknown_scan_id(run: Runner, checkpoint: Path, cache: P
 
 
 def test_predict_with_a_list_without_its_column(run: Runner, checkpoint: Path, cache: Path, tmp_path: Path) -> None:
-    wanted = write(tmp_path / "wanted.csv", "name,subset\none,1\n")
+    wanted = write(tmp_path / "wanted.csv", "patient,subset\none,1\n")
     ended = run(predict.main, f"checkpoint={checkpoint}", f"input={cache}", f"scans={wanted}", "output=out")
     # Its header is taken for an id.
     assert ended.key == "scan-unknown"

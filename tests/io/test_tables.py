@@ -272,13 +272,15 @@ def test_numbered_scans_have_no_header(tmp_path: Path) -> None:
     assert read_scan_ids(tmp_path / "scans.csv") == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("text", ["Patienten\nscan-1\nscan-2\n", "seriesuid;split\nscan-1;a\n", "scan-1;a\nscan-2;b\n"])
+@pytest.mark.parametrize(
+    "text", ["Patienten\nscan-1\nscan-2\n", "seriesuid;split\nscan-1;a\n", "scan-1;a\nscan-2;b\n", ",id\n0,scan-1\n1\n"]
+)
 def test_what_may_be_no_list_of_scans_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "scans.csv").write_text(text)
     with pytest.raises(InputError) as error:
         read_scan_ids(tmp_path / "scans.csv")
     assert error.value.key == "table-value-invalid"
-    assert "line 1" in str(error.value)
+    assert ", line " in str(error.value)
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path: Path) -> None:
