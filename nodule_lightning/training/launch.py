@@ -57,8 +57,10 @@ def global_rank() -> int:
 def is_slurm() -> bool:
     """Check whether this process is a task of a SLURM job, or what a notebook server in such a job has started."""
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    return SLURMEnvironment.detect()
+    # torchrun in a SLURM job counts its own processes.
+    return SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
 
 
 def runs_alone(wanted: int) -> bool:

@@ -139,6 +139,12 @@ def test_other_numbers_of_slurm_tasks_are_refused(monkeypatch: pytest.MonkeyPatc
     assert error.value.key == "argument-conflict"
 
 
+def test_torchrun_in_a_slurm_job_counts_its_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_in_slurm(monkeypatch, "2", "0")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert not runs_alone(8)
+
+
 def as_in_slurm(monkeypatch: pytest.MonkeyPatch, tasks: str, rank: str) -> None:
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
