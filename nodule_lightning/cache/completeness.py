@@ -6,6 +6,7 @@ CACHE/scans.csv   every scan of the data sets that nodule-prepare was given, of 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+from unicodedata import normalize
 
 from nodule_lightning.cache.entries import list_entries
 from nodule_lightning.cache.failures import read_failures
@@ -43,7 +44,8 @@ def require_complete(cache: Path) -> str | None:
     """
     path = cache / LIST
     listed = set(read_scan_ids(path)) if path.exists() else set()
-    begun = {path.parent.name for path in (cache / "scans").glob("[!.]*/ct.npy")}
+    # Earlier versions named folders by uncomposed ids, as `list_entries` knows.
+    begun = {normalize("NFC", path.parent.name) for path in (cache / "scans").glob("[!.]*/ct.npy")}
     expected, failures = listed | begun, read_failures(cache)
     missing = sorted(expected - set(list_entries(cache)))
     if unexplained := [scan_id for scan_id in missing if scan_id not in failures]:

@@ -221,7 +221,8 @@ def _opened(path: Path) -> Iterator[CsvReader]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-            if ";" in first and "," not in first:
+            # An id has no semicolon; a comma after one may be that of a decimal.
+            if ";" in first.partition(",")[0] and "\t" not in first:
                 raise InputError(
                     f"{path}, line 1: its columns are separated by semicolons; write it with commas, and numbers with "
                     "points",
@@ -258,7 +259,8 @@ def _read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = (
     if min(map(len, columns.rows), default=width) < width:
         index = next(index for index, row in enumerate(columns.rows) if len(row) < width)
         raise columns.error(index, f"{len(columns.rows[index])} values where at least {width} are needed")
-    _refuse_long_rows(columns, len(rows[0]) if rows else 0)
+    # A number under a nameless last column would be the rest of one with a decimal comma.
+    _refuse_long_rows(columns, len(_without_empty_end(rows[0])) if rows else 0)
     return columns
 
 
@@ -293,6 +295,13 @@ def _has_digit(text: str) -> bool:
     return any(map(str.isdigit, text))
 
 
+def _without_empty_end(row: Sequence[str]) -> Sequence[str]:
+    width = len(row)
+    while width and not row[width - 1].strip():
+        width -= 1
+    return row[:width]
+
+
 def _refuse_long_rows(columns: _Columns, width: int) -> None:
     """Refuse rows with more values than columns: with decimal commas, each value would be taken for another.
 
@@ -301,10 +310,10 @@ def _refuse_long_rows(columns: _Columns, width: int) -> None:
     if max(map(len, columns.rows), default=0) <= width:
         return
     for index, row in enumerate(columns.rows):
-        if any(row[width:]):
+        if len(values := _without_empty_end(row)) > width:
             raise columns.error(
                 index,
-                f"{len(row)} values under {width} columns; write numbers with decimal points, not commas, and texts "
+                f"{len(values)} values under {width} columns; write numbers with decimal points, not commas, and texts "
                 "with commas in quotes",
             )
 

@@ -13,6 +13,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from nodule_lightning.cache.completeness import require_complete
 from nodule_lightning.cache.entries import (
     FORMAT_VERSION,
     list_entries,
@@ -243,6 +244,7 @@ def test_an_entry_that_is_named_in_decomposed_text_is_found(tmp_path: Path) -> N
     write_cache(tmp_path, [composed])
     (tmp_path / "scans" / composed).rename(tmp_path / "scans" / decomposed)
     assert list_entries(tmp_path) == [composed]
+    assert require_complete(tmp_path) is None
     entry = open_entry(tmp_path, decomposed)
     write_entry(tmp_path, replace(entry, scan_id=composed))
     assert [path.name for path in (tmp_path / "scans").iterdir() if path.is_dir()] == [decomposed]

@@ -291,6 +291,9 @@ def test_rows_longer_than_the_header_are_refused(tmp_path: Path) -> None:
         read_candidates(path)
     assert error.value.key == "table-value-invalid"
     assert "line 3" in str(error.value)
+    path.write_text("seriesuid,coordX,coordY,coordZ,probability,\na,1,2,3,0,5\n")
+    with pytest.raises(InputError):
+        read_candidates(path)
     path.write_text(f"seriesuid,coordX,coordY,coordZ,probability\n{good}")
     assert len(read_candidates(path)) == 1
 
