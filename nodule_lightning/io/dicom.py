@@ -52,8 +52,9 @@ def read_series(folder: Path, series: str | None = None, reading: ReadingSetting
     notes = [*_count_unreadable(folder, slices, listing, reading)]
     slices, left_out = _keep_placed(folder, slices)
     slices, others = _keep_one_plane(folder, slices, reading)
+    slices, foreign = _keep_one_source(folder, slices, reading)
     slices, passes = _keep_one_pass(folder, slices, reading)
-    notes += [*left_out, *others, *passes]
+    notes += [*left_out, *others, *foreign, *passes]
     volume = build_volume(folder, slices, reading)
     return check_scan_id(name), Volume(
         volume.values, volume.axes_xyz_mm, volume.origin_xyz_mm, (*notes, *volume.notes), volume.owner
@@ -176,6 +177,19 @@ def _keep_one_plane(folder: Path, slices: Sequence[Slice], reading: ReadingSetti
     return groups[0], [reading.doubt(folder, f"one series holds images of several kinds: {listed}")]
 
 
+def _keep_one_source(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> tuple[list[Slice], list[str]]:
+    """Keep the largest group of images of one study and one frame of reference: UIDs may stand for several scans."""
+    counts = Counter(image.source for image in slices).most_common()
+    if len(counts) == 1:
+        return list(slices), []
+    listed = " and ".join(str(count) for _, count in counts)
+    fault = (
+        f"{listed} images bear one id but are of several studies or frames of reference, or of no series in several "
+        "folders"
+    )
+    return [image for image in slices if image.source == counts[0][0]], [reading.doubt(folder, fault)]
+
+
 def _keep_one_pass(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> tuple[list[Slice], list[str]]:
     """Keep the largest of several passes over the same place."""
     normal = axes_of(folder, slices[0])[:, 2]
@@ -222,6 +236,7 @@ def _turns(depth_mm: Float64[np.ndarray, "slice"], number: Float64[np.ndarray, "
 def _is_same_plane(one: Slice, other: Slice) -> bool:
     return (
         one.shape == other.shape
+        and (one.frame is None) == (other.frame is None)
         and np.allclose(one.orientation, other.orientation, rtol=0, atol=_SAME_PLANE)
         and np.allclose(one.spacing_yx_mm, other.spacing_yx_mm, rtol=_SAME_PLANE, atol=0)
     )

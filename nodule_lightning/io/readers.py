@@ -14,7 +14,7 @@ from jaxtyping import Integer
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.dicom import read_series
-from nodule_lightning.io.dicom_headers import is_dicom
+from nodule_lightning.io.dicom_headers import OTHER_FORMATS, is_dicom, walk
 from nodule_lightning.io.hounsfield import choose_offset, to_hu
 from nodule_lightning.io.placing import place
 from nodule_lightning.io.settings import STRICT, ReadingSettings
@@ -77,15 +77,19 @@ def read_labels(path: Path, grid: Grid) -> Integer[np.ndarray, "z y x"]:
 
 
 def source_files(path: Path) -> list[Path]:
-    """List the files of a scan: a header with its data file, or all files of a DICOM folder.
+    """List the files of a scan: a header with its data file, or all files of a DICOM folder and its subfolders.
 
     Raises:
         InputError: the data file that a header names is missing.
     """
     if path.is_dir():
-        direct = sorted(file for file in path.iterdir() if file.is_file())
-        # Of a series in several folders, all files below the folder that holds them.
-        return direct or sorted(file for file in path.rglob("*") if file.is_file())
+        return [
+            file
+            for parent, _, names in walk(path, [])
+            for file in (parent / name for name in names)
+            # A series may lie in subfolders, and a cache as well.
+            if (parent == path or file.suffix.lower() not in OTHER_FORMATS) and file.is_file()
+        ]
     if path.suffix.lower() != ".mhd":
         return [path]
     match = re.search(rb"^ElementDataFile\s*=\s*(.+?)\s*$", path.read_bytes()[:65536], re.MULTILINE)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.readers import read_scan
+from nodule_lightning.io.dicom_headers import UnreadableError, read_header
+from nodule_lightning.io.readers import read_scan, source_files
 from nodule_lightning.io.scan_folders import find_scans
 from nodule_lightning.io.settings import ReadingSettings
 from nodule_lightning.structures import Scan
@@ -461,6 +469,110 @@ def test_the_rest_of_a_series_in_a_subfolder_is_read_too(tmp_path: Path) -> None
     write_series(tmp_path / "other", uid=f"{SERIES}.2")
     assert_right(read_scan(tmp_path), 14)
     assert_right(read_scan(find_scans(tmp_path)[SERIES], scan_id=SERIES), 14)
+
+
+@pytest.mark.parametrize("left", [b"", bytes(700)], ids=["empty", "zeros"])
+def test_blank_files_count_whatever_their_names(series: list[Path], left: bytes) -> None:
+    folder = series[0].parent
+    # As of an anonymiser that names files by a hash.
+    names = [file.rename(folder / f"{chr(97 + number)}{number * 7919:x}f") for number, file in enumerate(series)]
+    (folder / "README").write_text("no image")
+    for file in names[8:]:
+        file.write_bytes(left)
+    error = refused(folder)
+    assert (error.key, "6 of 14 files" in str(error)) == ("scan-doubtful", True)
+    assert_right(read_scan(folder, LENIENT), 8, 0.1)
+
+
+def test_slices_with_the_suffix_of_another_format_are_read(series: list[Path]) -> None:
+    for number, file in enumerate(series[5:]):
+        file.rename(file.with_suffix((".raw", ".txt", ".jpg")[number % 3]))
+    assert_right(read_scan(series[0].parent), 14, 0.1)
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.1.3.10", "1.3.12.2.1107.5.9.1"], ids=["DICOMDIR", "private"])
+def test_objects_of_a_class_without_images_are_no_damaged_slices(series: list[Path], sop_class: str) -> None:
+    dataset = pydicom.dcmread(series[0])
+    for name in ("Rows", "Columns", "PixelData"):
+        delattr(dataset, name)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
+    dataset.save_as(series[0].parent / "object.dcm")
+    scan = read_scan(series[0].parent)
+    assert_right(scan, 14, 0.1)
+    assert scan.notes == ()
+
+
+SOURCES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "studies": ({"StudyInstanceUID": "1.7"}, {}),
+    "frames of reference": ({"FrameOfReferenceUID": "1.7"}, {"FrameOfReferenceUID": "1.8"}),
+    "no series, two numbers": ({"SeriesNumber": 7}, {"SeriesInstanceUID": ""}),
+    "no series, two folders": ({}, {"SeriesInstanceUID": ""}),
+}
+
+
+@pytest.mark.parametrize(("one", "all_of_them"), SOURCES.values(), ids=SOURCES)
+def test_scans_that_share_an_id_are_not_joined(
+    series: list[Path], one: dict[str, object], all_of_them: dict[str, object]
+) -> None:
+    root = series[0].parent.parent
+    # The second begins where the first ends.
+    others = write_series(root / "b", [z + 35.0 for z in Z_MM[:9]])
+    for file in series + others:
+        edit(file, put(**all_of_them))
+    for file in others:
+        edit(file, put(**one))
+    ((scan_id, path),) = find_scans(root).items()
+    with pytest.raises(InputError) as error:
+        read_scan(path, scan_id=scan_id)
+    assert error.value.key == "scan-doubtful"
+    assert_right(read_scan(path, LENIENT, scan_id), 14, 0.1)
+
+
+def test_frames_and_single_slices_are_not_mixed(series: list[Path], tmp_path: Path) -> None:
+    enhanced(series[:5], tmp_path / "enhanced" / "all.dcm", list(range(5)), is_shared=True)
+    shutil.move(tmp_path / "enhanced" / "all.dcm", series[0].parent / "all.dcm")
+    for file in series[:5]:
+        file.unlink()
+    assert refused(series[0].parent).key == "scan-doubtful"
+    assert_right(read_scan(series[0].parent, LENIENT), 9, 0.1)
+
+
+def test_damaged_headers_are_unreadable_and_nothing_else(series: list[Path]) -> None:
+    draw, whole = np.random.default_rng(0), series[0].read_bytes()
+    for _ in range(400):
+        content = bytearray(whole)
+        for place in draw.integers(132, len(content) - 336, 4):
+            content[place] = draw.integers(256)
+        series[0].write_bytes(content)
+        with suppress(UnreadableError):
+            read_header(series[0])
+
+
+def test_big_endian_and_deflated_slices_are_read(series: list[Path]) -> None:
+    for number, file in enumerate(series):
+        dataset = pydicom.dcmread(file)
+        if number % 2:
+            dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+            dataset.save_as(file)
+            continue
+        turned = Dataset()
+        for element in dataset:
+            turned.add_new(element.tag, element.VR, element.value)
+        turned.add_new("PixelData", "OW", dataset.pixel_array.byteswap().tobytes())
+        turned.file_meta, turned.preamble = dataset.file_meta, b"\0" * 128
+        turned.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        pydicom.dcmwrite(file, turned, implicit_vr=False, little_endian=False)
+    assert_right(read_scan(series[0].parent), 14, 0.1)
+
+
+def test_the_files_of_a_series_in_two_folders_are_all_its_sources(series: list[Path]) -> None:
+    root = series[0].parent.parent
+    (root / "more").mkdir()
+    for file in series[6:]:
+        shutil.move(file, root / "more" / file.name)
+    (root / "linked").symlink_to(root / "more")
+    (root / "annotations.csv").write_text("seriesuid\n")
+    assert len(source_files(root)) == 15
 
 
 def second_pass(file: Path, pick: int) -> None:
