@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 import pydicom
 import SimpleITK
 from jaxtyping import Float64, Int16, Int64, Shaped
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import CTImageStorage
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.dicom_headers import Slice
@@ -22,6 +26,11 @@ _ROUNDED_MM: Final = 0.01
 _CROOKED_MM: Final = 0.1
 # Tolerance as a share of the usual slice distance.
 _EVEN: Final = 0.02
+# What a decoder must know.
+_PIXELS: Final = (
+    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
+)  # fmt: skip
 
 
 def build_volume(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> Volume:
@@ -134,15 +143,41 @@ def _frames(folder: Path, slices: Sequence[Slice]) -> Shaped[np.ndarray, "slice 
     planes = []
     for image in slices:
         if image.file not in stored:
-            try:
-                stored[image.file] = pydicom.dcmread(image.file).pixel_array
-            except (RuntimeError, ValueError, AttributeError, NotImplementedError):
-                raise InputError(
-                    f"{folder}: the frames of an Enhanced CT cannot be decoded; decompress it", "file-unreadable"
-                ) from None
+            stored[image.file] = _stored_frames(folder, image.file)
         slope, intercept = image.rescale
         plane = stored[image.file][image.frame]
         planes.append(plane if (slope, intercept) == (1.0, 0.0) else plane.astype(np.float32) * slope + intercept)
+    return np.stack(planes)
+
+
+def _stored_frames(folder: Path, file: Path) -> Shaped[np.ndarray, "frame y x"]:
+    try:
+        whole = pydicom.dcmread(file)
+        return whole.pixel_array if not whole.file_meta.TransferSyntaxUID.is_compressed else _decompressed(whole)
+    except Exception:
+        # Which exception comes depends on the damaged bytes.
+        raise InputError(f"{folder}: the frames of an Enhanced CT cannot be decoded", "file-damaged") from None
+
+
+def _decompressed(whole: Dataset) -> Shaped[np.ndarray, "frame y x"]:
+    """Decode each frame as a file of its own: GDCM knows more ways of compression than pydicom by itself."""
+    count, offsets = int(whole.NumberOfFrames), whole.get("ExtendedOffsetTable")
+    extended = (offsets, whole.ExtendedOffsetTableLengths) if offsets else None
+    single = Dataset()
+    for name in _PIXELS:
+        setattr(single, name, whole[name].value)
+    single.SOPClassUID, single.SOPInstanceUID = CTImageStorage, whole.SOPInstanceUID
+    single.file_meta = whole.file_meta
+    single.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    planes = []
+    with TemporaryDirectory() as room:
+        file = Path(room, "frame.dcm")
+        for number in range(count):
+            frame = get_frame(whole.PixelData, number, number_of_frames=count, extended_offsets=extended)
+            single.PixelData = encapsulate([frame])
+            single.save_as(file, enforce_file_format=True)
+            with silent():
+                planes.append(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))[0])
     return np.stack(planes)
 
 

@@ -14,12 +14,14 @@ import SimpleITK
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    RLELossless,
     generate_uid,
 )
 
@@ -280,8 +282,11 @@ def enhanced(series: list[Path], file: Path, order: list[int], *, is_shared: boo
     first = pydicom.dcmread(series[0])
     whole = FileDataset(str(file), first, file_meta=first.file_meta, preamble=b"\0" * 128)
     for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
-        delattr(whole, name)
-    whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        if name in whole:
+            delattr(whole, name)
+    is_compressed = whole.file_meta.TransferSyntaxUID.is_compressed
+    if not is_compressed:
+        whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2.1")
     frames, shared = [], Dataset()
     for place in order:
@@ -289,8 +294,9 @@ def enhanced(series: list[Path], file: Path, order: list[int], *, is_shared: boo
         position, orientation, measures, transform = Dataset(), Dataset(), Dataset(), Dataset()
         position.ImagePositionPatient = single.ImagePositionPatient
         orientation.ImageOrientationPatient = single.ImageOrientationPatient
-        measures.PixelSpacing = single.PixelSpacing
-        transform.RescaleSlope, transform.RescaleIntercept, transform.RescaleType = 1, -1024, "HU"
+        measures.PixelSpacing = list(SPACING_ZYX_MM[1:])
+        transform.RescaleSlope, transform.RescaleType = single.get("RescaleSlope", 1), "HU"
+        transform.RescaleIntercept = single.get("RescaleIntercept", 0)
         frame.PlanePositionSequence = Sequence([position])
         holder = shared if is_shared else frame
         holder.PlaneOrientationSequence = Sequence([orientation])
@@ -300,7 +306,9 @@ def enhanced(series: list[Path], file: Path, order: list[int], *, is_shared: boo
     whole.PerFrameFunctionalGroupsSequence = Sequence(frames)
     whole.SharedFunctionalGroupsSequence = Sequence([shared])
     whole.NumberOfFrames = len(order)
-    whole.PixelData = b"".join(pydicom.dcmread(series[place]).PixelData for place in order)
+    stored = [pydicom.dcmread(series[place]).PixelData for place in order]
+    frames_of = [get_frame(content, 0, number_of_frames=1) for content in stored] if is_compressed else []
+    whole.PixelData = encapsulate(frames_of) if is_compressed else b"".join(stored)
     file.parent.mkdir()
     whole.save_as(file)
 
@@ -373,8 +381,11 @@ def test_other_objects_of_the_series_are_no_slices(series: list[Path]) -> None:
     assert scan.notes == ()
 
 
-@pytest.mark.parametrize("compressor", ["JPEG2000", "JPEG"])
-def test_lossless_compression_changes_no_value(series: list[Path], compressor: str) -> None:
+def compress(series: list[Path], compressor: str) -> None:
+    if compressor == "RLE":
+        for file in series:
+            edit(file, lambda dataset: dataset.compress(RLELossless))
+        return
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     writer.UseCompressionOn()
@@ -391,10 +402,35 @@ def test_lossless_compression_changes_no_value(series: list[Path], compressor: s
             image.SetMetaData(tag, value)
         writer.SetFileName(str(file))
         writer.Execute(image)
-        assert pydicom.dcmread(file, stop_before_pixels=True).file_meta.TransferSyntaxUID.is_compressed
+
+
+COMPRESSORS = ["JPEG2000", "JPEG", "RLE"]
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+def test_lossless_compression_changes_no_value(series: list[Path], compressor: str) -> None:
+    compress(series, compressor)
+    assert pydicom.dcmread(series[0], stop_before_pixels=True).file_meta.TransferSyntaxUID.is_compressed
     scan = read_scan(series[0].parent)
     assert np.array_equal(scan.hu, values(Z_MM))
     assert_right(scan, 14)
+    for file in series[8:]:
+        os.truncate(file, file.stat().st_size - 20)
+    assert refused(series[0].parent).key == "scan-doubtful"
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+def test_the_frames_of_a_compressed_enhanced_ct_are_decoded(
+    series: list[Path], tmp_path: Path, compressor: str
+) -> None:
+    compress(series, compressor)
+    file = tmp_path / "enhanced" / "all.dcm"
+    enhanced(series, file, list(reversed(range(len(series)))), is_shared=True)
+    scan = read_scan(file.parent)
+    assert np.array_equal(scan.hu, values(Z_MM))
+    assert_right(scan, 14)
+    os.truncate(file, file.stat().st_size - 300)
+    assert refused(file.parent).key == "file-damaged"
 
 
 def test_slices_of_another_type_keep_their_values(series: list[Path]) -> None:
