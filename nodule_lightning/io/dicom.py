@@ -72,10 +72,10 @@ def _list(folder: Path, *, deep: bool) -> Listing:
         direct = list_images(sorted(path for path in folder.iterdir() if _is_visible_file(path)))
     except OSError as error:
         raise InputError(f"{folder} cannot be listed: {error.strerror}", "file-unreadable") from None
-    subfolders = [parent / name for parent, _, names in walk(folder, []) for name in names if parent != folder]
-    if not subfolders:
-        return direct
+    unlisted: list[Path] = []
+    subfolders = [parent / name for parent, _, names in walk(folder, unlisted) for name in names if parent != folder]
     below = list_images(subfolders)
+    below.unopened.extend(unlisted)
     own = direct.by_series()
     if own and not deep:
         # The rest of a series may lie in a subfolder; other series there do not concern this one.
@@ -128,7 +128,7 @@ def _count_unreadable(
         fault = f"{len(bad)} of {len(files) + len(bad)} files cannot be read"
         yield reading.doubt(folder, fault, f", such as {bad[0].name}")
     if unopened := [file for file in listing.unopened if file.parent in folders]:
-        yield f"{len(unopened)} files beside the images cannot be opened, such as links to nowhere"
+        yield f"{len(unopened)} files or folders beside the images cannot be opened, such as links to nowhere"
 
 
 def _keep_placed(folder: Path, slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:

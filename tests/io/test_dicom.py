@@ -113,7 +113,7 @@ def test_a_link_to_nowhere_costs_no_slice(series: list[Path]) -> None:
         (folder / name).symlink_to("nowhere")
     scan = read_scan(folder)
     assert_right(scan, 14, 0.1)
-    assert ["2 files" in note or "3 files" in note for note in scan.notes] == [True]
+    assert ["3 files" in note for note in scan.notes] == [True]
     (folder / f"{SERIES}-999.dcm").symlink_to("nowhere")
     error = refused(folder)
     assert (error.key, "1 of 15 files" in str(error)) == ("scan-doubtful", True)
@@ -235,22 +235,26 @@ def test_links_to_scans_are_followed_and_loops_are_not(series: list[Path], tmp_p
 
 
 def test_a_folder_that_cannot_be_listed_fails_alone(series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    locked = series[0].parent.parent / "locked"
+    locked, below = series[0].parent.parent / "locked", series[0].parent / "below"
     locked.mkdir()
-    listed = os.scandir
+    below.mkdir()
 
-    def scandir(path: Path) -> object:
-        if Path(path) == locked:
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
+    def refusing(listed: Callable[[Path], object]) -> Callable[[Path], object]:
+        def refuse(path: Path) -> object:
+            if Path(path) in {locked, below}:
+                raise PermissionError(13, "Permission denied", str(path))
+            return listed(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    monkeypatch.setattr(os, "listdir", scandir)
+        return refuse
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     found = find_scans(locked.parent)
-    assert found == {SERIES: series[0].parent, "unreadable-1": locked}
+    assert found == {SERIES: series[0].parent, "unreadable-1": below, "unreadable-2": locked}
     with pytest.raises(InputError) as error:
-        read_scan(locked, scan_id="unreadable-1")
+        read_scan(locked, scan_id="unreadable-2")
     assert error.value.key == "file-unreadable"
+    assert ["1 files or folders" in note for note in read_scan(series[0].parent).notes] == [True]
 
 
 def test_files_without_preamble_are_read(series: list[Path]) -> None:
@@ -396,8 +400,8 @@ def compress(series: list[Path], compressor: str) -> None:
         image.SetSpacing((SPACING_ZYX_MM[2], SPACING_ZYX_MM[1], 2.5))
         place = "\\".join(map(str, header.ImagePositionPatient))
         for tag, value in {
-            "0008|0018": header.SOPInstanceUID, "0020|000d": header.StudyInstanceUID, "0020|000e": SERIES,
-            "0020|0032": place, "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0008|0060": "CT", "0008|0018": header.SOPInstanceUID, "0020|000d": header.StudyInstanceUID,
+            "0020|000e": SERIES, "0020|0032": place, "0020|0037": "1\\0\\0\\0\\1\\0",
         }.items():  # fmt: skip
             image.SetMetaData(tag, value)
         writer.SetFileName(str(file))
@@ -618,6 +622,14 @@ def second_pass(file: Path, pick: int) -> None:
     edit(copy, put(ImagePositionPatient=[float(x), float(y), float(z) + 0.7], AcquisitionNumber=2))
 
 
+def object_of_the_series(file: Path, pick: int) -> None:
+    dataset = pydicom.dcmread(file, stop_before_pixels=True)
+    for name in ("Rows", "Columns"):
+        delattr(dataset, name)
+    dataset.Modality = "SR"
+    dataset.save_as(file.with_name(f"report-{pick}.dcm"))
+
+
 EDITS: dict[str, Callable[[Path, int], object]] = {
     "drop": lambda file, _: file.unlink(),
     "cut": lambda file, pick: os.truncate(file, pick * 37 % file.stat().st_size),
@@ -628,6 +640,10 @@ EDITS: dict[str, Callable[[Path, int], object]] = {
     "respace": lambda file, _: edit(file, put(PixelSpacing=[1.1, 1.3])),
     "turn": lambda file, _: edit(file, put(ImageOrientationPatient=[0, 1, 0, -1, 0, 0])),
     "second pass": second_pass,
+    "blank": lambda file, pick: file.write_bytes(bytes(pick * 7)),
+    "other scan": lambda file, _: edit(file, put(FrameOfReferenceUID="1.7")),
+    "other suffix": lambda file, _: file.rename(file.with_suffix(".raw")),
+    "object": object_of_the_series,
     "foreign": lambda file, _: file.with_suffix(".txt").write_text("no DICOM"),
     "link": lambda file, pick: file.with_name(f"link-{pick}-{file.stem}").symlink_to("nowhere"),
 }
