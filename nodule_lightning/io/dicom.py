@@ -3,16 +3,16 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float64
 
 from nodule_lightning.errors import InputError
-from nodule_lightning.io.dicom_headers import Listing, Numbers, Slice, list_images, walk
-from nodule_lightning.io.dicom_volume import SAME_PLACE_MM, axes_of, build_volume
+from nodule_lightning.io.dicom_headers import Listing, Numbers, Slice, list_images
+from nodule_lightning.io.dicom_passes import keep_one_pass
+from nodule_lightning.io.dicom_volume import build_volume
+from nodule_lightning.io.files import walk
 from nodule_lightning.io.settings import STRICT, ReadingSettings
 from nodule_lightning.io.tables import check_scan_id
 from nodule_lightning.io.volume_files import Volume
@@ -21,12 +21,6 @@ LOCALISER_SLICES: Final = 3
 UNREADABLE: Final = "unreadable-"
 # Of cosines, and of the pixel distance as a share: 0.05 mm at the far side of a slice.
 _SAME_PLANE: Final = 1e-4
-# One distance between two that are twice as large, or several by turns, each smaller than its neighbours.
-_FAR_BELOW: Final = 0.5
-_SMALLER: Final = 0.9
-_ONE_MORE: Final = 1.1
-# An order of InstanceNumbers that turns more often says nothing.
-_MOST_TURNS: Final = 8
 
 
 def read_series(folder: Path, series: str | None = None, reading: ReadingSettings = STRICT) -> tuple[str, Volume]:
@@ -53,7 +47,7 @@ def read_series(folder: Path, series: str | None = None, reading: ReadingSetting
     slices, left_out = _keep_placed(folder, slices)
     slices, others = _keep_one_plane(folder, slices, reading)
     slices, foreign = _keep_one_source(folder, slices, reading)
-    slices, passes = _keep_one_pass(folder, slices, reading)
+    slices, passes = keep_one_pass(folder, slices, reading)
     notes += [*left_out, *others, *foreign, *passes]
     volume = build_volume(folder, slices, reading)
     return check_scan_id(name), Volume(
@@ -190,49 +184,6 @@ def _keep_one_source(folder: Path, slices: Sequence[Slice], reading: ReadingSett
     return [image for image in slices if image.source == counts[0][0]], [reading.doubt(folder, fault)]
 
 
-def _keep_one_pass(folder: Path, slices: Sequence[Slice], reading: ReadingSettings) -> tuple[list[Slice], list[str]]:
-    """Keep the largest of several passes over the same place."""
-    normal = axes_of(folder, slices[0])[:, 2]
-    depth = np.array([image.position_xyz_mm for image in slices]) @ normal
-    order = np.argsort(depth, kind="stable")
-    kept, notes = list(slices), []
-    for labels in (
-        [image.acquisition for image in slices],
-        [image.time for image in slices],
-        _turns(depth, np.array([image.number for image in slices])),
-    ):
-        passes = {label: count for label, count in Counter(labels).most_common() if count > LOCALISER_SLICES}
-        upwards = [labels[place] for place in order.tolist() if labels[place] in passes]
-        changes = sum(one != other for one, other in pairwise(upwards))
-        # Passes one after the other change once less than there are passes.
-        if changes >= len(passes) + LOCALISER_SLICES:
-            counts = " and ".join(map(str, passes.values()))
-            fault = f"one series holds several passes over one place, of {counts} slices"
-            notes.append(reading.doubt(folder, fault))
-            largest = next(iter(passes))
-            kept = [image for image, label in zip(slices, labels, strict=True) if label == largest]
-            break
-    if is_interleaved(np.sort(np.array([image.position_xyz_mm for image in kept]) @ normal)):
-        fault = "its slices lie close together and far apart by turns, as of several passes in one series"
-        notes.append(reading.doubt(folder, fault))
-    return kept, notes
-
-
-def _turns(depth_mm: Float64[np.ndarray, "slice"], number: Float64[np.ndarray, "slice"]) -> list[int]:
-    """Number the stretches in which the slices, by InstanceNumber, go one way; all 0 if there is no such order."""
-    order = np.lexsort((depth_mm, number))
-    steps = np.sign(np.diff(depth_mm[order]).round(2))
-    way = steps[steps != 0]
-    turns = np.cumsum(np.append(0, way[1:] != way[:-1]))
-    if np.isnan(number).any() or not len(way) or turns[-1] > _MOST_TURNS:
-        return [0] * len(depth_mm)
-    labels = np.zeros(len(depth_mm), dtype=np.int64)
-    # Of slices at one place, the later ones belong to the stretch of the first.
-    labels[order[1:]] = turns[np.maximum(np.cumsum(steps != 0) - 1, 0)]
-    result: list[int] = labels.tolist()
-    return result
-
-
 def _is_same_plane(one: Slice, other: Slice) -> bool:
     return (
         one.shape == other.shape
@@ -246,24 +197,3 @@ def _described(image: Slice) -> str:
     rows, columns, _ = image.shape
     spacing = " x ".join(f"{step:g}" for step in image.spacing_yx_mm)
     return f"of {rows}x{columns} pixels of {spacing} mm"
-
-
-def is_interleaved(depth_mm: Float64[np.ndarray, "slice"]) -> bool:
-    """Recognise slices of two passes: distances far below those around them, or small and large ones by turns.
-
-    Args:
-        depth_mm: ascending positions along the normal.
-    """
-    gaps = np.diff(depth_mm)
-    gaps = gaps[gaps > SAME_PLACE_MM]
-    if len(gaps) < 3:
-        return False
-    usual = float(np.median(gaps))
-    beyond = np.concatenate([[usual], gaps, [usual]])
-    neighbour = np.minimum(beyond[:-2], beyond[2:])
-    by_turns = gaps < _SMALLER * neighbour
-    lone = (gaps < _FAR_BELOW * neighbour) & (gaps < _FAR_BELOW * usual)
-    # One more slice parts a usual distance in two.
-    pair, around = gaps[:-1] + gaps[1:], np.minimum(beyond[:-3], beyond[3:])
-    parted = pair < _ONE_MORE * np.minimum(around, usual)
-    return bool(lone.any() or parted.any() or (by_turns[:-2] & by_turns[2:]).any())

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -90,33 +90,6 @@ class Listing:
         for image in self.slices:
             groups.setdefault(image.series, []).append(image)
         return groups
-
-
-def walk(folder: Path, unreadable: list[Path]) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk a folder and its subfolders as `os.walk` does; follow links, but enter no folder twice.
-
-    Hidden folders are left out.
-
-    Args:
-        folder: where to begin.
-        unreadable: takes the folders that cannot be listed.
-
-    Yields:
-        A folder, the names of its subfolders, which may be changed in place, and the names of its visible files.
-    """
-    entered: set[tuple[int, int]] = set()
-
-    def note(error: OSError) -> None:
-        unreadable.append(Path(error.filename))
-
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=note):
-        stat = Path(parent).stat()
-        if (stat.st_dev, stat.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((stat.st_dev, stat.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(parent), folders, sorted(name for name in names if not name.startswith("."))
 
 
 def list_images(files: Iterable[Path]) -> Listing:

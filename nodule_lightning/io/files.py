@@ -1,4 +1,4 @@
-"""Atomic writes of files, csv text, and short distinct names for paths."""
+"""Walks of folders, atomic writes of files, csv text, and short distinct names for paths."""
 
 import csv
 import os
@@ -94,3 +94,30 @@ def drafts_of(folder: Path, pattern: str) -> list[Path]:
 
 def _draft_name(name: str, process: int | str) -> str:
     return f".{name}.{process}"
+
+
+def walk(folder: Path, unreadable: list[Path]) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk a folder and its subfolders as `os.walk` does; follow links, but enter no folder twice.
+
+    Hidden folders are left out.
+
+    Args:
+        folder: where to begin.
+        unreadable: takes the folders that cannot be listed.
+
+    Yields:
+        A folder, the names of its subfolders, which may be changed in place, and the names of its visible files.
+    """
+    entered: set[tuple[int, int]] = set()
+
+    def note(error: OSError) -> None:
+        unreadable.append(Path(error.filename))
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=note):
+        stat = Path(parent).stat()
+        if (stat.st_dev, stat.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((stat.st_dev, stat.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(parent), folders, sorted(name for name in names if not name.startswith("."))

@@ -14,7 +14,8 @@ from jaxtyping import Integer
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
 from nodule_lightning.io.dicom import read_series
-from nodule_lightning.io.dicom_headers import OTHER_FORMATS, is_dicom, walk
+from nodule_lightning.io.dicom_headers import OTHER_FORMATS, is_dicom
+from nodule_lightning.io.files import walk
 from nodule_lightning.io.hounsfield import choose_offset, to_hu
 from nodule_lightning.io.placing import place
 from nodule_lightning.io.settings import STRICT, ReadingSettings

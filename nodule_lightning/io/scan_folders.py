@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nodule_lightning.errors import InputError
 from nodule_lightning.io.dicom import LOCALISER_SLICES, UNREADABLE
-from nodule_lightning.io.dicom_headers import list_images, walk
+from nodule_lightning.io.dicom_headers import list_images
+from nodule_lightning.io.files import walk
 from nodule_lightning.io.readers import SUFFIXES, file_id
 from nodule_lightning.io.tables import check_scan_id
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodule_lightning.errors import InputError
+from nodule_lightning.io.files import walk
 from nodule_lightning.io.scan_folders import find_scans
 from nodule_lightning.io.tables import join_findings, read_findings, read_subsets
 from nodule_lightning.preparation.readings import ReadingFiles, find_readings
@@ -200,7 +201,7 @@ def _tianchi_subset(folder: str) -> str:
 
 
 def _holds_scans(folder: Path) -> bool:
-    return any(folder.rglob("*.mhd")) or any(folder.rglob("*.mha"))
+    return any(name.endswith((".mhd", ".mha")) for _, _, names in walk(folder, []) for name in names)
 
 
 def _first_file(root: Path, patterns: Iterable[str]) -> Path | None:

@@ -1,6 +1,5 @@
 """LIDC-IDRI's XML files of a data set: which belongs to which scan, the labels of a scan, and the tables of a cache."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from nodule_lightning.cache.entries import list_entries, read_description
 from nodule_lightning.cache.replacing import lock
 from nodule_lightning.errors import InputError
 from nodule_lightning.geometry import Grid
-from nodule_lightning.io.files import csv_bytes, write_whole
+from nodule_lightning.io.files import csv_bytes, walk, write_whole
 from nodule_lightning.io.lidc_xml import Readings, read_lidc_xml, series_of
 from nodule_lightning.io.tables import COORDINATES
 from nodule_lightning.preparation.agreement import RATINGS, agree, to_findings
@@ -154,18 +153,8 @@ def write_tables(cache: Path) -> tuple[Path, ...]:
 
 
 def _xml_files(folder: Path) -> Iterator[Path]:
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back to a folder above it.
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            yield from (Path(parent, name) for name in sorted(names) if _is_xml(name))
-        seen.add(real)
-
-
-def _is_xml(name: str) -> bool:
-    return name.lower().endswith(".xml") and not name.startswith(".")
+    for parent, _, names in walk(folder, []):
+        yield from (parent / name for name in names if name.lower().endswith(".xml"))
 
 
 def _owners(scans: Mapping[str, Path]) -> dict[Path, str]:
